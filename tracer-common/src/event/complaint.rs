@@ -1,0 +1,79 @@
+//! nginx logs an error: `ngx_log_error_core(level, log, err, fmt, ...)`, src/core/ngx_log.c.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::Header;
+use crate::socket::{Live, Socket};
+
+/// The log belongs to an HTTP request (its signature was found).
+pub const HTTP: u32 = 1 << 0;
+/// The log belongs to a stream session.
+pub const STREAM: u32 = 1 << 1;
+/// `socket` and `live` describe the socket of the request's upstream connection, found through its descriptor.
+pub const SOCKET_BOUND: u32 = 1 << 2;
+/// `peer.cached` could be read (the layout of `ngx_peer_connection_t` was checked).
+pub const CACHED_KNOWN: u32 = 1 << 3;
+/// nginx took the connection from its keepalive cache.
+pub const CACHED: u32 = 1 << 4;
+/// The upstream connection's socket is a unix socket; `socket` and `live` are zero.
+pub const UNIX: u32 = 1 << 5;
+/// `attempt` and the `state_*` fields were read from `r->upstream_states`.
+pub const STATES_KNOWN: u32 = 1 << 6;
+
+pub const LITERAL_LEN: usize = 128;
+pub const TEXT_LEN: usize = 192;
+pub const ACTION_LEN: usize = 56;
+pub const NAME_LEN: usize = 112;
+pub const CLIENT_LEN: usize = 64;
+
+/// What nginx knows of the request, read from its memory with self-checks; shared by complaint and status.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Request {
+    /// `ngx_http_request_t *` of the (sub)request, 0 unless [`HTTP`].
+    pub request: u64,
+    /// `ngx_http_request_t *` of the main request.
+    pub main: u64,
+    /// nginx's connection number of the client connection (`*N` in the log); 0: none.
+    pub connection: u64,
+    /// `r->upstream`; 0: the request has had nothing to do with an upstream.
+    pub upstream: u64,
+    /// `header_time` of the last attempt in ms; `u64::MAX`: no response header was accepted.
+    pub state_header_time: u64,
+    /// `status` of the last attempt, 0 while it runs.
+    pub state_status: u32,
+    /// Attempts so far (`r->upstream_states->nelts`).
+    pub attempt: u32,
+    /// `log->log_level`: lines above it are not written, and not seen here.
+    pub log_level: u32,
+    pub flags: u32,
+    /// Name of the peer of the attempt (`u->peer.name`), NUL padded.
+    pub peer: [u8; NAME_LEN],
+    /// The client's address as nginx logs it.
+    pub client: [u8; CLIENT_LEN],
+}
+
+crate::wire_pod!(Request, 5 * 8 + 4 * 4 + NAME_LEN + CLIENT_LEN);
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Complaint {
+    pub header: Header,
+    pub request: Request,
+    pub socket: Socket,
+    pub live: Live,
+    /// NGX_LOG_*: 1 emerg … 4 error, 5 warn, 7 info.
+    pub level: u32,
+    /// The errno argument; 0: none.
+    pub errno: u32,
+    /// First variadic argument that is a number where the literal has one (the resolver's code), else undefined.
+    pub number: u64,
+    /// `fmt`, NUL terminated or cut.
+    pub literal: [u8; LITERAL_LEN],
+    /// The text argument, where `literal` is only `%*s` (OpenSSL's errors).
+    pub text: [u8; TEXT_LEN],
+    /// `log->action`: what nginx was doing.
+    pub action: [u8; ACTION_LEN],
+}
+
+crate::wire_pod!(Complaint, 32 + 232 + 160 + 48 + 16 + LITERAL_LEN + TEXT_LEN + ACTION_LEN);

@@ -1,0 +1,36 @@
+//! Events: what crosses the ring buffer. Written by `tracer-ebpf`, read by `collect`.
+
+pub mod closed;
+pub mod complaint;
+pub mod process;
+pub mod retry;
+pub mod status;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Kinds, with gaps for relatives to come.
+pub mod kind {
+    pub const CLOSED: u16 = 10;
+    pub const RETRY: u16 = 20;
+    pub const COMPLAINT: u16 = 30;
+    pub const STATUS: u16 = 40;
+    pub const PROCESS: u16 = 50;
+}
+
+/// First bytes of every event.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Header {
+    pub time_ns: u64,
+    /// Position among the events of this process; gaps are losses.
+    pub sequence: u64,
+    pub tgid: u32,
+    pub tid: u32,
+    /// One of [`kind`].
+    pub kind: u16,
+    /// [`crate::loss::Program`].
+    pub program: u16,
+    pub cpu: u32,
+}
+
+crate::wire_pod!(Header, 32);

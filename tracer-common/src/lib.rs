@@ -1,0 +1,36 @@
+//! The wire: what the kernel programs and the collector say to each other, and nothing else.
+//!
+//! Every type here is `repr(C)` with fixed-width integers and byte arrays only, without padding (the zerocopy
+//! derives refuse to compile otherwise), and its size is asserted beside it. Units are in the names; times are
+//! `CLOCK_MONOTONIC` nanoseconds, ports are in host order, addresses are 16 bytes with IPv4 mapped into IPv6.
+#![no_std]
+
+pub mod event;
+pub mod loss;
+pub mod process;
+pub mod reset;
+pub mod settings;
+pub mod socket;
+pub mod upstream;
+
+/// TCP states as `enum` in `include/net/tcp_states.h` numbers them (unchanged since 2.6).
+pub mod tcp_state {
+    pub const ESTABLISHED: u8 = 1;
+    pub const SYN_SENT: u8 = 2;
+    pub const FIN_WAIT1: u8 = 4;
+    pub const CLOSE: u8 = 7;
+    pub const CLOSE_WAIT: u8 = 8;
+    pub const LAST_ACK: u8 = 9;
+}
+
+/// Lets aya carry a wire type in a map or a global (user space only).
+#[macro_export]
+#[doc(hidden)]
+macro_rules! wire_pod {
+    ($type:ty, $size:expr) => {
+        const _: () = assert!(size_of::<$type>() == $size);
+        #[cfg(feature = "user")]
+        // SAFETY: repr(C), integers and byte arrays only, no padding (zerocopy's IntoBytes proves it): any bytes are a value.
+        unsafe impl aya::Pod for $type {}
+    };
+}

@@ -1,0 +1,81 @@
+//! Everything that could not be delivered, counted per CPU, program and reason.
+
+/// Which program counted. Also the `program` of an event's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Program {
+    SetState = 0,
+    DestroySock = 1,
+    ReceiveReset = 2,
+    SendReset = 3,
+    RetransmitSkb = 4,
+    ProcessExit = 5,
+    ProcessExec = 6,
+    ProcessFork = 7,
+    LogErrorCore = 8,
+    SpecialResponse = 9,
+}
+
+impl Program {
+    pub const ALL: [Self; 10] = [
+        Self::SetState,
+        Self::DestroySock,
+        Self::ReceiveReset,
+        Self::SendReset,
+        Self::RetransmitSkb,
+        Self::ProcessExit,
+        Self::ProcessExec,
+        Self::ProcessFork,
+        Self::LogErrorCore,
+        Self::SpecialResponse,
+    ];
+
+    /// The kernel's or nginx's name of the place it is attached to.
+    pub const fn hook(self) -> &'static str {
+        match self {
+            Self::SetState => "inet_sock_set_state",
+            Self::DestroySock => "tcp_destroy_sock",
+            Self::ReceiveReset => "tcp_receive_reset",
+            Self::SendReset => "tcp_send_reset",
+            Self::RetransmitSkb => "tcp_retransmit_skb",
+            Self::ProcessExit => "sched_process_exit",
+            Self::ProcessExec => "sched_process_exec",
+            Self::ProcessFork => "sched_process_fork",
+            Self::LogErrorCore => "ngx_log_error_core",
+            Self::SpecialResponse => "ngx_http_special_response_handler",
+        }
+    }
+}
+
+/// Why something was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Reason {
+    /// The ring buffer had no room.
+    RingFull = 0,
+    /// A map had no room.
+    MapFull = 1,
+    /// User memory of nginx could not be read.
+    UserRead = 2,
+}
+
+impl Reason {
+    pub const ALL: [Self; 3] = [Self::RingFull, Self::MapFull, Self::UserRead];
+
+    /// The `reason` of a `lost` record.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RingFull => "ring_full",
+            Self::MapFull => "map_full",
+            Self::UserRead => "user_read",
+        }
+    }
+}
+
+/// Entries of the per-CPU counter array.
+pub const COUNTERS: u32 = (Program::ALL.len() * Reason::ALL.len()) as u32;
+
+/// Index of a counter.
+pub const fn counter(program: Program, reason: Reason) -> u32 {
+    program as u32 * Reason::ALL.len() as u32 + reason as u32
+}

@@ -1,0 +1,143 @@
+//! What user space tells the programs before they are loaded: one frozen `.rodata` global.
+//!
+//! Written once by the loader, read by every program through a volatile read. Freezing makes each field a constant to
+//! the verifier, so that a branch on an absent offset or a switched-off feature is never walked.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// An offset that the running kernel's BTF does not have. Compare before use.
+pub const ABSENT: u32 = u32::MAX;
+/// Bytes of a process name, as `TASK_COMM_LEN` in `include/linux/sched.h`.
+pub const COMM_LEN: usize = 16;
+/// How many `--process` names the kernel compares.
+pub const MAX_NAMES: usize = 8;
+/// How many `--pid` values the kernel compares.
+pub const MAX_PIDS: usize = 16;
+
+/// Byte offsets of the struct members that the programs read, resolved from `/sys/kernel/btf/vmlinux`.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Offsets {
+    pub sock_family: u32,
+    pub sock_daddr: u32,
+    pub sock_rcv_saddr: u32,
+    pub sock_dport: u32,
+    pub sock_v6_daddr: u32,
+    pub sock_v6_rcv_saddr: u32,
+    pub sock_state: u32,
+    pub sock_net: u32,
+    pub sock_protocol: u32,
+    pub sock_err: u32,
+    pub sock_err_soft: u32,
+    pub sock_shutdown: u32,
+    pub inet_sport: u32,
+    pub icsk_lrcvtime: u32,
+    pub tcp_bytes_sent: u32,
+    pub tcp_bytes_retrans: u32,
+    pub tcp_bytes_received: u32,
+    pub tcp_rcv_nxt: u32,
+    pub tcp_copied_seq: u32,
+    pub tcp_lsndtime: u32,
+    pub tcp_total_retrans: u32,
+    pub net_inum: u32,
+    pub skb_head: u32,
+    pub skb_network_header: u32,
+    pub skb_transport_header: u32,
+    pub task_tgid: u32,
+    pub task_pid: u32,
+    pub task_real_parent: u32,
+    pub task_comm: u32,
+    pub task_files: u32,
+    pub task_mm: u32,
+    pub mm_exe_file: u32,
+    pub file_dentry: u32,
+    pub dentry_name: u32,
+    pub files_fdt: u32,
+    pub fdtable_fd: u32,
+    pub fdtable_max_fds: u32,
+    pub file_private_data: u32,
+    pub socket_sk: u32,
+    pub socket_file: u32,
+}
+
+impl Offsets {
+    pub const ABSENT: Self = Self {
+        sock_family: ABSENT,
+        sock_daddr: ABSENT,
+        sock_rcv_saddr: ABSENT,
+        sock_dport: ABSENT,
+        sock_v6_daddr: ABSENT,
+        sock_v6_rcv_saddr: ABSENT,
+        sock_state: ABSENT,
+        sock_net: ABSENT,
+        sock_protocol: ABSENT,
+        sock_err: ABSENT,
+        sock_err_soft: ABSENT,
+        sock_shutdown: ABSENT,
+        inet_sport: ABSENT,
+        icsk_lrcvtime: ABSENT,
+        tcp_bytes_sent: ABSENT,
+        tcp_bytes_retrans: ABSENT,
+        tcp_bytes_received: ABSENT,
+        tcp_rcv_nxt: ABSENT,
+        tcp_copied_seq: ABSENT,
+        tcp_lsndtime: ABSENT,
+        tcp_total_retrans: ABSENT,
+        net_inum: ABSENT,
+        skb_head: ABSENT,
+        skb_network_header: ABSENT,
+        skb_transport_header: ABSENT,
+        task_tgid: ABSENT,
+        task_pid: ABSENT,
+        task_real_parent: ABSENT,
+        task_comm: ABSENT,
+        task_files: ABSENT,
+        task_mm: ABSENT,
+        mm_exe_file: ABSENT,
+        file_dentry: ABSENT,
+        dentry_name: ABSENT,
+        files_fdt: ABSENT,
+        fdtable_fd: ABSENT,
+        fdtable_max_fds: ABSENT,
+        file_private_data: ABSENT,
+        socket_sk: ABSENT,
+        socket_file: ABSENT,
+    };
+}
+
+/// Everything the programs must know; `Settings::DEFAULT` traces nothing.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Settings {
+    pub offsets: Offsets,
+    /// Process names (comm or basename of the executable), NUL padded; the first `name_count` count.
+    pub names: [[u8; COMM_LEN]; MAX_NAMES],
+    /// Process ids (host pid namespace) to trace instead of names; a process whose parent is listed is traced too.
+    pub pids: [u32; MAX_PIDS],
+    pub name_count: u32,
+    pub pid_count: u32,
+    /// Our own process, never traced.
+    pub own_pid: u32,
+    /// 1: `tcp_send_reset` passes the kernel's reason as its third argument.
+    pub reset_has_reason: u32,
+    /// 1: nginx's word is wanted (0 with `--no-nginx`: the kernel witness alone).
+    pub nginx_word: u32,
+    /// 1: programs log through aya-log (`--debug-probes`).
+    pub debug: u32,
+}
+
+impl Settings {
+    pub const DEFAULT: Self = Self {
+        offsets: Offsets::ABSENT,
+        names: [[0; COMM_LEN]; MAX_NAMES],
+        pids: [0; MAX_PIDS],
+        name_count: 0,
+        pid_count: 0,
+        own_pid: 0,
+        reset_has_reason: 0,
+        nginx_word: 1,
+        debug: 0,
+    };
+}
+
+crate::wire_pod!(Settings, 40 * 4 + 16 * 8 + 16 * 4 + 6 * 4);

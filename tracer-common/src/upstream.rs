@@ -1,0 +1,28 @@
+//! What healthy connections leave behind: counts and a connect-latency histogram per upstream address, polled.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Number of connect-latency classes: class n counts connects of [2^n, 2^(n+1)) µs, the last one everything above.
+pub const LATENCY_CLASSES: usize = 24;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct UpstreamKey {
+    pub address: [u8; 16],
+    pub port: u16,
+    pub reserved: u16,
+    pub netns: u32,
+}
+
+crate::wire_pod!(UpstreamKey, 24);
+
+/// Per CPU; user space adds them up.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct UpstreamCounts {
+    pub connects: u64,
+    pub established: u64,
+    pub connect_latency: [u64; LATENCY_CLASSES],
+}
+
+crate::wire_pod!(UpstreamCounts, 16 + 8 * LATENCY_CLASSES);

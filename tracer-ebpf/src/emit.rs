@@ -1,0 +1,84 @@
+//! Getting an event out, and counting what could not be delivered.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns},
+    maps::ring_buf::RingBufEntry,
+};
+use tracer_common::{
+    event::Header,
+    loss::{Program, Reason, counter},
+};
+
+use crate::maps::{EMITTED, EVENTS, LOSSES, PROCESSES};
+
+/// Do not wake the reader: it polls every few milliseconds, and a wake-up per event costs more than all else.
+const BPF_RB_NO_WAKEUP: u64 = 1;
+const BPF_RB_FORCE_WAKEUP: u64 = 2;
+const BPF_RB_AVAIL_DATA: u64 = 0;
+/// Fill level at which the reader is woken ahead of its time.
+const WAKE_BYTES: u64 = 512 * 1024;
+
+/// Counts a loss.
+#[inline(always)]
+pub(crate) fn lost(program: Program, reason: Reason) {
+    if let Some(count) = LOSSES.get_ptr_mut(counter(program, reason)) {
+        // SAFETY: a per-CPU entry of a live map; tracing programs on one CPU do not preempt each other mid-increment.
+        unsafe { *count += 1 };
+    }
+}
+
+/// Reserves room for an event; a full ring is counted.
+#[inline(always)]
+pub(crate) fn reserve<T: 'static>(program: Program) -> Option<RingBufEntry<T>> {
+    let entry = EVENTS.reserve::<T>(0);
+    if entry.is_none() {
+        lost(program, Reason::RingFull);
+    }
+    entry
+}
+
+/// Submits a written event.
+#[inline(always)]
+pub(crate) fn submit<T: 'static>(entry: RingBufEntry<T>) {
+    if let Some(count) = EMITTED.get_ptr_mut(0) {
+        // SAFETY: as in `lost`.
+        unsafe { *count += 1 };
+    }
+    let waiting = EVENTS.query(BPF_RB_AVAIL_DATA);
+    entry.submit(if waiting > WAKE_BYTES { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP });
+}
+
+/// The header of an event that happens in the context of the current process.
+#[inline(always)]
+pub(crate) fn header(kind: u16, program: Program) -> Header {
+    let ids = bpf_get_current_pid_tgid();
+    let tgid = (ids >> 32) as u32;
+    let mut sequence = 0;
+    if let Some(process) = PROCESSES.get_ptr_mut(tgid) {
+        // SAFETY: a live map entry; only the process's own thread counts here.
+        unsafe {
+            (*process).sequence += 1;
+            sequence = (*process).sequence;
+        }
+    }
+    Header {
+        // SAFETY: no arguments, no effects.
+        time_ns: unsafe { bpf_ktime_get_ns() },
+        sequence,
+        tgid,
+        tid: ids as u32,
+        kind,
+        program: program as u16,
+        // SAFETY: as above.
+        cpu: unsafe { bpf_get_smp_processor_id() },
+    }
+}
+
+/// Where an event is written, field by field.
+#[inline(always)]
+pub(crate) fn slot<T>(entry: &mut RingBufEntry<T>) -> *mut T {
+    let slot: &mut MaybeUninit<T> = entry;
+    slot.as_mut_ptr()
+}

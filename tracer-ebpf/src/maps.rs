@@ -1,0 +1,45 @@
+//! The maps. Names are what `bpftool map` shows; sizes are defaults that user space may raise before loading.
+
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    macros::map,
+    maps::{HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
+};
+use tracer_common::{
+    loss::COUNTERS,
+    process::Process,
+    reset::{ResetKey, ResetSent},
+    socket::Socket,
+    upstream::{UpstreamCounts, UpstreamKey},
+};
+
+/// The one ring buffer: its order is the order of events.
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4 * 1024 * 1024, 0);
+
+/// Live traced sockets by the address of their `struct sock`. A plain hash: evicting a live socket would be a lie.
+#[map]
+pub(crate) static SOCKETS: HashMap<u64, Socket> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC_WHERE_SAFE);
+
+/// Processes judged, by tgid. Losing an untraced one costs a new judgement, so the least recent may go.
+#[map]
+pub(crate) static PROCESSES: LruHashMap<u32, Process> = LruHashMap::with_max_entries(16_384, 0);
+
+/// Counts per upstream.
+#[map]
+pub(crate) static UPSTREAMS: PerCpuHashMap<UpstreamKey, UpstreamCounts> = PerCpuHashMap::with_max_entries(2048, BPF_F_NO_PREALLOC);
+
+/// RSTs sent by this host a moment ago.
+#[map]
+pub(crate) static RESETS: LruHashMap<ResetKey, ResetSent> = LruHashMap::with_max_entries(4096, 0);
+
+/// Losses by [`tracer_common::loss::counter`].
+#[map]
+pub(crate) static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
+
+/// Events written into the ring, per CPU: entry 0.
+#[map]
+pub(crate) static EMITTED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Preallocated: before 6.1 a tracing program must not allocate in interrupt context.
+const BPF_F_NO_PREALLOC_WHERE_SAFE: u32 = 0;

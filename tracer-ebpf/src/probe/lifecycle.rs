@@ -1,0 +1,287 @@
+//! From connect to close: `sock:inet_sock_set_state` and `tcp:tcp_destroy_sock`.
+//!
+//! Hook: raw tracepoints, `(const struct sock *, int old, int new)` and `(struct sock *)`, 5.10 and later.
+//! Context: connect and the worker's own close run in its process context; FIN, RST and timers in softirq, or in the
+//! backlog of whatever task holds the socket: the current process means something only for the former.
+//! Cost: two comparisons for most transitions; one map look-up for those that could be ours.
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::BPF_NOEXIST,
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
+    macros::raw_tracepoint,
+    programs::RawTracePointContext,
+};
+use aya_log_ebpf::info;
+use tracer_common::{
+    event::{closed::Closed, kind, retry::Retry},
+    loss::{Program, Reason},
+    reset::ResetKey,
+    socket::{
+        self, CLOSED, COMPLAINED, FIN_RECEIVED, OUTSTANDING, RESET_RECEIVED, RESET_SEEN_AT_SENDER, Socket,
+    },
+    tcp_state::{CLOSE, CLOSE_WAIT, ESTABLISHED, SYN_SENT},
+    upstream::{LATENCY_CLASSES, UpstreamCounts, UpstreamKey},
+};
+
+use super::nginx;
+use crate::{
+    emit,
+    maps::{PROCESSES, RESETS, SOCKETS, UPSTREAMS},
+    owner, read,
+    settings::setting,
+};
+
+const IPPROTO_TCP: u16 = 6;
+/// RCV_SHUTDOWN | SEND_SHUTDOWN: tcp_close() sets both before it changes the state, `__tcp_close()` in net/ipv4/tcp.c.
+const SHUTDOWN_MASK: u8 = 3;
+/// A RST sent longer ago than this has nothing to do with the one received now.
+const RESET_MEMORY_NS: u64 = 2_000_000_000;
+
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+pub(crate) fn set_state(context: RawTracePointContext) -> i32 {
+    let old: i32 = context.arg(1);
+    let new: i32 = context.arg(2);
+    let (old, new) = (old as u8, new as u8);
+    if new == SYN_SENT {
+        if old == CLOSE {
+            let sk: u64 = context.arg(0);
+            connecting(sk, &context);
+        }
+    } else if old == SYN_SENT || old == ESTABLISHED || old == CLOSE_WAIT {
+        let sk: u64 = context.arg(0);
+        if let Some(socket) = SOCKETS.get_ptr_mut(sk) {
+            // SAFETY: a live map entry, and one socket's transitions are serialised by its lock.
+            changed(sk, unsafe { &mut *socket }, old, new);
+        }
+    }
+    0
+}
+
+#[raw_tracepoint(tracepoint = "tcp_destroy_sock")]
+pub(crate) fn destroy_sock(context: RawTracePointContext) -> i32 {
+    let sk: u64 = context.arg(0);
+    if let Some(socket) = SOCKETS.get_ptr_mut(sk) {
+        // SAFETY: a live map entry; the socket is at its end and nobody else holds it.
+        let socket = unsafe { &mut *socket };
+        if socket.flags & CLOSED == 0 {
+            closing(sk, socket, socket.ended_state, Program::DestroySock);
+        }
+        let _ = SOCKETS.remove(sk);
+    }
+    0
+}
+
+/// connect() of a traced process, in its own context.
+#[inline(always)]
+fn connecting<C: EbpfContext>(sk: u64, context: &C) {
+    let Some(process) = owner::current_traced(Program::SetState) else { return };
+    let family: u16 = read::kernel(sk, setting!(offsets.sock_family));
+    // MPTCP and SCTP fire the same tracepoint.
+    if read::kernel::<u16>(sk, setting!(offsets.sock_protocol)) != IPPROTO_TCP
+        || (family != read::AF_INET && family != read::AF_INET6)
+    {
+        return;
+    }
+    // SAFETY: no arguments, no effects.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let socket = read::identity(sk, family, now, bpf_get_current_pid_tgid());
+    let upstream = upstream_key(&socket);
+    if SOCKETS.insert(sk, socket, 0).is_err() {
+        emit::lost(Program::SetState, Reason::MapFull);
+        return;
+    }
+    count(&upstream, |counts| counts.connects += 1);
+    // SAFETY: a live map entry, written only in its process's context.
+    let request = unsafe { (*process).complained_request };
+    if request != 0 {
+        // SAFETY: as above.
+        unsafe { (*process).complained_request = 0 };
+        if nginx::connecting_socket(request) == sk {
+            retried(request, sk);
+        }
+    }
+    if setting!(debug) == 1 {
+        info!(context, "connect sk={:x} port={}", sk, upstream.port);
+    }
+}
+
+#[inline(always)]
+fn retried(request: u64, sk: u64) {
+    if let Some(mut entry) = emit::reserve::<Retry>(Program::SetState) {
+        let event = Retry { header: emit::header(kind::RETRY, Program::SetState), request, sk };
+        // SAFETY: the slot is ours until submitted.
+        unsafe { emit::slot(&mut entry).write(event) };
+        emit::submit(entry);
+    }
+}
+
+#[inline(always)]
+fn changed(sk: u64, socket: &mut Socket, old: u8, new: u8) {
+    if socket.flags & CLOSED != 0 {
+        return;
+    }
+    // SAFETY: no arguments, no effects.
+    let now = unsafe { bpf_ktime_get_ns() };
+    if old == SYN_SENT && new == ESTABLISHED {
+        socket.established_ns = now;
+        if socket.local_port == 0 {
+            socket.local_port = read::local_port(sk);
+            socket.local_address = read::local_address(sk, socket.family);
+        }
+        let class = log2((now - socket.started_ns) / 1000);
+        count(&upstream_key(socket), |counts| {
+            counts.established += 1;
+            if let Some(class) = counts.connect_latency.get_mut(class) {
+                *class += 1;
+            }
+        });
+    } else if read::kernel::<u8>(sk, setting!(offsets.sock_shutdown)) & SHUTDOWN_MASK == SHUTDOWN_MASK {
+        closing(sk, socket, old, Program::SetState);
+    } else if new == CLOSE || new == CLOSE_WAIT {
+        ended(sk, socket, old, new, now);
+    }
+}
+
+/// The other side, or the kernel, ended the connection while the worker still has it open.
+#[inline(always)]
+fn ended(sk: u64, socket: &mut Socket, old: u8, new: u8, now: u64) {
+    let fin = u64::from(new == CLOSE_WAIT || old == CLOSE_WAIT);
+    let traffic = read::traffic(sk);
+    socket.ended_ns = now;
+    socket.ended_state = old;
+    socket.ended_bytes_sent = traffic.bytes_sent;
+    socket.ended_bytes_received = traffic.bytes_received.wrapping_sub(fin);
+    socket.ended_since_sent_jiffies = traffic.since_sent_jiffies;
+    socket.ended_since_received_jiffies = traffic.since_received_jiffies;
+    if socket.local_port == 0 {
+        socket.local_port = read::local_port(sk);
+        socket.local_address = read::local_address(sk, socket.family);
+    }
+    if new == CLOSE_WAIT {
+        socket.fin_ns = now;
+        socket.flags |= FIN_RECEIVED;
+    } else {
+        socket.ended_error = read::kernel(sk, setting!(offsets.sock_err));
+        if socket.flags & RESET_RECEIVED != 0 {
+            who_reset(socket, now);
+        }
+    }
+    // Ended before anything was sent is nobody's request, unless an error ended it (`connect_reset`).
+    let unsent_error = traffic.bytes_sent == 0 && socket.ended_error != 0;
+    if old == SYN_SENT || unsent_error || traffic.outstanding(fin) {
+        socket.flags |= OUTSTANDING;
+    }
+}
+
+/// Looks up the RST when its sender is on this host.
+#[inline(always)]
+fn who_reset(socket: &mut Socket, now: u64) {
+    let key = ResetKey {
+        local_address: socket.local_address,
+        remote_address: socket.remote_address,
+        local_port: socket.local_port,
+        remote_port: socket.remote_port,
+        reserved: 0,
+    };
+    if let Some(sent) = RESETS.get_ptr(key) {
+        // SAFETY: a live map entry, read only.
+        let sent = unsafe { &*sent };
+        if now.wrapping_sub(sent.time_ns) < RESET_MEMORY_NS {
+            socket.reset_reason = sent.reason;
+            socket.reset_by_tgid = sent.tgid;
+            socket.reset_by_comm = sent.comm;
+            socket.flags |= RESET_SEEN_AT_SENDER;
+        }
+    }
+}
+
+/// The worker's own first close of the socket.
+#[inline(always)]
+fn closing(sk: u64, socket: &mut Socket, old: u8, program: Program) {
+    socket.flags |= CLOSED;
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let unbound = tgid == socket.tgid && take_unbound_complaint(tgid);
+    let ended = socket.ended_ns != 0;
+    let traffic = read::traffic(sk);
+    let fin = u64::from(socket.flags & FIN_RECEIVED != 0);
+    let suspicious = if ended {
+        socket.flags & OUTSTANDING != 0
+    } else {
+        old == SYN_SENT || traffic.outstanding(fin)
+    };
+    if !(suspicious || unbound || socket.flags & COMPLAINED != 0) {
+        return;
+    }
+    if tgid != socket.tgid {
+        // Not the worker's decision: its descriptors are being closed for it (exit of the last holder, a passed
+        // descriptor). Nothing nginx did about a request.
+        socket.flags |= socket::EXITING;
+    }
+    if socket.local_port == 0 {
+        socket.local_port = read::local_port(sk);
+        socket.local_address = read::local_address(sk, socket.family);
+    }
+    let Some(mut entry) = emit::reserve::<Closed>(program) else { return };
+    let slot = emit::slot(&mut entry);
+    let header = emit::header(kind::CLOSED, program);
+    // SAFETY: the slot is ours until submitted; every field is written.
+    unsafe {
+        (&raw mut (*slot).header).write(header);
+        (&raw mut (*slot).socket).write(*socket);
+        (&raw mut (*slot).live).write(read::live(sk, old, &traffic));
+    }
+    emit::submit(entry);
+}
+
+#[inline(always)]
+fn take_unbound_complaint(tgid: u32) -> bool {
+    match PROCESSES.get_ptr_mut(tgid) {
+        // SAFETY: a live map entry, written only in its process's context, which this is.
+        Some(process) => unsafe {
+            let unbound = (*process).complained_unbound != 0;
+            (*process).complained_unbound = 0;
+            unbound
+        },
+        None => false,
+    }
+}
+
+fn upstream_key(socket: &Socket) -> UpstreamKey {
+    UpstreamKey { address: socket.remote_address, port: socket.remote_port, reserved: 0, netns: socket.netns }
+}
+
+#[inline(always)]
+fn count(key: &UpstreamKey, change: impl FnOnce(&mut UpstreamCounts)) {
+    if let Some(counts) = UPSTREAMS.get_ptr_mut(key) {
+        // SAFETY: this CPU's entry of a live map.
+        change(unsafe { &mut *counts });
+        return;
+    }
+    new_upstream(key);
+    if let Some(counts) = UPSTREAMS.get_ptr_mut(key) {
+        // SAFETY: as above.
+        change(unsafe { &mut *counts });
+    }
+}
+
+#[inline(never)]
+fn new_upstream(key: &UpstreamKey) -> i32 {
+    const EMPTY: UpstreamCounts = UpstreamCounts { connects: 0, established: 0, connect_latency: [0; LATENCY_CLASSES] };
+    if UPSTREAMS.insert(key, EMPTY, u64::from(BPF_NOEXIST)).is_err() && UPSTREAMS.get_ptr(key).is_none() {
+        emit::lost(Program::SetState, Reason::MapFull);
+    }
+    0
+}
+
+/// Position of the highest bit, at most the last latency class.
+#[inline(always)]
+fn log2(value: u64) -> usize {
+    let mut class = 0;
+    for bit in 1..LATENCY_CLASSES {
+        if value >> bit != 0 {
+            class = bit;
+        }
+    }
+    class
+}

@@ -1,0 +1,106 @@
+//! Resets: `tcp:tcp_receive_reset` and `tcp:tcp_send_reset`.
+//!
+//! Hook: raw tracepoints, `(struct sock *)` and `(const struct sock * or NULL, const struct sk_buff * or NULL[,
+//! enum sk_rst_reason])`, 5.10 and later; the reason, and calls without a socket, from 6.12 on.
+//! Context: receive in softirq or backlog; send in the closing process when a close sends it, else softirq.
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns},
+    macros::raw_tracepoint,
+    programs::RawTracePointContext,
+};
+use tracer_common::{
+    loss::{Program, Reason},
+    reset::{ResetKey, ResetSent},
+    socket::{NO_REASON, RESET_RECEIVED, RESET_SENT},
+};
+
+use crate::{
+    emit,
+    maps::{RESETS, SOCKETS},
+    read,
+    settings::setting,
+};
+
+const LISTEN: u8 = 10;
+/// `transport_header` of an skb whose transport header was never set, include/linux/skbuff.h.
+const NO_TRANSPORT_HEADER: u16 = u16::MAX;
+
+#[raw_tracepoint(tracepoint = "tcp_receive_reset")]
+pub(crate) fn receive_reset(context: RawTracePointContext) -> i32 {
+    let sk: u64 = context.arg(0);
+    if let Some(socket) = SOCKETS.get_ptr_mut(sk) {
+        // SAFETY: a live map entry; the socket's lock is held by the receive path.
+        let socket = unsafe { &mut *socket };
+        socket.flags |= RESET_RECEIVED;
+        socket.reset_state = read::kernel(sk, setting!(offsets.sock_state));
+    }
+    0
+}
+
+#[raw_tracepoint(tracepoint = "tcp_send_reset")]
+pub(crate) fn send_reset(context: RawTracePointContext) -> i32 {
+    let sk: u64 = context.arg(0);
+    let skb: u64 = context.arg(1);
+    let reason = if setting!(reset_has_reason) == 1 { context.arg::<u32>(2) } else { NO_REASON };
+    if sk != 0 && let Some(socket) = SOCKETS.get_ptr_mut(sk) {
+        // SAFETY: a live map entry, written under the socket's lock.
+        unsafe { (*socket).flags |= RESET_SENT };
+        return 0;
+    }
+    let Some((key, by_close)) = receiver(sk, skb) else { return 0 };
+    let mut sent = ResetSent {
+        // SAFETY: no arguments, no effects.
+        time_ns: unsafe { bpf_ktime_get_ns() },
+        reason,
+        tgid: 0,
+        comm: [0; 16],
+    };
+    if by_close {
+        sent.tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+        sent.comm = bpf_get_current_comm().unwrap_or_default();
+    }
+    if RESETS.insert(key, sent, 0).is_err() {
+        emit::lost(Program::SendReset, Reason::MapFull);
+    }
+    0
+}
+
+/// The connection as the receiver of the RST sees it, and whether a process's own close sends it.
+#[inline(always)]
+fn receiver(sk: u64, skb: u64) -> Option<(ResetKey, bool)> {
+    let header: u16 = if skb == 0 { NO_TRANSPORT_HEADER } else { read::kernel(skb, setting!(offsets.skb_transport_header)) };
+    let state: u8 = read::kernel(sk, setting!(offsets.sock_state));
+    if sk != 0 && state != LISTEN {
+        let family: u16 = read::kernel(sk, setting!(offsets.sock_family));
+        let key = ResetKey {
+            local_address: read::remote_address(sk, family),
+            remote_address: read::local_address(sk, family),
+            local_port: read::remote_port(sk),
+            remote_port: read::local_port(sk),
+            reserved: 0,
+        };
+        return Some((key, header == NO_TRANSPORT_HEADER));
+    }
+    if header == NO_TRANSPORT_HEADER {
+        return None;
+    }
+    // The segment that is being answered: its source is the receiver of the RST.
+    let head: u64 = read::kernel(skb, setting!(offsets.skb_head));
+    let network = head + u64::from(read::kernel::<u16>(skb, setting!(offsets.skb_network_header)));
+    let transport = head + u64::from(header);
+    let version: u8 = read::kernel::<u8>(network, 0) >> 4;
+    let (source, destination) = match version {
+        4 => (read::mapped(read::kernel(network, 12)), read::mapped(read::kernel(network, 16))),
+        6 => (read::kernel(network, 8), read::kernel(network, 24)),
+        _ => return None,
+    };
+    let key = ResetKey {
+        local_address: source,
+        remote_address: destination,
+        local_port: u16::from_be(read::kernel(transport, 0)),
+        remote_port: u16::from_be(read::kernel(transport, 2)),
+        reserved: 0,
+    };
+    Some((key, false))
+}

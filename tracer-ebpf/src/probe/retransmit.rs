@@ -1,0 +1,22 @@
+//! SYN retransmits: `tcp:tcp_retransmit_skb`.
+//!
+//! Hook: raw tracepoint, `(const struct sock *, const struct sk_buff *[, int err])`, 5.10 and later.
+//! Context: timer softirq. Silent before 6.18 when the segment could not be sent; `tcp_sock.total_retrans`, read at the
+//! end of the attempt, counts those that were.
+
+use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::raw_tracepoint, programs::RawTracePointContext};
+
+use crate::maps::SOCKETS;
+
+#[raw_tracepoint(tracepoint = "tcp_retransmit_skb")]
+pub(crate) fn retransmit_skb(context: RawTracePointContext) -> i32 {
+    let sk: u64 = context.arg(0);
+    if let Some(socket) = SOCKETS.get_ptr_mut(sk) {
+        // SAFETY: a live map entry; the timer holds the socket's lock.
+        unsafe {
+            (*socket).retransmits += 1;
+            (*socket).last_retransmit_ns = bpf_ktime_get_ns();
+        }
+    }
+    0
+}

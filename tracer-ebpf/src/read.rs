@@ -1,0 +1,159 @@
+//! Reading kernel and user memory, and turning a `struct sock` into the wire's types.
+
+use aya_ebpf::helpers::{bpf_jiffies64, bpf_probe_read_kernel, bpf_probe_read_user};
+use tracer_common::{
+    settings::ABSENT,
+    socket::{Live, Socket},
+};
+
+use crate::settings::setting;
+
+pub(crate) const AF_INET: u16 = 2;
+pub(crate) const AF_INET6: u16 = 10;
+
+/// Reads a `T` of kernel memory at `base + offset`; zero when the address is bad or the field absent.
+#[inline(always)]
+pub(crate) fn kernel<T: Copy + Default>(base: u64, offset: u32) -> T {
+    if offset == ABSENT || base == 0 {
+        return T::default();
+    }
+    // SAFETY: the helper checks the address and fails rather than faults.
+    unsafe { bpf_probe_read_kernel((base + u64::from(offset)) as *const T) }.unwrap_or_default()
+}
+
+/// Reads a `T` of the current process's memory; None when it is not mapped or not resident.
+#[inline(always)]
+pub(crate) fn user<T: Copy>(base: u64, offset: u64) -> Option<T> {
+    if base == 0 {
+        return None;
+    }
+    // SAFETY: the helper checks the address and fails rather than faults.
+    unsafe { bpf_probe_read_user((base.wrapping_add(offset)) as *const T) }.ok()
+}
+
+/// IPv4 address (network byte order, as in memory) mapped into IPv6.
+#[inline(always)]
+pub(crate) fn mapped(address: [u8; 4]) -> [u8; 16] {
+    let [a, b, c, d] = address;
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}
+
+#[inline(always)]
+pub(crate) fn remote_address(sk: u64, family: u16) -> [u8; 16] {
+    if family == AF_INET { mapped(kernel(sk, setting!(offsets.sock_daddr))) } else { kernel(sk, setting!(offsets.sock_v6_daddr)) }
+}
+
+#[inline(always)]
+pub(crate) fn local_address(sk: u64, family: u16) -> [u8; 16] {
+    if family == AF_INET {
+        mapped(kernel(sk, setting!(offsets.sock_rcv_saddr)))
+    } else {
+        kernel(sk, setting!(offsets.sock_v6_rcv_saddr))
+    }
+}
+
+/// Source port. `skc_num` is 0 at →CLOSE; `inet_sport` survives.
+#[inline(always)]
+pub(crate) fn local_port(sk: u64) -> u16 {
+    u16::from_be(kernel::<u16>(sk, setting!(offsets.inet_sport)))
+}
+
+#[inline(always)]
+pub(crate) fn remote_port(sk: u64) -> u16 {
+    u16::from_be(kernel::<u16>(sk, setting!(offsets.sock_dport)))
+}
+
+#[inline(always)]
+pub(crate) fn network_namespace(sk: u64) -> u32 {
+    let net: u64 = kernel(sk, setting!(offsets.sock_net));
+    kernel(net, setting!(offsets.net_inum))
+}
+
+/// A `Socket` with the identity of `sk` and no history.
+#[inline(always)]
+pub(crate) fn identity(sk: u64, family: u16, now_ns: u64, owner: u64) -> Socket {
+    Socket {
+        sk,
+        started_ns: now_ns,
+        established_ns: 0,
+        ended_ns: 0,
+        ended_bytes_sent: 0,
+        ended_bytes_received: 0,
+        fin_ns: 0,
+        last_retransmit_ns: 0,
+        tgid: (owner >> 32) as u32,
+        tid: owner as u32,
+        netns: network_namespace(sk),
+        flags: 0,
+        ended_error: 0,
+        ended_since_sent_jiffies: 0,
+        ended_since_received_jiffies: 0,
+        retransmits: 0,
+        reset_reason: tracer_common::socket::NO_REASON,
+        reset_by_tgid: 0,
+        reset_by_comm: [0; 16],
+        local_address: local_address(sk, family),
+        remote_address: remote_address(sk, family),
+        local_port: local_port(sk),
+        remote_port: remote_port(sk),
+        family,
+        ended_state: 0,
+        reset_state: 0,
+    }
+}
+
+/// Payload counters and the ages of the last payload in each direction.
+#[derive(Clone, Copy)]
+pub(crate) struct Traffic {
+    pub(crate) bytes_sent: u64,
+    /// As the kernel counts: a FIN is one byte.
+    pub(crate) bytes_received: u64,
+    pub(crate) since_sent_jiffies: u32,
+    pub(crate) since_received_jiffies: u32,
+}
+
+#[inline(always)]
+pub(crate) fn traffic(sk: u64) -> Traffic {
+    // SAFETY: no arguments, no effects.
+    let jiffies = unsafe { bpf_jiffies64() } as u32;
+    let sent: u64 = kernel(sk, setting!(offsets.tcp_bytes_sent));
+    let retransmitted: u64 = kernel(sk, setting!(offsets.tcp_bytes_retrans));
+    let last_sent: u32 = kernel(sk, setting!(offsets.tcp_lsndtime));
+    let last_received: u32 = kernel(sk, setting!(offsets.icsk_lrcvtime));
+    Traffic {
+        // Retransmits can outrun bytes_sent only if the counter wrapped: not in this universe, but no underflow either.
+        bytes_sent: sent.wrapping_sub(retransmitted),
+        bytes_received: kernel(sk, setting!(offsets.tcp_bytes_received)),
+        since_sent_jiffies: jiffies.wrapping_sub(last_sent),
+        since_received_jiffies: jiffies.wrapping_sub(last_received),
+    }
+}
+
+impl Traffic {
+    /// A request is outstanding as far as counters tell: something was sent, and either nothing ever came back or the
+    /// last thing sent is (a jiffy or more) younger than the last thing received. A tie proves nothing.
+    #[inline(always)]
+    pub(crate) fn outstanding(&self, fin: u64) -> bool {
+        let received = self.bytes_received.wrapping_sub(fin);
+        self.bytes_sent > 0 && (received == 0 || self.since_sent_jiffies < self.since_received_jiffies)
+    }
+}
+
+#[inline(always)]
+pub(crate) fn live(sk: u64, state: u8, traffic: &Traffic) -> Live {
+    let received_next: u32 = kernel(sk, setting!(offsets.tcp_rcv_nxt));
+    let copied: u32 = kernel(sk, setting!(offsets.tcp_copied_seq));
+    Live {
+        bytes_sent: traffic.bytes_sent,
+        bytes_received: traffic.bytes_received,
+        unread: received_next.wrapping_sub(copied),
+        total_retransmits: kernel(sk, setting!(offsets.tcp_total_retrans)),
+        error: kernel(sk, setting!(offsets.sock_err)),
+        soft_error: kernel(sk, setting!(offsets.sock_err_soft)),
+        since_sent_jiffies: traffic.since_sent_jiffies,
+        since_received_jiffies: traffic.since_received_jiffies,
+        state,
+        shutdown: kernel(sk, setting!(offsets.sock_shutdown)),
+        reserved: [0; 6],
+    }
+}

@@ -1,0 +1,233 @@
+//! The wire's events as values.
+
+use std::collections::BTreeMap;
+
+use tracer_common::{
+    event::{Header, closed, complaint, kind, process, retry, status},
+    loss::Program,
+    socket,
+};
+use zerocopy::FromBytes;
+
+use crate::model::{
+    address::Address,
+    event::{
+        Bound, Complaint, Connection, ConnectionId, Ended, Event, Happening, Moment, Now, Request, Reset, ResetSender,
+        Status, Subject, TcpState,
+    },
+};
+
+/// Bytes that are no event of ours.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum DecodeError {
+    #[error("an event of {0} bytes is too short")]
+    Short(usize),
+    #[error("event kind {0} is unknown")]
+    Kind(u16),
+}
+
+/// Turns wire events into values.
+#[derive(Debug)]
+pub struct Decoder {
+    /// `enum sk_rst_reason` of the running kernel.
+    reset_reasons: BTreeMap<u32, String>,
+}
+
+impl Decoder {
+    pub const fn new(reset_reasons: BTreeMap<u32, String>) -> Self {
+        Self { reset_reasons }
+    }
+
+    /// Decodes one event.
+    pub fn decode(&self, bytes: &[u8]) -> Result<Event, DecodeError> {
+        let header: Header = read(bytes)?;
+        let moment = Moment {
+            time_ns: header.time_ns,
+            pid: header.tgid,
+            sequence: header.sequence,
+            source: source(header.program),
+        };
+        let happening = match header.kind {
+            kind::CLOSED => {
+                let event: closed::Closed = read(bytes)?;
+                Happening::Closed(self.connection(&event.socket, &event.live))
+            }
+            kind::RETRY => {
+                let event: retry::Retry = read(bytes)?;
+                Happening::Retry { request: event.request }
+            }
+            kind::COMPLAINT => Happening::Complaint(self.complaint(&read(bytes)?)),
+            kind::STATUS => {
+                let event: status::Status = read(bytes)?;
+                Happening::Status(Status {
+                    request: request(&event.request),
+                    status: u16::try_from(event.status).unwrap_or(u16::MAX),
+                })
+            }
+            kind::PROCESS => {
+                let event: process::Process = read(bytes)?;
+                let comm = text(&event.comm);
+                if event.change == process::GONE {
+                    Happening::Gone { pid: event.tgid, comm }
+                } else {
+                    Happening::Appeared { pid: event.tgid, comm }
+                }
+            }
+            other => return Err(DecodeError::Kind(other)),
+        };
+        Ok(Event { moment, happening })
+    }
+
+    fn complaint(&self, event: &complaint::Complaint) -> Complaint {
+        let flags = event.request.flags;
+        let bound = if flags & complaint::SOCKET_BOUND != 0 {
+            Bound::Tcp(self.connection(&event.socket, &event.live))
+        } else if flags & complaint::UNIX != 0 {
+            Bound::Unix
+        } else {
+            Bound::None
+        };
+        Complaint {
+            subject: if flags & complaint::HTTP != 0 { Subject::Http(request(&event.request)) } else { Subject::Other },
+            bound,
+            level: event.level,
+            errno: event.errno.cast_signed(),
+            number: event.number,
+            literal: text(&event.literal),
+            text: text(&event.text),
+            action: text(&event.action),
+        }
+    }
+
+    fn connection(&self, memory: &socket::Socket, live: &socket::Live) -> Connection {
+        let has = |flag: u32| memory.flags & flag != 0;
+        let fin = u64::from(has(socket::FIN_RECEIVED) || live.state == tracer_common::tcp_state::CLOSE_WAIT);
+        let reset = has(socket::RESET_RECEIVED).then(|| Reset {
+            state: tcp_state(memory.reset_state),
+            sender: has(socket::RESET_SEEN_AT_SENDER).then(|| ResetSender {
+                reason: self.reset_reason(memory.reset_reason),
+                process: (memory.reset_by_tgid != 0).then(|| (memory.reset_by_tgid, text(&memory.reset_by_comm))),
+            }),
+        });
+        Connection {
+            id: ConnectionId { sk: memory.sk, started_ns: memory.started_ns },
+            preexisting: has(socket::PREEXISTING),
+            established_ns: nonzero(memory.established_ns),
+            ended: nonzero(memory.ended_ns).map(|time_ns| Ended {
+                time_ns,
+                state: tcp_state(memory.ended_state),
+                error: memory.ended_error.cast_signed(),
+                bytes_sent: memory.ended_bytes_sent,
+                bytes_received: memory.ended_bytes_received,
+                since_sent_jiffies: memory.ended_since_sent_jiffies,
+                since_received_jiffies: memory.ended_since_received_jiffies,
+            }),
+            fin_ns: nonzero(memory.fin_ns),
+            reset,
+            reset_sent: has(socket::RESET_SENT),
+            retransmits: memory.retransmits.max(live.total_retransmits),
+            last_retransmit_ns: nonzero(memory.last_retransmit_ns),
+            outstanding: has(socket::OUTSTANDING),
+            closed_by_other: has(socket::EXITING),
+            worker: memory.tgid,
+            netns: memory.netns,
+            local: (memory.local_port != 0).then(|| Address::from_wire(memory.local_address, memory.local_port)),
+            remote: Address::from_wire(memory.remote_address, memory.remote_port),
+            now: Now {
+                state: tcp_state(live.state),
+                error: live.error.cast_signed(),
+                soft_error: live.soft_error.cast_signed(),
+                bytes_sent: live.bytes_sent,
+                bytes_received: live.bytes_received.saturating_sub(fin),
+                unread: live.unread,
+                since_sent_jiffies: live.since_sent_jiffies,
+                since_received_jiffies: live.since_received_jiffies,
+            },
+        }
+    }
+
+    fn reset_reason(&self, number: u32) -> Option<String> {
+        (number != socket::NO_REASON)
+            .then(|| self.reset_reasons.get(&number).cloned().unwrap_or_else(|| number.to_string()))
+    }
+}
+
+fn request(wire: &complaint::Request) -> Request {
+    let has = |flag: u32| wire.flags & flag != 0;
+    let states = has(complaint::STATES_KNOWN);
+    Request {
+        request: wire.request,
+        main: wire.main,
+        connection: wire.connection,
+        has_upstream: wire.upstream != 0,
+        attempts: states.then_some(wire.attempt),
+        header_accepted: states.then_some(wire.state_header_time != u64::MAX),
+        upstream_status: (states && wire.state_status != 0).then(|| u16::try_from(wire.state_status).ok()).flatten(),
+        log_level: wire.log_level,
+        cached: has(complaint::CACHED_KNOWN).then_some(has(complaint::CACHED)),
+        peer: Some(text(&wire.peer)).filter(|name| !name.is_empty()),
+        client: Some(text(&wire.client)).filter(|client| !client.is_empty()),
+    }
+}
+
+fn read<T: FromBytes>(bytes: &[u8]) -> Result<T, DecodeError> {
+    T::read_from_prefix(bytes).map(|(value, _)| value).map_err(|_| DecodeError::Short(bytes.len()))
+}
+
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+const fn nonzero(value: u64) -> Option<u64> {
+    if value == 0 { None } else { Some(value) }
+}
+
+const fn tcp_state(number: u8) -> TcpState {
+    use tracer_common::tcp_state;
+    match number {
+        tcp_state::ESTABLISHED => TcpState::Established,
+        tcp_state::SYN_SENT => TcpState::SynSent,
+        tcp_state::CLOSE => TcpState::Close,
+        tcp_state::CLOSE_WAIT => TcpState::CloseWait,
+        other => TcpState::Other(other),
+    }
+}
+
+/// The hook of a program, as records name it.
+fn source(program: u16) -> &'static str {
+    let program = Program::ALL.iter().find(|known| **known as u16 == program);
+    match program {
+        Some(Program::SetState) => "raw_tp/inet_sock_set_state",
+        Some(Program::DestroySock) => "raw_tp/tcp_destroy_sock",
+        Some(Program::LogErrorCore) => "uprobe/ngx_log_error_core",
+        Some(Program::SpecialResponse) => "uprobe/ngx_http_special_response_handler",
+        Some(known) => known.hook(),
+        None => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{DecodeError, Decoder};
+
+    #[test]
+    fn any_bytes_decode_or_are_refused() {
+        let decoder = Decoder::new(BTreeMap::new());
+        assert_eq!(decoder.decode(&[]), Err(DecodeError::Short(0)));
+        // Every kind, every length, several fillings: never a panic.
+        for fill in [0, 1, 0x7f, 0xff] {
+            for kind in [0_u16, 10, 20, 30, 40, 50] {
+                for length in (0..1200).step_by(8) {
+                    let mut bytes = vec![fill; length];
+                    if let Some(place) = bytes.get_mut(24..26) {
+                        place.copy_from_slice(&kind.to_le_bytes());
+                    }
+                    let _ = decoder.decode(&bytes);
+                }
+            }
+        }
+    }
+}

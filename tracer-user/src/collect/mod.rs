@@ -1,0 +1,4 @@
+//! From the ring buffer to typed events, and from maps to counts. Judges nothing.
+
+pub mod counters;
+pub mod decode;

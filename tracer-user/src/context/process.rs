@@ -1,0 +1,156 @@
+//! Processes: name, executable, role, network namespace, control group.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Processes remembered after they are gone, so that late verdicts can still name them.
+const CAPACITY: usize = 4096;
+
+/// What nginx calls itself in its command line (`ngx_setproctitle()`, src/os/unix/ngx_process_cycle.c).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Master,
+    Worker,
+    Cache,
+    Other,
+}
+
+/// One process, as found when it was looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessFacts {
+    pub pid: u32,
+    pub parent: u32,
+    pub comm: String,
+    /// Path of its executable in its own mount namespace; None without permission.
+    pub executable: Option<PathBuf>,
+    pub role: Role,
+    pub netns: Option<u64>,
+    pub cgroup: Option<String>,
+}
+
+impl ProcessFacts {
+    /// Reads /proc/PID; None: no such process.
+    pub fn read(pid: u32) -> Option<Self> {
+        let directory = PathBuf::from(format!("/proc/{pid}"));
+        let status = fs::read_to_string(directory.join("status")).ok()?;
+        let field = |name: &str| {
+            status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(|value| value.trim().to_owned()))
+        };
+        let title = fs::read(directory.join("cmdline")).unwrap_or_default();
+        Some(Self {
+            pid,
+            parent: field("PPid").and_then(|parent| parent.parse().ok()).unwrap_or(0),
+            comm: fs::read(directory.join("comm"))
+                .map(|comm| String::from_utf8_lossy(&comm).trim_end().to_owned())
+                .ok()
+                .or_else(|| field("Name"))
+                .unwrap_or_default(),
+            executable: fs::read_link(directory.join("exe")).ok(),
+            role: role(&title),
+            netns: namespace(&directory.join("ns/net")),
+            cgroup: cgroup(&directory.join("cgroup")),
+        })
+    }
+
+    /// Name that `--process` is compared with besides the comm: basename of the executable, cut as a comm is.
+    pub fn executable_name(&self) -> Option<String> {
+        let name = self.executable.as_ref()?.file_name()?.to_string_lossy().into_owned();
+        let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
+        Some(name.chars().take(15).collect())
+    }
+}
+
+fn role(title: &[u8]) -> Role {
+    let title = String::from_utf8_lossy(title);
+    if title.contains(": master process") {
+        Role::Master
+    } else if title.contains(": worker process") {
+        Role::Worker
+    } else if title.contains(": cache ") {
+        Role::Cache
+    } else {
+        Role::Other
+    }
+}
+
+fn namespace(link: &Path) -> Option<u64> {
+    let target = fs::read_link(link).ok()?;
+    target.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
+}
+
+/// Path in the unified hierarchy, or that of the first named one.
+fn cgroup(file: &Path) -> Option<String> {
+    let text = fs::read_to_string(file).ok()?;
+    let path = |line: &str| line.splitn(3, ':').nth(2).map(str::to_owned);
+    text.lines().find(|line| line.starts_with("0::")).or_else(|| text.lines().next()).and_then(path)
+}
+
+/// All processes for which `wanted` says so.
+pub fn find(wanted: impl Fn(&ProcessFacts) -> bool) -> Vec<ProcessFacts> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(ProcessFacts::read)
+        .filter(wanted)
+        .collect()
+}
+
+/// Processes that verdicts name: read once, kept after they are gone.
+#[derive(Debug, Default)]
+pub struct Processes {
+    known: HashMap<u32, ProcessFacts>,
+}
+
+impl Processes {
+    /// Facts of a process, read now when it is new.
+    pub fn get(&mut self, pid: u32) -> Option<&ProcessFacts> {
+        if !self.known.contains_key(&pid)
+            && let Some(facts) = ProcessFacts::read(pid)
+        {
+            self.remember(facts);
+        }
+        self.known.get(&pid)
+    }
+
+    /// A process (re)appeared: what was known of its number is void. Its title is set only after a while, so its role
+    /// may be wrong until `refresh`.
+    pub fn refresh(&mut self, pid: u32) -> Option<&ProcessFacts> {
+        if let Some(facts) = ProcessFacts::read(pid) {
+            self.remember(facts);
+        }
+        self.known.get(&pid)
+    }
+
+    fn remember(&mut self, facts: ProcessFacts) {
+        if self.known.len() >= CAPACITY {
+            self.known.retain(|pid, _| Path::new(&format!("/proc/{pid}")).exists());
+        }
+        self.known.insert(facts.pid, facts);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Processes, Role, role};
+
+    #[test]
+    fn titles_of_nginx() {
+        assert_eq!(role(b"nginx: master process /usr/sbin/nginx -g daemon off;"), Role::Master);
+        assert_eq!(role(b"nginx: worker process is shutting down\0"), Role::Worker);
+        assert_eq!(role(b"angie: worker process\0"), Role::Worker);
+        assert_eq!(role(b"nginx: cache manager process"), Role::Cache);
+        assert_eq!(role(b"/usr/bin/python3\0-c\0pass"), Role::Other);
+    }
+
+    #[test]
+    fn our_own_process_is_known() {
+        let mut processes = Processes::default();
+        let own = processes.get(std::process::id()).expect("we exist");
+        assert!(own.executable.is_some());
+        assert!(processes.get(u32::MAX).is_none());
+    }
+}

@@ -1,0 +1,128 @@
+//! What was seen, as a list of facts in order.
+
+use crate::model::{
+    event::{Complaint, Connection, Moment, TcpState},
+    verdict::Evidence,
+};
+
+use super::word;
+
+const SET_STATE: &str = "raw_tp/inet_sock_set_state";
+
+/// Names of errnos that appear on sockets, as in `errno` of records.
+pub fn errno_name(number: i32) -> String {
+    use word::errno;
+    let name = match number {
+        errno::EPERM => "EPERM",
+        errno::ENOENT => "ENOENT",
+        errno::EAGAIN => "EAGAIN",
+        errno::EACCES => "EACCES",
+        22 => "EINVAL",
+        errno::ENFILE => "ENFILE",
+        errno::EMFILE => "EMFILE",
+        errno::EPIPE => "EPIPE",
+        errno::EPROTO => "EPROTO",
+        errno::ENOPROTOOPT => "ENOPROTOOPT",
+        97 => "EAFNOSUPPORT",
+        98 => "EADDRINUSE",
+        errno::EADDRNOTAVAIL => "EADDRNOTAVAIL",
+        errno::ENETDOWN => "ENETDOWN",
+        errno::ENETUNREACH => "ENETUNREACH",
+        103 => "ECONNABORTED",
+        errno::ECONNRESET => "ECONNRESET",
+        105 => "ENOBUFS",
+        107 => "ENOTCONN",
+        errno::ETIMEDOUT => "ETIMEDOUT",
+        errno::ECONNREFUSED => "ECONNREFUSED",
+        errno::EHOSTDOWN => "EHOSTDOWN",
+        errno::EHOSTUNREACH => "EHOSTUNREACH",
+        other => return format!("errno {other}"),
+    };
+    name.to_owned()
+}
+
+const fn state_name(state: TcpState) -> &'static str {
+    match state {
+        TcpState::Established => "ESTABLISHED",
+        TcpState::SynSent => "SYN_SENT",
+        TcpState::Close => "CLOSE",
+        TcpState::CloseWait => "CLOSE_WAIT",
+        TcpState::Other(_) => "another state",
+    }
+}
+
+/// The connection's history.
+pub fn of_connection(connection: &Connection) -> Vec<Evidence> {
+    let mut list = Vec::with_capacity(6);
+    let mut add = |time_ns, source, text: String| list.push(Evidence { time_ns, source, text });
+    if connection.preexisting {
+        add(
+            connection.id.started_ns,
+            "uprobe/ngx_log_error_core",
+            "the connection is older than the tracing: its history is unknown".into(),
+        );
+    } else {
+        add(connection.id.started_ns, SET_STATE, "CLOSE → SYN_SENT (connect)".into());
+    }
+    if let Some(time_ns) = connection.established_ns {
+        add(time_ns, SET_STATE, "SYN_SENT → ESTABLISHED".into());
+    }
+    if let Some(time_ns) = connection.last_retransmit_ns {
+        let what = if connection.established_ns.is_none() { "SYN" } else { "segment" };
+        add(time_ns, "raw_tp/tcp_retransmit_skb", format!("{what} retransmitted, {} in all", connection.retransmits));
+    }
+    let ended_by_fin = connection.ended.is_some_and(|ended| ended.error == 0);
+    if let Some(time_ns) = connection.fin_ns
+        && !ended_by_fin
+    {
+        add(time_ns, SET_STATE, "FIN received: ESTABLISHED → CLOSE_WAIT".into());
+    }
+    if let Some(ended) = &connection.ended {
+        if let Some(reset) = &connection.reset {
+            let mut text = format!("RST received in {}", state_name(reset.state));
+            if let Some(sender) = &reset.sender {
+                if let Some((pid, comm)) = &sender.process {
+                    text += &format!("; sent by the close of {comm}[{pid}] on this host");
+                } else {
+                    text += "; sent by the kernel of this host";
+                }
+                if let Some(reason) = &sender.reason {
+                    text += &format!(", reason {reason}");
+                }
+            }
+            add(ended.time_ns, "raw_tp/tcp_receive_reset", text);
+        }
+        let counters = format!("{} bytes sent, {} received", ended.bytes_sent, ended.bytes_received);
+        add(
+            ended.time_ns,
+            SET_STATE,
+            if ended.error == 0 {
+                format!("FIN received: {} → CLOSE_WAIT; {counters}", state_name(ended.state))
+            } else {
+                format!("{} → CLOSE, sk_err {}; {counters}", state_name(ended.state), errno_name(ended.error))
+            },
+        );
+    }
+    list
+}
+
+/// nginx's complaint.
+pub fn of_complaint(moment: &Moment, complaint: &Complaint) -> Evidence {
+    Evidence { time_ns: moment.time_ns, source: moment.source, text: word::message(complaint) }
+}
+
+/// The state in which the worker gave the connection up.
+pub fn of_close(moment: &Moment, connection: &Connection) -> Evidence {
+    let now = &connection.now;
+    Evidence {
+        time_ns: moment.time_ns,
+        source: moment.source,
+        text: format!(
+            "the worker closes the socket in {}, sk_err {}; {} bytes sent, {} received",
+            state_name(now.state),
+            if now.error == 0 { "0".to_owned() } else { errno_name(now.error) },
+            now.bytes_sent,
+            now.bytes_received,
+        ),
+    }
+}

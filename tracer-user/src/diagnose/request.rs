@@ -1,0 +1,132 @@
+//! Which complaints and error pages belong to one request, although nginx reuses the addresses of its requests.
+
+use std::collections::HashMap;
+
+use crate::model::{
+    event::Request,
+    verdict::{RequestKey, VerdictId},
+};
+
+/// A request that says nothing for so long is forgotten: longer than any timeout people set.
+const FORGET_NS: u64 = 600_000_000_000;
+/// nginx answers the main request in the same go as the subrequest that decides it.
+const SUBREQUEST_NS: u64 = 100_000_000;
+/// Requests remembered; above it the oldest are forgotten early.
+const CAPACITY: usize = 20_000;
+
+/// One main request that had a failure or an error page.
+#[derive(Clone, Debug)]
+pub struct RequestState {
+    pub key: RequestKey,
+    pub failures: Vec<VerdictId>,
+    /// Attempts when it last failed or was answered: a smaller number than this is a new request at the same address.
+    pub attempts: u32,
+    /// A response was emitted for it, with this status.
+    pub responded: Option<u16>,
+    /// Something was said about it since that response.
+    pub news_since_response: bool,
+    last_ns: u64,
+}
+
+/// Requests by worker and address of the main request.
+#[derive(Debug, Default)]
+pub struct Requests {
+    states: HashMap<(u32, u64), RequestState>,
+    ordinals: HashMap<(u32, u64), u32>,
+}
+
+impl Requests {
+    /// The request that a failed attempt belongs to.
+    pub fn failing(&mut self, worker: u32, request: &Request, now_ns: u64) -> &mut RequestState {
+        // A first attempt, or one that is not beyond the last failed one, cannot follow it in the same request.
+        let fresh = self.states.get(&(worker, request.main)).is_none_or(|state| {
+            state.key.connection != request.connection
+                || request.attempts.is_some_and(|attempts| attempts <= state.attempts)
+                || (request.attempts.is_none() && state.responded.is_some())
+        });
+        let state = self.entry(worker, request, fresh, now_ns);
+        state.attempts = request.attempts.unwrap_or(state.attempts + 1);
+        state.news_since_response = true;
+        state
+    }
+
+    /// The request that an error page belongs to.
+    pub fn answering(&mut self, worker: u32, status: u16, request: &Request, now_ns: u64) -> &mut RequestState {
+        let fresh = self.states.get(&(worker, request.main)).is_none_or(|state| {
+            if state.key.connection != request.connection {
+                return true;
+            }
+            match request.attempts {
+                Some(attempts) if request.request == request.main => attempts < state.attempts,
+                Some(_) => false,
+                // No upstream of its own: 500 because a subrequest failed just now, else a request of its own.
+                None if status == 500 || request.has_upstream => now_ns.saturating_sub(state.last_ns) > SUBREQUEST_NS,
+                None => true,
+            }
+        });
+        let state = self.entry(worker, request, fresh, now_ns);
+        if request.request == request.main {
+            state.attempts = request.attempts.unwrap_or(state.attempts);
+        }
+        state
+    }
+
+    /// The request, when it is known.
+    pub fn get_mut(&mut self, worker: u32, request: &Request) -> Option<&mut RequestState> {
+        self.states.get_mut(&(worker, request.main))
+    }
+
+    fn entry(&mut self, worker: u32, request: &Request, fresh: bool, now_ns: u64) -> &mut RequestState {
+        if self.states.len() >= CAPACITY {
+            self.forget(now_ns);
+        }
+        let place = (worker, request.main);
+        if fresh {
+            let ordinal = self.ordinals.entry((worker, request.connection)).or_insert(0);
+            *ordinal += 1;
+            let key = RequestKey { worker, connection: request.connection, ordinal: *ordinal };
+            self.states.insert(
+                place,
+                RequestState {
+                    key,
+                    failures: Vec::new(),
+                    attempts: 0,
+                    responded: None,
+                    news_since_response: false,
+                    last_ns: now_ns,
+                },
+            );
+        }
+        let state = self.states.entry(place).or_insert_with(|| RequestState {
+            key: RequestKey { worker, connection: request.connection, ordinal: 0 },
+            failures: Vec::new(),
+            attempts: 0,
+            responded: None,
+            news_since_response: false,
+            last_ns: now_ns,
+        });
+        state.last_ns = now_ns;
+        state
+    }
+
+    /// A worker is gone, and its requests with it.
+    pub fn worker_gone(&mut self, worker: u32) {
+        self.states.retain(|(owner, _), _| *owner != worker);
+        self.ordinals.retain(|(owner, _), _| *owner != worker);
+    }
+
+    /// Forgets what is old; when full, the older half.
+    pub fn forget(&mut self, now_ns: u64) {
+        self.states.retain(|_, state| now_ns.saturating_sub(state.last_ns) < FORGET_NS);
+        if self.states.len() >= CAPACITY {
+            let mut times: Vec<u64> = self.states.values().map(|state| state.last_ns).collect();
+            let middle = times.len() / 2;
+            let (_, median, _) = times.select_nth_unstable(middle);
+            let median = *median;
+            self.states.retain(|_, state| state.last_ns > median);
+        }
+        let live: std::collections::HashSet<(u32, u64)> =
+            self.states.values().map(|state| (state.key.worker, state.key.connection)).collect();
+        self.ordinals.retain(|place, _| live.contains(place));
+    }
+}

@@ -1,0 +1,71 @@
+//! Reused connections: was this one, how long had it been idle, and did it die of that?
+
+use super::Attempt;
+use crate::model::event::{Connection, Subject};
+
+/// A FIN or RST that comes this soon after the request was written answers its first bytes: the peer had closed
+/// already, or closes what it had given up. An application that dies of a request needs longer, or is not told apart.
+const ANSWER_US: u64 = 100_000;
+/// A connection that idled for less was in use; its death is not staleness.
+const IDLE_US: u64 = 10_000;
+
+/// Did the connection come from nginx's keepalive cache?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    Fresh,
+    /// `idle_us`: from the last payload received to the request; None where jiffies do not tell.
+    Reused { idle_us: Option<u64> },
+    Unknown,
+}
+
+/// nginx's own flag first, where its layout could be checked; else the counters.
+pub fn reuse(attempt: &Attempt<'_>) -> Reuse {
+    let cached = match &attempt.complaint.subject {
+        Subject::Http(request) => request.cached,
+        _ => None,
+    };
+    let idle_us = attempt.connection.and_then(|connection| idle_us(connection, attempt.jiffy_us));
+    match (cached, attempt.connection) {
+        (Some(true), _) => Reuse::Reused { idle_us },
+        (Some(false), _) => Reuse::Fresh,
+        (None, Some(connection)) if received(connection) == 0 && !connection.preexisting => Reuse::Fresh,
+        (None, Some(connection)) if idle_us.is_some_and(|idle| idle >= IDLE_US) && received(connection) > 0 => {
+            Reuse::Reused { idle_us }
+        }
+        _ => Reuse::Unknown,
+    }
+}
+
+/// Response bytes of all requests on the connection by its end.
+fn received(connection: &Connection) -> u64 {
+    connection.ended.map_or(connection.now.bytes_received, |ended| ended.bytes_received)
+}
+
+/// Time between the last payload received and the last one sent; None when nothing was received, or it came last.
+fn idle_us(connection: &Connection, jiffy_us: u64) -> Option<u64> {
+    let (sent, got) = (connection.now.since_sent_jiffies, connection.now.since_received_jiffies);
+    if received(connection) == 0 {
+        return None;
+    }
+    if connection.now.bytes_sent > 0 && sent < got {
+        return Some(u64::from(got - sent) * jiffy_us);
+    }
+    // The request was not written at all (SO_ERROR came first): idle until now.
+    (sent >= got).then(|| u64::from(got) * jiffy_us)
+}
+
+/// The reused connection died of having been idle: zero response bytes, and its end was there before the request or
+/// answers its first bytes. Asked only after the request was written.
+pub(super) fn stale(attempt: &Attempt<'_>) -> bool {
+    let (Reuse::Reused { idle_us }, Some(connection)) = (reuse(attempt), attempt.connection) else { return false };
+    let Some(ended) = connection.ended else { return false };
+    let written_after_end = ended.bytes_sent < connection.now.bytes_sent;
+    let reset_after_fin = ended.error != 0 && connection.fin_ns.is_some_and(|fin| fin < ended.time_ns);
+    if written_after_end || reset_after_fin {
+        return true;
+    }
+    // The request was written first: whatever came after it is a response to it.
+    let response_bytes = ended.since_received_jiffies < ended.since_sent_jiffies;
+    let answered_us = u64::from(ended.since_sent_jiffies) * attempt.jiffy_us;
+    !response_bytes && answered_us <= ANSWER_US && idle_us.is_some_and(|idle| idle >= IDLE_US)
+}

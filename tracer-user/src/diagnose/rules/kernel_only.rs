@@ -1,0 +1,83 @@
+//! Without nginx's word: what the kernel alone allows to say, and what nginx's status adds.
+
+use super::{
+    Decision,
+    connect::{cause_of, not_listening},
+    response::reset_by,
+};
+use crate::model::{
+    cause::Cause,
+    event::{Connection, TcpState},
+    verdict::{Confidence, Phase},
+};
+
+/// Nobody but the kernel said anything. `listening`: nginx's complaints would have been seen, so that its silence counts.
+pub fn unspoken(connection: &Connection, listening: bool) -> Option<Decision> {
+    if let Some(ended) = connection.ended {
+        if ended.error != 0 && ended.state == TcpState::SynSent {
+            let mut decision = Decision::likely(cause_of(ended.error, false), Phase::Connect, ended.error);
+            decision.root = not_listening(connection, decision.cause);
+            return Some(decision);
+        }
+        if listening || ended.state == TcpState::SynSent || !connection.outstanding {
+            return None;
+        }
+        if ended.bytes_received > 0 {
+            // Bytes came at some time: of a former response, a handshake, or this response. Nothing can be claimed.
+            return None;
+        }
+        if ended.bytes_sent == 0 {
+            return (ended.error != 0).then(|| Decision::likely(Cause::ConnectReset, Phase::Connect, ended.error));
+        }
+        return Some(received_nothing(connection, ended.error));
+    }
+    if listening || connection.closed_by_other {
+        return None;
+    }
+    // nginx gave up with no error in the kernel: its timer, a client that left, or a shutdown.
+    let waiting = connection.now.state == TcpState::SynSent
+        || (connection.now.bytes_sent > 0 && connection.now.bytes_received == 0);
+    let phase = if connection.now.state == TcpState::SynSent { Phase::Connect } else { Phase::Header };
+    waiting.then(|| Decision::new(Cause::Unexplained, Confidence::Unknown, phase, 0))
+}
+
+/// nginx made an error page right after it closed this connection, and logged nothing (its level is above `error`).
+pub fn with_status(connection: &Connection, status: u16) -> Option<Decision> {
+    if connection.ended.is_some_and(|ended| ended.error != 0 && ended.state == TcpState::SynSent) {
+        return unspoken(connection, false);
+    }
+    if status == 504 && connection.ended.is_none() {
+        let (cause, phase) = if connection.now.state == TcpState::SynSent {
+            (Cause::ConnectTimeout, Phase::Connect)
+        } else {
+            (Cause::ResponseTimeout, Phase::Header)
+        };
+        return Some(Decision::likely(cause, phase, 0));
+    }
+    if status == 502
+        && let Some(ended) = connection.ended
+        && connection.outstanding
+    {
+        return Some(if ended.bytes_sent == 0 {
+            Decision::likely(Cause::ConnectReset, Phase::Connect, ended.error)
+        } else {
+            received_nothing(connection, ended.error)
+        });
+    }
+    None
+}
+
+/// Something was sent, nothing came back, and the connection ended.
+fn received_nothing(connection: &Connection, error: i32) -> Decision {
+    use crate::diagnose::word::errno;
+    let mut decision = match error {
+        0 => Decision::likely(Cause::ClosedBeforeResponse, Phase::Header, 0),
+        errno::ETIMEDOUT | errno::EHOSTUNREACH | errno::ENETUNREACH => {
+            Decision::likely(Cause::ResponseTimeoutKernel, Phase::Header, error)
+        }
+        _ if connection.fin_ns.is_some() => Decision::likely(Cause::ClosedBeforeResponse, Phase::Header, 0),
+        _ => Decision::likely(Cause::ResetBeforeResponse, Phase::Header, error),
+    };
+    decision.root = reset_by(connection);
+    decision
+}

@@ -1,0 +1,126 @@
+//! After the connect: sending the request, waiting for the header, reading the body.
+
+use super::{Attempt, Decision, Excluded, keepalive::stale};
+use crate::{
+    diagnose::word::errno,
+    model::{
+        cause::Cause,
+        event::{Connection, TcpState},
+        verdict::{Phase, Root, RootKind},
+    },
+};
+
+/// nginx's timer in a phase after the connect.
+pub(super) fn timed_out(attempt: &Attempt<'_>, phase: Phase) -> Decision {
+    let cause = match phase {
+        Phase::Connect => Cause::ConnectTimeout,
+        Phase::Tls => Cause::TlsTimeout,
+        Phase::Send => Cause::SendTimeout,
+        Phase::Header => Cause::ResponseTimeout,
+        Phase::Body => Cause::ResponseStalled,
+    };
+    let decision = Decision::proven(cause, phase, 0);
+    match attempt.connection {
+        None if attempt.unix() => decision,
+        None => Decision::likely(cause, phase, 0),
+        Some(connection) => match connection.ended {
+            Some(ended) if ended.error == 0 => {
+                decision.but("nginx's timer fired, but the upstream had closed the connection by then", Excluded::No)
+            }
+            Some(_) => decision.but("nginx's timer fired, but the connection had failed by then", Excluded::No),
+            None => decision,
+        },
+    }
+}
+
+/// End of file before the response was complete.
+pub(super) fn closed(attempt: &Attempt<'_>, phase: Phase) -> Decision {
+    if phase == Phase::Body {
+        return if attempt.reset_after_handshake() && !fin_first(attempt) {
+            Decision::proven(Cause::ResetMidResponse, phase, errno::ECONNRESET).but(TLS_RESET, Excluded::Yes)
+        } else {
+            with_owner(Decision::proven(Cause::ClosedMidResponse, phase, 0), attempt)
+        };
+    }
+    if phase == Phase::Tls {
+        return Decision::proven(Cause::TlsPeerClosed, phase, attempt.complaint.errno);
+    }
+    if stale(attempt) {
+        return Decision::proven(Cause::StaleKeepalive, phase, attempt.complaint.errno);
+    }
+    if attempt.reset_after_handshake() && !fin_first(attempt) {
+        return with_owner(
+            Decision::proven(Cause::ResetBeforeResponse, phase, errno::ECONNRESET).but(TLS_RESET, Excluded::Yes),
+            attempt,
+        );
+    }
+    let decision = Decision::proven(Cause::ClosedBeforeResponse, phase, 0);
+    match attempt.connection {
+        None if !attempt.unix() => Decision::likely(Cause::ClosedBeforeResponse, phase, 0),
+        Some(connection) if connection.fin_ns.is_none() && !connection.preexisting => {
+            decision.but("nginx read an end of file, but the kernel saw no FIN", Excluded::No)
+        }
+        _ => decision,
+    }
+}
+
+const TLS_RESET: &str = "nginx says the upstream closed the connection, the kernel received a RST (under TLS nginx cannot tell)";
+
+/// `recv()` or `readv()` with an error.
+pub(super) fn receive_failed(attempt: &Attempt<'_>, phase: Phase) -> Decision {
+    let number = attempt.complaint.errno;
+    let by_kernel = matches!(number, errno::ETIMEDOUT | errno::EHOSTUNREACH | errno::ENETUNREACH);
+    let decision = match (phase, by_kernel) {
+        (Phase::Body, true) => Decision::proven(Cause::ResponseStalled, phase, number),
+        (Phase::Body, false) => Decision::proven(Cause::ResetMidResponse, phase, number),
+        (_, true) => Decision::proven(Cause::ResponseTimeoutKernel, phase, number),
+        (_, false) if stale(attempt) => Decision::proven(Cause::StaleKeepalive, phase, number),
+        (_, false) => Decision::proven(Cause::ResetBeforeResponse, phase, number),
+    };
+    let decision = match attempt.connection {
+        None if !attempt.unix() => Decision::likely(decision.cause, phase, number),
+        Some(connection) if !by_kernel && connection.reset.is_none() && !connection.preexisting => {
+            decision.but("nginx read a reset, but the kernel received no RST on this connection", Excluded::No)
+        }
+        _ => decision,
+    };
+    with_owner(decision, attempt)
+}
+
+/// Writing the request failed.
+pub(super) fn send_failed(attempt: &Attempt<'_>) -> Decision {
+    let number = attempt.complaint.errno;
+    let cause = if stale(attempt) { Cause::StaleKeepalive } else { Cause::SendFailed };
+    let decision = match attempt.connection {
+        None if !attempt.unix() => Decision::likely(cause, Phase::Send, number),
+        _ => Decision::proven(cause, Phase::Send, number),
+    };
+    with_owner(decision, attempt)
+}
+
+/// The FIN came first; a RST after it only answers what nginx wrote then.
+fn fin_first(attempt: &Attempt<'_>) -> bool {
+    attempt.connection.is_some_and(|connection| {
+        connection.fin_ns.is_some()
+            && connection.reset.as_ref().is_some_and(|reset| reset.state == TcpState::CloseWait)
+    })
+}
+
+/// Names the process whose close reset the connection, where it is on this host.
+fn with_owner(mut decision: Decision, attempt: &Attempt<'_>) -> Decision {
+    decision.root = attempt.connection.and_then(reset_by);
+    decision
+}
+
+/// From the RST seen at its sender.
+pub(super) fn reset_by(connection: &Connection) -> Option<Root> {
+    let sender = connection.reset.as_ref()?.sender.as_ref()?;
+    let (pid, comm) = sender.process.as_ref()?;
+    // TCP_ABORT_ON_CLOSE: tcp_close() with unread data, net/ipv4/tcp.c.
+    let (kind, text) = if sender.reason.as_deref() == Some("TCP_ABORT_ON_CLOSE") {
+        (RootKind::UnreadData, format!("{comm}[{pid}] closed the connection without reading all of the request"))
+    } else {
+        (RootKind::ApplicationClosed, format!("{comm}[{pid}] on this host reset the connection by closing it"))
+    };
+    Some(Root { kind, text, process: Some((*pid, comm.clone())) })
+}

@@ -1,0 +1,120 @@
+//! Resolves the struct members that the kernel programs read (`tracer_common::settings::Offsets`).
+
+use tracer_common::settings::{ABSENT, Offsets};
+
+use super::btf::{Btf, BtfError};
+
+/// One member to resolve.
+struct Wanted {
+    field: fn(&mut Offsets) -> &mut u32,
+    of: &'static str,
+    member: &'static str,
+    size: u32,
+    need: Need,
+}
+
+/// What its absence means.
+enum Need {
+    /// No verdict is possible without it.
+    Required,
+    /// Some detail is lost.
+    Optional,
+}
+
+macro_rules! wanted {
+    ($($need:ident $field:ident = $of:literal . $member:literal : $size:literal;)+) => {
+        &[$(Wanted { field: |offsets| &mut offsets.$field, of: $of, member: $member, size: $size, need: Need::$need }),+]
+    };
+}
+
+const WANTED: &[Wanted] = wanted! {
+    Required sock_family = "sock"."__sk_common.skc_family": 2;
+    Required sock_daddr = "sock"."__sk_common.skc_daddr": 4;
+    Required sock_rcv_saddr = "sock"."__sk_common.skc_rcv_saddr": 4;
+    Required sock_dport = "sock"."__sk_common.skc_dport": 2;
+    Optional sock_v6_daddr = "sock"."__sk_common.skc_v6_daddr": 16;
+    Optional sock_v6_rcv_saddr = "sock"."__sk_common.skc_v6_rcv_saddr": 16;
+    Required sock_state = "sock"."__sk_common.skc_state": 1;
+    Optional sock_net = "sock"."__sk_common.skc_net": 8;
+    Required sock_protocol = "sock"."sk_protocol": 2;
+    Required sock_err = "sock"."sk_err": 4;
+    Optional sock_err_soft = "sock"."sk_err_soft": 4;
+    Required sock_shutdown = "sock"."sk_shutdown": 1;
+    Required inet_sport = "inet_sock"."inet_sport": 2;
+    Required icsk_lrcvtime = "inet_connection_sock"."icsk_ack.lrcvtime": 4;
+    Required tcp_bytes_sent = "tcp_sock"."bytes_sent": 8;
+    Required tcp_bytes_retrans = "tcp_sock"."bytes_retrans": 8;
+    Required tcp_bytes_received = "tcp_sock"."bytes_received": 8;
+    Optional tcp_rcv_nxt = "tcp_sock"."rcv_nxt": 4;
+    Optional tcp_copied_seq = "tcp_sock"."copied_seq": 4;
+    Required tcp_lsndtime = "tcp_sock"."lsndtime": 4;
+    Optional tcp_total_retrans = "tcp_sock"."total_retrans": 4;
+    Optional net_inum = "net"."ns.inum": 4;
+    Optional skb_head = "sk_buff"."head": 8;
+    Optional skb_network_header = "sk_buff"."network_header": 2;
+    Optional skb_transport_header = "sk_buff"."transport_header": 2;
+    Required task_tgid = "task_struct"."tgid": 4;
+    Optional task_pid = "task_struct"."pid": 4;
+    Required task_real_parent = "task_struct"."real_parent": 8;
+    Required task_comm = "task_struct"."comm": 16;
+    Optional task_files = "task_struct"."files": 8;
+    Optional task_mm = "task_struct"."mm": 8;
+    Optional mm_exe_file = "mm_struct"."exe_file": 8;
+    Optional file_dentry = "file"."f_path.dentry": 8;
+    Optional dentry_name = "dentry"."d_name.name": 8;
+    Optional files_fdt = "files_struct"."fdt": 8;
+    Optional fdtable_fd = "fdtable"."fd": 8;
+    Optional fdtable_max_fds = "fdtable"."max_fds": 4;
+    Optional file_private_data = "file"."private_data": 8;
+    Optional socket_sk = "socket"."sk": 8;
+    Optional socket_file = "socket"."file": 8;
+};
+
+/// The offsets, and what could not be resolved of the optional ones.
+#[derive(Debug)]
+pub struct Resolved {
+    pub offsets: Offsets,
+    pub missing: Vec<BtfError>,
+}
+
+/// Resolves all members. A required one that is absent, or of another size, is an error.
+pub fn resolve(btf: &Btf) -> Result<Resolved, BtfError> {
+    let mut offsets = Offsets::ABSENT;
+    let mut missing = Vec::new();
+    for wanted in WANTED {
+        let offset = match (btf.member(wanted.of, wanted.member, wanted.size), &wanted.need) {
+            (Ok(member), _) => member.offset,
+            (Err(error), Need::Required) => return Err(error),
+            (Err(error), Need::Optional) => {
+                missing.push(error);
+                ABSENT
+            }
+        };
+        *(wanted.field)(&mut offsets) = offset;
+    }
+    Ok(Resolved { offsets, missing })
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::IntoBytes as _;
+
+    use super::{WANTED, resolve};
+    use crate::kernel::btf::Btf;
+
+    #[test]
+    fn every_offset_has_a_source() {
+        let mut offsets = tracer_common::settings::Offsets::ABSENT;
+        for wanted in WANTED {
+            *(wanted.field)(&mut offsets) = 0;
+        }
+        assert!(offsets.as_bytes().iter().all(|byte| *byte == 0), "an offset is never resolved");
+    }
+
+    #[test]
+    fn the_running_kernel_has_them_all() {
+        let Ok(btf) = Btf::running() else { return };
+        let resolved = resolve(&btf).expect("required members");
+        assert!(resolved.missing.is_empty(), "{:?}", resolved.missing);
+    }
+}

@@ -1,0 +1,203 @@
+//! Events as values: what the engine understands, free of the wire's encoding.
+
+use super::address::Address;
+
+/// Names a connection for good: the address of its `struct sock` and when it was connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectionId {
+    pub sk: u64,
+    pub started_ns: u64,
+}
+
+/// Where and when an event happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    pub time_ns: u64,
+    /// Process (host pid namespace).
+    pub pid: u32,
+    /// Position among the events of this process; 0: not counted.
+    pub sequence: u64,
+    /// The hook that saw it, as in `evidence.source`.
+    pub source: &'static str,
+}
+
+/// TCP states that the rules tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcpState {
+    Established,
+    SynSent,
+    Close,
+    CloseWait,
+    Other(u8),
+}
+
+/// How a connection ended while the worker still had it open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub time_ns: u64,
+    /// State before.
+    pub state: TcpState,
+    /// sk_err; 0: a FIN.
+    pub error: i32,
+    /// Payload by then, without FIN and retransmits.
+    pub bytes_sent: u64,
+    pub bytes_received: u64,
+    /// Age of the last payload in each direction, in jiffies.
+    pub since_sent_jiffies: u32,
+    pub since_received_jiffies: u32,
+}
+
+/// The RST that the peer sent, as far as this host knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reset {
+    /// State in which it arrived.
+    pub state: TcpState,
+    /// Sent by this host too.
+    pub sender: Option<ResetSender>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResetSender {
+    /// The kernel's reason, by name; None where it gives none.
+    pub reason: Option<String>,
+    /// The process whose close sent it: pid and comm.
+    pub process: Option<(u32, String)>,
+}
+
+/// What is known of a TCP connection at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    pub id: ConnectionId,
+    /// It existed before the tracing began.
+    pub preexisting: bool,
+    pub established_ns: Option<u64>,
+    pub ended: Option<Ended>,
+    pub fin_ns: Option<u64>,
+    pub reset: Option<Reset>,
+    /// Our side answered with a RST.
+    pub reset_sent: bool,
+    pub retransmits: u32,
+    pub last_retransmit_ns: Option<u64>,
+    /// As far as counters tell, it ended with a request outstanding.
+    pub outstanding: bool,
+    /// Its descriptor was closed by another process than its owner.
+    pub closed_by_other: bool,
+    pub worker: u32,
+    pub netns: u32,
+    /// None where the kernel had not chosen a port yet.
+    pub local: Option<Address>,
+    pub remote: Address,
+    pub now: Now,
+}
+
+/// The socket itself at the moment of the event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    pub state: TcpState,
+    pub error: i32,
+    pub soft_error: i32,
+    pub bytes_sent: u64,
+    /// Payload, without the FIN.
+    pub bytes_received: u64,
+    /// Received and not read by the worker (a FIN counts one).
+    pub unread: u32,
+    pub since_sent_jiffies: u32,
+    pub since_received_jiffies: u32,
+}
+
+/// nginx's request as read from its memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Address of the `ngx_http_request_t`.
+    pub request: u64,
+    /// Address of the main request's.
+    pub main: u64,
+    /// nginx's number of the client connection.
+    pub connection: u64,
+    /// The request has, or had, to do with an upstream.
+    pub has_upstream: bool,
+    /// Attempts so far; None where it could not be read.
+    pub attempts: Option<u32>,
+    /// A response header of the last attempt was accepted; None where it could not be read.
+    pub header_accepted: Option<bool>,
+    /// Status that the upstream gave in the last attempt.
+    pub upstream_status: Option<u16>,
+    /// nginx's log level (4: error); complaints above it are invisible.
+    pub log_level: u32,
+    /// nginx took the connection from its keepalive cache; None where it could not be read.
+    pub cached: Option<bool>,
+    /// Name of the peer, or of the upstream.
+    pub peer: Option<String>,
+    pub client: Option<String>,
+}
+
+/// Whose log the complaint went to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    Http(Request),
+    /// stream, mail, resolver, logging …: not about an HTTP request.
+    Other,
+}
+
+/// The socket that a complaint is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "complaints are rare and short-lived")]
+pub enum Bound {
+    Tcp(Connection),
+    Unix,
+    /// There was none, or it could not be told.
+    None,
+}
+
+/// nginx logged an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complaint {
+    pub subject: Subject,
+    pub bound: Bound,
+    /// NGX_LOG_*: 4 is error.
+    pub level: u32,
+    pub errno: i32,
+    /// The resolver's code, where the literal has one.
+    pub number: u64,
+    pub literal: String,
+    /// OpenSSL's text, where the literal has none.
+    pub text: String,
+    /// What nginx was doing (`log->action`).
+    pub action: String,
+}
+
+/// nginx makes an error page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    pub request: Request,
+    pub status: u16,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "events are rare and short-lived")]
+pub enum Happening {
+    /// A worker closed a connection that was not plainly healthy.
+    Closed(Connection),
+    /// The request connects to the next peer.
+    Retry {
+        request: u64,
+    },
+    Complaint(Complaint),
+    Status(Status),
+    Appeared {
+        pid: u32,
+        comm: String,
+    },
+    Gone {
+        pid: u32,
+        comm: String,
+    },
+}
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub moment: Moment,
+    pub happening: Happening,
+}

@@ -1,0 +1,7 @@
+//! The data: events as values, causes, verdicts. No behaviour beyond constructing and naming.
+
+pub mod address;
+pub mod cause;
+pub mod event;
+pub mod observation;
+pub mod verdict;

@@ -1,0 +1,164 @@
+//! Verdicts: what the engine concludes.
+
+use super::{address::Address, cause::Cause};
+
+/// Number of a failure or response within the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VerdictId(pub u64);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Confidence {
+    Unknown,
+    Likely,
+    Proven,
+}
+
+/// What became of the request after this attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Outcome {
+    Retried,
+    Final,
+    Truncated,
+    ClientGone,
+    Unknown,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    Http,
+    Unknown,
+}
+
+/// Which part of the attempt it was in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Connect,
+    Tls,
+    Send,
+    Header,
+    Body,
+}
+
+/// Worker, nginx's connection number, and which of the connection's requests that had failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestKey {
+    pub worker: u32,
+    pub connection: u64,
+    pub ordinal: u32,
+}
+
+/// One observed fact, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    pub time_ns: u64,
+    pub source: &'static str,
+    pub text: String,
+}
+
+/// Kinds of reasons that the rules can establish so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RootKind {
+    NotListening,
+    UnreadData,
+    ApplicationClosed,
+}
+
+/// The reason behind the cause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Root {
+    pub kind: RootKind,
+    pub text: String,
+    /// pid and comm.
+    pub process: Option<(u32, String)>,
+}
+
+/// nginx's own word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Word {
+    pub level: u32,
+    pub connection: u64,
+    /// As nginx writes it, arguments of the literal aside.
+    pub message: String,
+    pub client: Option<String>,
+}
+
+/// The connection's part of a failure; all None when there was no TCP connection to look at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionFacts {
+    pub local: Option<Address>,
+    pub reused: Option<bool>,
+    pub preexisting: Option<bool>,
+    pub requests: Option<u32>,
+    pub idle_us: Option<u64>,
+    pub bytes_sent: Option<u64>,
+    pub bytes_received: Option<u64>,
+    pub syn_retransmits: Option<u32>,
+}
+
+/// One upstream attempt that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub id: VerdictId,
+    /// The terminal kernel event, or nginx's complaint where there was none.
+    pub time_ns: u64,
+    pub started_ns: Option<u64>,
+    pub cause: Cause,
+    pub confidence: Confidence,
+    pub status: Option<u16>,
+    pub outcome: Outcome,
+    pub upstream: Option<Address>,
+    pub purpose: Purpose,
+    pub worker: u32,
+    pub netns: Option<u32>,
+    pub request_key: Option<RequestKey>,
+    pub phase: Phase,
+    pub errno: Option<i32>,
+    pub connection: ConnectionFacts,
+    pub root: Option<Root>,
+    pub word: Option<Word>,
+    pub evidence: Vec<Evidence>,
+    pub disagreement: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Nginx,
+    Upstream,
+    Config,
+}
+
+/// One main request for which nginx decided on 502 or 504 (or 500 because of an upstream failure).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    pub id: VerdictId,
+    pub time_ns: u64,
+    pub status: u16,
+    pub origin: Origin,
+    pub handled_by: Option<&'static str>,
+    pub cause: Cause,
+    pub failures: Vec<VerdictId>,
+    pub related: Vec<VerdictId>,
+    pub request_key: RequestKey,
+    pub worker: u32,
+    pub client: Option<String>,
+    /// nginx's name of the peer, or of the upstream where none was chosen.
+    pub upstream: Option<String>,
+    pub message: Option<String>,
+}
+
+/// A fact learnt after a failure was emitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Update {
+    pub failure: VerdictId,
+    pub time_ns: u64,
+    pub outcome: Outcome,
+}
+
+/// What the engine says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "verdicts are rare and short-lived")]
+pub enum Verdict {
+    Failure(Failure),
+    Response(Response),
+    Update(Update),
+}

@@ -1,0 +1,64 @@
+//! Where nginx's functions are in its binary.
+
+use std::path::Path;
+
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _, ReadCache};
+
+/// Why a function was not found.
+#[derive(Debug, thiserror::Error)]
+pub enum SymbolError {
+    #[error("cannot read the binary: {0}")]
+    Read(#[from] std::io::Error),
+    #[error("the binary is not ELF: {0}")]
+    Parse(#[from] object::Error),
+    #[error("no symbol {0} (a static or fully stripped build)")]
+    Absent(&'static str),
+}
+
+/// `endbr64`: the kernel cannot emulate it, and single-stepping makes a hit ten times dearer; the next instruction
+/// does as well.
+const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
+
+/// File offsets at which uprobes on `names` go, just after `endbr64` where there is one.
+pub fn file_offsets<const N: usize>(
+    binary: &Path,
+    names: [&'static str; N],
+) -> Result<[Result<u64, SymbolError>; N], SymbolError> {
+    let file = std::fs::File::open(binary)?;
+    let cache = ReadCache::new(file);
+    let elf = object::File::parse(&cache)?;
+    Ok(names.map(|name| {
+        // `strip` leaves the dynamic table: nginx links with -Wl,-E (auto/cc/conf).
+        let symbol = elf
+            .dynamic_symbols()
+            .chain(elf.symbols())
+            .find(|symbol| symbol.is_definition() && symbol.name_bytes() == Ok(name.as_bytes()))
+            .ok_or(SymbolError::Absent(name))?;
+        let section = symbol.section_index().ok_or(SymbolError::Absent(name))?;
+        let section = elf.section_by_index(section)?;
+        let (start, _) = section.file_range().ok_or(SymbolError::Absent(name))?;
+        let within = symbol.address().checked_sub(section.address()).ok_or(SymbolError::Absent(name))?;
+        let first = section.data_range(symbol.address(), 4)?;
+        Ok(start + within + if first == Some(ENDBR64.as_slice()) { 4 } else { 0 })
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{SymbolError, file_offsets};
+
+    #[test]
+    fn a_text_file_is_not_elf() {
+        let found = file_offsets(Path::new("/etc/passwd"), ["main"]);
+        assert!(matches!(found, Err(SymbolError::Parse(_))), "{found:?}");
+    }
+
+    #[test]
+    fn an_absent_symbol_is_said() {
+        let own = std::env::current_exe().expect("there is one");
+        let [found] = file_offsets(&own, ["no_such_function_anywhere"]).expect("ELF");
+        assert!(matches!(found, Err(SymbolError::Absent(_))));
+    }
+}

@@ -1,0 +1,178 @@
+//! The reason behind a cause, where it could be established on this host; and the processes and listeners it names.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use super::Timestamp;
+
+/// The reason behind a cause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Root {
+    pub kind: RootKind,
+    /// For people.
+    pub text: String,
+    pub process: Option<ProcessFate>,
+    pub listener: Option<Listener>,
+}
+
+/// What kind of reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RootKind {
+    NotListening,
+    AddressFamily,
+    AcceptQueueFull,
+    SynQueueFull,
+    ProcessExited,
+    ProcessKilled,
+    OomKilled,
+    ProcessStopped,
+    ApplicationClosed,
+    UnreadData,
+    PeerIdleClose,
+    Firewall,
+    Icmp,
+    Route,
+    RemoteSilent,
+    RemoteReset,
+    SocketFile,
+    Ports,
+    FdLimit,
+    Limits,
+}
+
+impl RootKind {
+    pub const ALL: &[Self] = &[
+        Self::NotListening,
+        Self::AddressFamily,
+        Self::AcceptQueueFull,
+        Self::SynQueueFull,
+        Self::ProcessExited,
+        Self::ProcessKilled,
+        Self::OomKilled,
+        Self::ProcessStopped,
+        Self::ApplicationClosed,
+        Self::UnreadData,
+        Self::PeerIdleClose,
+        Self::Firewall,
+        Self::Icmp,
+        Self::Route,
+        Self::RemoteSilent,
+        Self::RemoteReset,
+        Self::SocketFile,
+        Self::Ports,
+        Self::FdLimit,
+        Self::Limits,
+    ];
+
+    /// The id in records.
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::NotListening => "not_listening",
+            Self::AddressFamily => "address_family",
+            Self::AcceptQueueFull => "accept_queue_full",
+            Self::SynQueueFull => "syn_queue_full",
+            Self::ProcessExited => "process_exited",
+            Self::ProcessKilled => "process_killed",
+            Self::OomKilled => "oom_killed",
+            Self::ProcessStopped => "process_stopped",
+            Self::ApplicationClosed => "application_closed",
+            Self::UnreadData => "unread_data",
+            Self::PeerIdleClose => "peer_idle_close",
+            Self::Firewall => "firewall",
+            Self::Icmp => "icmp",
+            Self::Route => "route",
+            Self::RemoteSilent => "remote_silent",
+            Self::RemoteReset => "remote_reset",
+            Self::SocketFile => "socket_file",
+            Self::Ports => "ports",
+            Self::FdLimit => "fd_limit",
+            Self::Limits => "limits",
+        }
+    }
+
+    /// The kind with this id.
+    pub fn from_id(id: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.id() == id)
+    }
+}
+
+/// A process that a reason names, and how it ended if it did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessFate {
+    pub pid: u32,
+    pub comm: String,
+    /// Exit code, when it exited by itself.
+    pub code: Option<i32>,
+    /// The signal's name, as `SIGKILL`, when it was killed.
+    pub signal: Option<Cow<'static, str>>,
+    /// Killed for memory; null when not observed.
+    pub oom: Option<bool>,
+}
+
+/// A listening socket that a reason names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    pub address: String,
+    /// Backlog limit: the smaller of listen(2)'s and net.core.somaxconn.
+    pub limit: Option<u32>,
+    /// Connections in the queue when it was looked at.
+    pub queued: Option<u32>,
+    pub owner: Option<Owner>,
+}
+
+/// Who owns a socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    pub pid: u32,
+    pub comm: String,
+}
+
+/// A listener on this host dropped connections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overflow {
+    pub time: Timestamp,
+    pub address: String,
+    pub queue: Queue,
+    pub limit: Option<u32>,
+    pub queued: Option<u32>,
+    /// Since the last record about this listener; null where the kernel cannot count it.
+    pub count: Option<u64>,
+    pub owner: Option<Owner>,
+}
+
+/// Which queue of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Queue {
+    Accept,
+    Syn,
+}
+
+/// A process that served an upstream ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    pub time: Timestamp,
+    pub pid: u32,
+    pub comm: String,
+    pub code: Option<i32>,
+    /// The signal's name, as `SIGKILL`.
+    pub signal: Option<Cow<'static, str>>,
+    pub oom: Option<bool>,
+    /// The upstream addresses it served, as far as known.
+    pub upstreams: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RootKind;
+
+    #[test]
+    fn ids_are_those_of_the_json() {
+        for kind in RootKind::ALL {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.id());
+            assert_eq!(RootKind::from_id(kind.id()), Some(*kind));
+        }
+    }
+}

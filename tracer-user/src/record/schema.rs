@@ -1,0 +1,1 @@
+//! docs/schema.json holds for every record that this module can write.

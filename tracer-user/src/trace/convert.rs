@@ -1,0 +1,215 @@
+//! Verdicts as records: numbers become times and names, the worker gets its facts.
+
+use std::borrow::Cow;
+
+use crate::{
+    context::process::{ProcessFacts, Processes, Role},
+    diagnose::evidence::errno_name,
+    explain,
+    model::{address::Address, observation, verdict},
+    record,
+};
+
+/// Wall clock and processes: what verdicts lack to be records.
+pub(super) struct Converter {
+    /// Wall clock minus monotonic clock, re-sampled regularly.
+    pub(super) wall_offset_ns: i128,
+    pub(super) processes: Processes,
+}
+
+impl Converter {
+    pub(super) fn time(&self, monotonic_ns: u64) -> record::Timestamp {
+        record::Timestamp::from_unix_ns(i128::from(monotonic_ns) + self.wall_offset_ns)
+    }
+
+    pub(super) fn failure(&mut self, failure: verdict::Failure) -> record::Failure {
+        let hint = explain::hint(failure.cause);
+        let start = failure.started_ns.unwrap_or(failure.time_ns);
+        record::Failure {
+            id: failure.id.0,
+            time: self.time(failure.time_ns),
+            started: failure.started_ns.map(|start| self.time(start)),
+            cause: failure.cause,
+            confidence: match failure.confidence {
+                verdict::Confidence::Proven => record::Confidence::Proven,
+                verdict::Confidence::Likely => record::Confidence::Likely,
+                verdict::Confidence::Unknown => record::Confidence::Unknown,
+            },
+            status: failure.status,
+            outcome: outcome(failure.outcome),
+            upstream: failure.upstream.map(|address| upstream(&address)),
+            purpose: match failure.purpose {
+                verdict::Purpose::Http => record::Purpose::Http,
+                verdict::Purpose::Unknown => record::Purpose::Unknown,
+            },
+            worker: self.worker(failure.worker, failure.netns),
+            request_key: failure.request_key.map(key),
+            phase: Some(match failure.phase {
+                verdict::Phase::Connect => record::Phase::Connect,
+                verdict::Phase::Tls => record::Phase::Tls,
+                verdict::Phase::Send => record::Phase::Send,
+                verdict::Phase::Header => record::Phase::Header,
+                verdict::Phase::Body => record::Phase::Body,
+            }),
+            errno: failure.errno.map(|number| Cow::Owned(errno_name(number))),
+            elapsed_us: failure.started_ns.map(|start| failure.time_ns.saturating_sub(start) / 1000),
+            connection: Some(connection(failure.connection)),
+            root: failure.root.map(root),
+            nginx: failure.word.map(word),
+            evidence: failure
+                .evidence
+                .into_iter()
+                .map(|fact| record::Evidence {
+                    at_us: (i64::try_from(fact.time_ns).unwrap_or(i64::MAX) - i64::try_from(start).unwrap_or(i64::MAX)) / 1000,
+                    source: Cow::Borrowed(fact.source),
+                    text: Cow::Owned(fact.text),
+                })
+                .collect(),
+            disagreement: failure.disagreement,
+            hint: Some(Cow::Borrowed(hint)),
+        }
+    }
+
+    pub(super) fn response(&mut self, response: verdict::Response) -> record::Response {
+        record::Response {
+            id: response.id.0,
+            time: self.time(response.time_ns),
+            status: response.status,
+            client_status: None,
+            origin: match response.origin {
+                verdict::Origin::Nginx => record::Origin::Nginx,
+                verdict::Origin::Upstream => record::Origin::Upstream,
+                verdict::Origin::Config => record::Origin::Config,
+            },
+            handled_by: response.handled_by.map(|_| record::Handler::AuthRequest),
+            cause: response.cause,
+            failures: response.failures.iter().map(|id| id.0).collect(),
+            related: response.related.iter().map(|id| id.0).collect(),
+            request_key: Some(key(response.request_key)),
+            worker: self.worker(response.worker, None),
+            client: response.client,
+            server: None,
+            request: None,
+            host: None,
+            upstream: response.upstream,
+            message: response.message,
+            hint: response.failures.is_empty().then(|| Cow::Borrowed(explain::hint(response.cause))),
+        }
+    }
+
+    pub(super) fn update(&self, update: &verdict::Update) -> record::Update {
+        record::Update {
+            time: self.time(update.time_ns),
+            failure: update.failure.0,
+            outcome: Some(outcome(update.outcome)),
+            root: None,
+            nginx: None,
+        }
+    }
+
+    fn worker(&mut self, pid: u32, netns: Option<u32>) -> record::Worker {
+        let facts = self.processes.get(pid);
+        record::Worker {
+            pid,
+            comm: facts.map(|facts| facts.comm.clone()).unwrap_or_default(),
+            netns: netns.map(u64::from).or_else(|| facts.and_then(|facts| facts.netns)),
+            cgroup: facts.and_then(|facts| facts.cgroup.clone()),
+        }
+    }
+}
+
+/// A process as records describe it.
+pub(super) fn process(facts: &ProcessFacts) -> record::Process {
+    record::Process {
+        pid: facts.pid,
+        comm: facts.comm.clone(),
+        exe: facts.executable.as_ref().map(|path| path.to_string_lossy().into_owned()),
+        role: match facts.role {
+            Role::Master => Some(record::Role::Master),
+            Role::Worker => Some(record::Role::Worker),
+            Role::Cache => Some(record::Role::Helper),
+            Role::Other => None,
+        },
+        netns: facts.netns,
+    }
+}
+
+pub(super) fn observation(observation: &observation::Observation) -> record::Observation {
+    record::Observation {
+        name: Cow::Borrowed(observation.name.id()),
+        hook: observation.hook.clone(),
+        state: match observation.state {
+            observation::State::Full => record::ObservationState::Full,
+            observation::State::Partial => record::ObservationState::Partial,
+            observation::State::None => record::ObservationState::None,
+        },
+        missing: observation.missing.as_ref().map(|text| text.clone().into_owned()),
+    }
+}
+
+fn upstream(address: &Address) -> record::Upstream {
+    record::Upstream {
+        address: address.to_string(),
+        transport: match address {
+            Address::Tcp(_) => Some(record::Transport::Tcp),
+            Address::Unix(_) => Some(record::Transport::Unix),
+            Address::Name(_) => None,
+        },
+    }
+}
+
+const fn outcome(outcome: verdict::Outcome) -> record::Outcome {
+    match outcome {
+        verdict::Outcome::Retried => record::Outcome::Retried,
+        verdict::Outcome::Final => record::Outcome::Final,
+        verdict::Outcome::Truncated => record::Outcome::Truncated,
+        verdict::Outcome::ClientGone => record::Outcome::ClientGone,
+        verdict::Outcome::Unknown => record::Outcome::Unknown,
+    }
+}
+
+fn key(key: verdict::RequestKey) -> String {
+    format!("{}-{}-{}", key.worker, key.connection, key.ordinal)
+}
+
+fn connection(facts: verdict::ConnectionFacts) -> record::Connection {
+    record::Connection {
+        local: facts.local.map(|address| address.to_string()),
+        reused: facts.reused,
+        preexisting: facts.preexisting,
+        requests: facts.requests.map(u64::from),
+        idle_us: facts.idle_us,
+        bytes_sent: facts.bytes_sent,
+        bytes_received: facts.bytes_received,
+        syn_retransmits: facts.syn_retransmits,
+    }
+}
+
+fn root(root: verdict::Root) -> record::Root {
+    record::Root {
+        kind: match root.kind {
+            verdict::RootKind::NotListening => record::RootKind::NotListening,
+            verdict::RootKind::UnreadData => record::RootKind::UnreadData,
+            verdict::RootKind::ApplicationClosed => record::RootKind::ApplicationClosed,
+        },
+        text: root.text,
+        process: root.process.map(|(pid, comm)| record::ProcessFate { pid, comm, code: None, signal: None, oom: None }),
+        listener: None,
+    }
+}
+
+fn word(word: verdict::Word) -> record::NginxWord {
+    const LEVELS: [&str; 5] = ["stderr", "emerg", "alert", "crit", "error"];
+    record::NginxWord {
+        source: record::NginxSource::Uprobe,
+        level: LEVELS.get(word.level as usize).copied().map(Cow::Borrowed),
+        connection: (word.connection != 0).then_some(word.connection),
+        message: word.message,
+        client: word.client,
+        server: None,
+        request: None,
+        host: None,
+        upstream: None,
+        referrer: None,
+    }
+}

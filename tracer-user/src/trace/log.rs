@@ -1,0 +1,16 @@
+//! The kernel programs' own log (`--debug-probes`), on standard error.
+
+/// Writes aya-log's records to standard error.
+pub(super) struct StandardError;
+
+impl log::Log for StandardError {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        eprintln!("probe {}: {}", record.target(), record.args());
+    }
+
+    fn flush(&self) {}
+}
