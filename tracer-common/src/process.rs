@@ -19,6 +19,9 @@ pub struct Process {
     pub verdict: u32,
     /// 1: nginx complained, the socket could not be told: the next socket closed by this process is the one.
     pub complained_unbound: u32,
+    /// Where `start_sec` is in this binary's `ngx_http_request_t`, once found; 0: not yet.
+    pub start_sec_offset: u32,
+    pub reserved: u32,
 }
 
-crate::wire_pod!(Process, 24);
+crate::wire_pod!(Process, 32);

@@ -18,8 +18,9 @@ use tracer_common::{
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4 * 1024 * 1024, 0);
 
 /// Live traced sockets by the address of their `struct sock`. A plain hash: evicting a live socket would be a lie.
+/// Preallocated: before 6.1 a tracing program must not allocate in interrupt context.
 #[map]
-pub(crate) static SOCKETS: HashMap<u64, Socket> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC_WHERE_SAFE);
+pub(crate) static SOCKETS: HashMap<u64, Socket> = HashMap::with_max_entries(65_536, 0);
 
 /// Processes judged, by tgid. Losing an untraced one costs a new judgement, so the least recent may go.
 #[map]
@@ -27,7 +28,8 @@ pub(crate) static PROCESSES: LruHashMap<u32, Process> = LruHashMap::with_max_ent
 
 /// Counts per upstream.
 #[map]
-pub(crate) static UPSTREAMS: PerCpuHashMap<UpstreamKey, UpstreamCounts> = PerCpuHashMap::with_max_entries(2048, BPF_F_NO_PREALLOC);
+pub(crate) static UPSTREAMS: PerCpuHashMap<UpstreamKey, UpstreamCounts> =
+    PerCpuHashMap::with_max_entries(2048, BPF_F_NO_PREALLOC);
 
 /// RSTs sent by this host a moment ago.
 #[map]
@@ -41,5 +43,9 @@ pub(crate) static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNT
 #[map]
 pub(crate) static EMITTED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
-/// Preallocated: before 6.1 a tracing program must not allocate in interrupt context.
-const BPF_F_NO_PREALLOC_WHERE_SAFE: u32 = 0;
+/// A copy of the head of an `ngx_http_request_t`, for a moment.
+#[map]
+pub(crate) static SCRATCH: PerCpuArray<[u64; SCRATCH_WORDS]> = PerCpuArray::with_max_entries(1, 0);
+
+/// Longer than the way to `request_line` in any known version (1.18: ~1000 bytes), shorter than the struct.
+pub(crate) const SCRATCH_WORDS: usize = 150;

@@ -1,8 +1,6 @@
 //! Whose socket is it? Decided once per process, in its own context, and remembered until it exits or execs.
 
-use aya_ebpf::helpers::{
-    bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_kernel_str_bytes,
-};
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_kernel_str_bytes};
 use tracer_common::{
     event::{kind, process as wire},
     loss::{Program, Reason},
@@ -105,4 +103,3 @@ fn executable(task: u64) -> [u8; COMM_LEN] {
     }
     name
 }
-

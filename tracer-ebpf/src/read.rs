@@ -1,6 +1,8 @@
 //! Reading kernel and user memory, and turning a `struct sock` into the wire's types.
 
-use aya_ebpf::helpers::{bpf_jiffies64, bpf_probe_read_kernel, bpf_probe_read_user};
+use core::{ffi::c_void, mem::MaybeUninit};
+
+use aya_ebpf::helpers::{bpf_jiffies64, generated};
 use tracer_common::{
     settings::ABSENT,
     socket::{Live, Socket},
@@ -12,23 +14,39 @@ pub(crate) const AF_INET: u16 = 2;
 pub(crate) const AF_INET6: u16 = 10;
 
 /// Reads a `T` of kernel memory at `base + offset`; zero when the address is bad or the field absent.
+///
+/// No branch on the result: the helper zeroes the destination when it fails (bpf_probe_read_kernel_common(),
+/// kernel/trace/bpf_trace.c), and each branch here would double what the verifier has to walk.
 #[inline(always)]
 pub(crate) fn kernel<T: Copy + Default>(base: u64, offset: u32) -> T {
-    if offset == ABSENT || base == 0 {
+    if offset == ABSENT {
         return T::default();
     }
-    // SAFETY: the helper checks the address and fails rather than faults.
-    unsafe { bpf_probe_read_kernel((base + u64::from(offset)) as *const T) }.unwrap_or_default()
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: the helper checks the address, and initialises the destination in any case; T is plain data.
+    unsafe {
+        generated::bpf_probe_read_kernel(
+            value.as_mut_ptr().cast(),
+            size_of::<T>() as u32,
+            base.wrapping_add(u64::from(offset)) as *const c_void,
+        );
+        value.assume_init()
+    }
 }
 
-/// Reads a `T` of the current process's memory; None when it is not mapped or not resident.
+/// Reads a `T` of the current process's memory at `base + offset`; zero when it is not mapped or not resident.
 #[inline(always)]
-pub(crate) fn user<T: Copy>(base: u64, offset: u64) -> Option<T> {
-    if base == 0 {
-        return None;
+pub(crate) fn user<T: Copy + Default>(base: u64, offset: u64) -> T {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: as in `kernel` (bpf_probe_read_user_common()).
+    unsafe {
+        generated::bpf_probe_read_user(
+            value.as_mut_ptr().cast(),
+            size_of::<T>() as u32,
+            base.wrapping_add(offset) as *const c_void,
+        );
+        value.assume_init()
     }
-    // SAFETY: the helper checks the address and fails rather than faults.
-    unsafe { bpf_probe_read_user((base.wrapping_add(offset)) as *const T) }.ok()
 }
 
 /// IPv4 address (network byte order, as in memory) mapped into IPv6.
@@ -40,7 +58,11 @@ pub(crate) fn mapped(address: [u8; 4]) -> [u8; 16] {
 
 #[inline(always)]
 pub(crate) fn remote_address(sk: u64, family: u16) -> [u8; 16] {
-    if family == AF_INET { mapped(kernel(sk, setting!(offsets.sock_daddr))) } else { kernel(sk, setting!(offsets.sock_v6_daddr)) }
+    if family == AF_INET {
+        mapped(kernel(sk, setting!(offsets.sock_daddr)))
+    } else {
+        kernel(sk, setting!(offsets.sock_v6_daddr))
+    }
 }
 
 #[inline(always)]

@@ -19,12 +19,15 @@ pub const CACHED: u32 = 1 << 4;
 pub const UNIX: u32 = 1 << 5;
 /// `attempt` and the `state_*` fields were read from `r->upstream_states`.
 pub const STATES_KNOWN: u32 = 1 << 6;
+/// `start_ms` and `line` were found in the main request.
+pub const LINE_KNOWN: u32 = 1 << 7;
 
 pub const LITERAL_LEN: usize = 128;
 pub const TEXT_LEN: usize = 192;
 pub const ACTION_LEN: usize = 56;
 pub const NAME_LEN: usize = 112;
 pub const CLIENT_LEN: usize = 64;
+pub const LINE_LEN: usize = 304;
 
 /// What nginx knows of the request, read from its memory with self-checks; shared by complaint and status.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
@@ -47,13 +50,17 @@ pub struct Request {
     /// `log->log_level`: lines above it are not written, and not seen here.
     pub log_level: u32,
     pub flags: u32,
+    /// When the main request began, ms since 1970 by nginx's clock: with its address it tells requests apart.
+    pub start_ms: u64,
     /// Name of the peer of the attempt (`u->peer.name`), NUL padded.
     pub peer: [u8; NAME_LEN],
     /// The client's address as nginx logs it.
     pub client: [u8; CLIENT_LEN],
+    /// The main request's request line, NUL padded, cut.
+    pub line: [u8; LINE_LEN],
 }
 
-crate::wire_pod!(Request, 5 * 8 + 4 * 4 + NAME_LEN + CLIENT_LEN);
+crate::wire_pod!(Request, 6 * 8 + 4 * 4 + NAME_LEN + CLIENT_LEN + LINE_LEN);
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
@@ -76,4 +83,4 @@ pub struct Complaint {
     pub action: [u8; ACTION_LEN],
 }
 
-crate::wire_pod!(Complaint, 32 + 232 + 160 + 48 + 16 + LITERAL_LEN + TEXT_LEN + ACTION_LEN);
+crate::wire_pod!(Complaint, 32 + 544 + 160 + 48 + 16 + LITERAL_LEN + TEXT_LEN + ACTION_LEN);

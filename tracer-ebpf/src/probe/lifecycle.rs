@@ -17,9 +17,7 @@ use tracer_common::{
     event::{closed::Closed, kind, retry::Retry},
     loss::{Program, Reason},
     reset::ResetKey,
-    socket::{
-        self, CLOSED, COMPLAINED, FIN_RECEIVED, OUTSTANDING, RESET_RECEIVED, RESET_SEEN_AT_SENDER, Socket,
-    },
+    socket::{self, CLOSED, COMPLAINED, FIN_RECEIVED, OUTSTANDING, RESET_RECEIVED, RESET_SEEN_AT_SENDER, Socket},
     tcp_state::{CLOSE, CLOSE_WAIT, ESTABLISHED, SYN_SENT},
     upstream::{LATENCY_CLASSES, UpstreamCounts, UpstreamKey},
 };
@@ -83,15 +81,9 @@ fn connecting<C: EbpfContext>(sk: u64, context: &C) {
     {
         return;
     }
-    // SAFETY: no arguments, no effects.
-    let now = unsafe { bpf_ktime_get_ns() };
-    let socket = read::identity(sk, family, now, bpf_get_current_pid_tgid());
-    let upstream = upstream_key(&socket);
-    if SOCKETS.insert(sk, socket, 0).is_err() {
-        emit::lost(Program::SetState, Reason::MapFull);
+    if remember(sk, family) == 0 {
         return;
     }
-    count(&upstream, |counts| counts.connects += 1);
     // SAFETY: a live map entry, written only in its process's context.
     let request = unsafe { (*process).complained_request };
     if request != 0 {
@@ -102,8 +94,22 @@ fn connecting<C: EbpfContext>(sk: u64, context: &C) {
         }
     }
     if setting!(debug) == 1 {
-        info!(context, "connect sk={:x} port={}", sk, upstream.port);
+        info!(context, "connect sk={:x} port={}", sk, read::remote_port(sk));
     }
+}
+
+/// Remembers a new socket; 0: no room.
+#[inline(never)]
+fn remember(sk: u64, family: u16) -> u32 {
+    // SAFETY: no arguments, no effects.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let socket = read::identity(sk, family, now, bpf_get_current_pid_tgid());
+    if SOCKETS.insert(sk, socket, 0).is_err() {
+        emit::lost(Program::SetState, Reason::MapFull);
+        return 0;
+    }
+    count(&upstream_key(&socket), |counts| counts.connects += 1);
+    1
 }
 
 #[inline(always)]
@@ -144,8 +150,8 @@ fn changed(sk: u64, socket: &mut Socket, old: u8, new: u8) {
 }
 
 /// The other side, or the kernel, ended the connection while the worker still has it open.
-#[inline(always)]
-fn ended(sk: u64, socket: &mut Socket, old: u8, new: u8, now: u64) {
+#[inline(never)]
+fn ended(sk: u64, socket: &mut Socket, old: u8, new: u8, now: u64) -> u32 {
     let fin = u64::from(new == CLOSE_WAIT || old == CLOSE_WAIT);
     let traffic = read::traffic(sk);
     socket.ended_ns = now;
@@ -163,20 +169,25 @@ fn ended(sk: u64, socket: &mut Socket, old: u8, new: u8, now: u64) {
         socket.flags |= FIN_RECEIVED;
     } else {
         socket.ended_error = read::kernel(sk, setting!(offsets.sock_err));
-        if socket.flags & RESET_RECEIVED != 0 {
-            who_reset(socket, now);
-        }
+        who_reset(socket, now);
     }
     // Ended before anything was sent is nobody's request, unless an error ended it (`connect_reset`).
     let unsent_error = traffic.bytes_sent == 0 && socket.ended_error != 0;
     if old == SYN_SENT || unsent_error || traffic.outstanding(fin) {
         socket.flags |= OUTSTANDING;
     }
+    socket.flags & OUTSTANDING
 }
 
 /// Looks up the RST when its sender is on this host.
-#[inline(always)]
-fn who_reset(socket: &mut Socket, now: u64) {
+///
+/// Asked again when the socket is reported: tcp_send_active_reset() (net/ipv4/tcp_output.c) transmits first and traces
+/// then, and over loopback the RST is received in between.
+#[inline(never)]
+pub(super) fn who_reset(socket: &mut Socket, now: u64) -> u32 {
+    if socket.flags & (RESET_RECEIVED | RESET_SEEN_AT_SENDER) != RESET_RECEIVED {
+        return 0;
+    }
     let key = ResetKey {
         local_address: socket.local_address,
         remote_address: socket.remote_address,
@@ -187,31 +198,28 @@ fn who_reset(socket: &mut Socket, now: u64) {
     if let Some(sent) = RESETS.get_ptr(key) {
         // SAFETY: a live map entry, read only.
         let sent = unsafe { &*sent };
-        if now.wrapping_sub(sent.time_ns) < RESET_MEMORY_NS {
+        if now < sent.time_ns + RESET_MEMORY_NS && sent.time_ns < now + RESET_MEMORY_NS {
             socket.reset_reason = sent.reason;
             socket.reset_by_tgid = sent.tgid;
             socket.reset_by_comm = sent.comm;
             socket.flags |= RESET_SEEN_AT_SENDER;
         }
     }
+    socket.flags & RESET_SEEN_AT_SENDER
 }
 
 /// The worker's own first close of the socket.
-#[inline(always)]
-fn closing(sk: u64, socket: &mut Socket, old: u8, program: Program) {
+#[inline(never)]
+fn closing(sk: u64, socket: &mut Socket, old: u8, program: Program) -> u32 {
     socket.flags |= CLOSED;
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let unbound = tgid == socket.tgid && take_unbound_complaint(tgid);
     let ended = socket.ended_ns != 0;
     let traffic = read::traffic(sk);
     let fin = u64::from(socket.flags & FIN_RECEIVED != 0);
-    let suspicious = if ended {
-        socket.flags & OUTSTANDING != 0
-    } else {
-        old == SYN_SENT || traffic.outstanding(fin)
-    };
+    let suspicious = if ended { socket.flags & OUTSTANDING != 0 } else { old == SYN_SENT || traffic.outstanding(fin) };
     if !(suspicious || unbound || socket.flags & COMPLAINED != 0) {
-        return;
+        return 0;
     }
     if tgid != socket.tgid {
         // Not the worker's decision: its descriptors are being closed for it (exit of the last holder, a passed
@@ -222,7 +230,8 @@ fn closing(sk: u64, socket: &mut Socket, old: u8, program: Program) {
         socket.local_port = read::local_port(sk);
         socket.local_address = read::local_address(sk, socket.family);
     }
-    let Some(mut entry) = emit::reserve::<Closed>(program) else { return };
+    who_reset(socket, socket.ended_ns);
+    let Some(mut entry) = emit::reserve::<Closed>(program) else { return 0 };
     let slot = emit::slot(&mut entry);
     let header = emit::header(kind::CLOSED, program);
     // SAFETY: the slot is ours until submitted; every field is written.
@@ -232,6 +241,7 @@ fn closing(sk: u64, socket: &mut Socket, old: u8, program: Program) {
         (&raw mut (*slot).live).write(read::live(sk, old, &traffic));
     }
     emit::submit(entry);
+    1
 }
 
 #[inline(always)]

@@ -7,26 +7,36 @@
 //! Layouts: src/core/ngx_log.h, ngx_connection.h, ngx_event_connect.h, src/http/ngx_http_request.h, ngx_http_upstream.h,
 //! 1.18 to 1.30, x86-64 and aarch64.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_user_buf,
-        bpf_probe_read_user_str_bytes},
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns, bpf_probe_read_user_buf, bpf_probe_read_user_str_bytes, generated,
+    },
     macros::uprobe,
     programs::ProbeContext,
 };
 use tracer_common::{
     event::{
         complaint::{
-            ACTION_LEN, CACHED, CACHED_KNOWN, CLIENT_LEN, Complaint, HTTP, LITERAL_LEN, NAME_LEN, Request, SOCKET_BOUND,
-            STATES_KNOWN, STREAM, TEXT_LEN, UNIX,
+            ACTION_LEN, CACHED, CACHED_KNOWN, CLIENT_LEN, Complaint, HTTP, LINE_KNOWN, LINE_LEN, LITERAL_LEN, NAME_LEN,
+            Request, SOCKET_BOUND, STATES_KNOWN, STREAM, TEXT_LEN, UNIX,
         },
         kind,
         status::Status,
     },
     loss::{Program, Reason},
+    process::Process,
     socket::{COMPLAINED, PREEXISTING, Socket},
 };
 
-use crate::{emit, maps::SOCKETS, owner, read, settings::setting};
+use super::lifecycle;
+use crate::{
+    emit,
+    maps::{SCRATCH, SCRATCH_WORDS, SOCKETS},
+    owner, read,
+    settings::setting,
+};
 
 /// NGX_LOG_ERR: lines less severe than this say nothing about a failure.
 const NGX_LOG_ERR: u64 = 4;
@@ -100,83 +110,80 @@ pub(crate) fn special_response(context: ProbeContext) -> u32 {
 #[inline(always)]
 fn complaint(context: &ProbeContext, level: u64, log: u64) {
     let Some(process) = owner::current_traced(Program::LogErrorCore) else { return };
-    let Some(data) = read::user::<u64>(log, log::DATA) else {
-        emit::lost(Program::LogErrorCore, Reason::UserRead);
-        return;
-    };
+    let data = read::user::<u64>(log, log::DATA);
     let request = current_request(data);
-    let upstream = read::user::<u64>(request, request::UPSTREAM).unwrap_or(0);
+    let upstream = read::user::<u64>(request, request::UPSTREAM);
     if request != 0 && upstream == 0 {
         return; // About something else than an upstream: a missing file, say.
     }
     let Some(mut entry) = emit::reserve::<Complaint>(Program::LogErrorCore) else { return };
     let slot = emit::slot(&mut entry);
     let header = emit::header(kind::COMPLAINT, Program::LogErrorCore);
-    // SAFETY: the slot is ours until submitted; every field is written.
+    // SAFETY: the slot is ours until submitted; every field is written, here and by the three calls.
     unsafe {
         (&raw mut (*slot).header).write(header);
         (&raw mut (*slot).level).write(level as u32);
         (&raw mut (*slot).errno).write(context.arg::<u64>(2).unwrap_or(0) as u32);
         (&raw mut (*slot).number).write(context.arg::<u64>(5).unwrap_or(0));
+        describe(&raw mut (*slot).request, request, log, process);
         (*slot).literal[0] = 0;
         (*slot).text[0] = 0;
         (*slot).action[0] = 0;
-        let literal = &mut *(&raw mut (*slot).literal);
-        string::<LITERAL_LEN>(context.arg(3).unwrap_or(0), literal);
-        if literal[0] == b'%' && literal[1] == b'*' {
+        string::<LITERAL_LEN>(context.arg(3).unwrap_or(0), &mut *(&raw mut (*slot).literal));
+        string::<ACTION_LEN>(read::user(log, log::ACTION), &mut *(&raw mut (*slot).action));
+        if (*slot).literal[0] == b'%' && (*slot).literal[1] == b'*' {
             text(context, &mut *(&raw mut (*slot).text));
         }
-        string::<ACTION_LEN>(read::user(log, log::ACTION).unwrap_or(0), &mut *(&raw mut (*slot).action));
-    }
-    let mut flags = describe(slot.cast::<u8>().wrapping_add(core::mem::offset_of!(Complaint, request)).cast(), request, log, data);
-    let found = bind(request, upstream);
-    let mut unbound = request == 0;
-    match found {
-        Bound::Socket(sk) => {
-            if fill_socket(slot, sk, header.time_ns) {
-                flags |= SOCKET_BOUND;
-            }
-        }
-        Bound::Unix => flags |= UNIX,
-        Bound::Unknown => unbound = true,
-        Bound::None => {}
-    }
-    if flags & SOCKET_BOUND == 0 {
-        // SAFETY: as above.
-        unsafe { zero(slot) };
-    }
-    // SAFETY: as above; the process entry is live and written only in its own context.
-    unsafe {
         (*process).complained_request = request;
-        if unbound {
-            (*process).complained_unbound = 1;
-        }
-        (*slot).request.flags = flags;
+    }
+    if find_socket(slot, request, upstream) != 0 {
+        // SAFETY: the process entry is live and written only in its own context.
+        unsafe { (*process).complained_unbound = 1 };
     }
     emit::submit(entry);
+}
+
+/// Fills in the socket; 1: there is one, and it could not be told.
+#[inline(never)]
+fn find_socket(slot: *mut Complaint, request: u64, upstream: u64) -> u32 {
+    if slot.is_null() {
+        return 0;
+    }
+    let mut unbound = u32::from(request == 0);
+    let mut filled = false;
+    match bind(request, upstream) {
+        Bound::Socket(sk) => filled = fill_socket(slot, sk),
+        // SAFETY: the caller's slot.
+        Bound::Unix => unsafe { (*slot).request.flags |= UNIX },
+        Bound::Unknown => unbound = 1,
+        Bound::None => {}
+    }
+    if !filled {
+        // SAFETY: the caller's slot.
+        unsafe { zero(slot) };
+    }
+    unbound
 }
 
 #[inline(always)]
 fn error_page(request: u64, status: u32) {
     let Some(process) = owner::current_traced(Program::SpecialResponse) else { return };
-    if read::user::<u32>(request, 0) != Some(HTTP_SIGNATURE) {
+    if read::user::<u32>(request, 0) != HTTP_SIGNATURE {
         emit::lost(Program::SpecialResponse, Reason::UserRead);
         return;
     }
-    let client = read::user::<u64>(request, request::CONNECTION).unwrap_or(0);
-    let log = read::user::<u64>(client, connection::LOG).unwrap_or(0);
-    let data = read::user::<u64>(log, log::DATA).unwrap_or(0);
+    let client = read::user::<u64>(request, request::CONNECTION);
+    let log = read::user::<u64>(client, connection::LOG);
     let Some(mut entry) = emit::reserve::<Status>(Program::SpecialResponse) else { return };
     let slot = emit::slot(&mut entry);
     let header = emit::header(kind::STATUS, Program::SpecialResponse);
-    let flags = describe(slot.cast::<u8>().wrapping_add(core::mem::offset_of!(Status, request)).cast(), request, log, data);
     // SAFETY: the slot is ours until submitted, the process entry is live; every field is written.
     unsafe {
         (*process).complained_request = 0;
         (&raw mut (*slot).header).write(header);
         (&raw mut (*slot).status).write(status);
         (&raw mut (*slot).reserved).write(0);
-        (*slot).request.flags = flags;
+        describe(&raw mut (*slot).request, request, log, process);
     }
     emit::submit(entry);
 }
@@ -184,78 +191,170 @@ fn error_page(request: u64, status: u32) {
 /// The HTTP request a log line is about, or 0.
 #[inline(always)]
 fn current_request(data: u64) -> u64 {
-    let main = read::user::<u64>(data, log_context::REQUEST).unwrap_or(0);
-    let current = read::user::<u64>(data, log_context::CURRENT_REQUEST).unwrap_or(0);
+    let main = read::user::<u64>(data, log_context::REQUEST);
+    let current = read::user::<u64>(data, log_context::CURRENT_REQUEST);
     let request = if current == 0 { main } else { current };
-    if read::user::<u32>(request, 0) == Some(HTTP_SIGNATURE) && read::user::<u32>(main, 0) == Some(HTTP_SIGNATURE) {
+    if read::user::<u32>(request, 0) == HTTP_SIGNATURE && read::user::<u32>(main, 0) == HTTP_SIGNATURE {
         request
     } else {
         0
     }
 }
 
-/// Writes what nginx knows of the request; returns the flags.
+/// Writes what nginx knows of the request.
+///
+/// Flags go to memory, which the verifier does not track: returned, each combination of them would be a path of its own
+/// through the rest of the program.
 #[inline(never)]
-fn describe(slot: *mut Request, request: u64, log: u64, data: u64) -> u32 {
+fn describe(slot: *mut Request, request: u64, log: u64, process: *mut Process) -> u32 {
     if slot.is_null() {
         return 0;
     }
+    let data = read::user::<u64>(log, log::DATA);
     let mut flags = 0;
     let mut main = 0;
     if request != 0 {
         flags |= HTTP;
-        main = read::user::<u64>(data, log_context::REQUEST).unwrap_or(0);
-    } else if read::user::<u32>(data, 0) == Some(STREAM_SIGNATURE) {
+        main = read::user::<u64>(data, log_context::REQUEST);
+    } else if read::user::<u32>(data, 0) == STREAM_SIGNATURE {
         flags |= STREAM;
     }
-    let upstream = read::user::<u64>(request, request::UPSTREAM).unwrap_or(0);
-    let client = read::user::<u64>(request, request::CONNECTION).unwrap_or(0);
+    let upstream = read::user::<u64>(request, request::UPSTREAM);
+    let client = read::user::<u64>(request, request::CONNECTION);
     let mut attempt = 0;
     let mut state_status = 0;
     let mut header_time = u64::MAX;
     if let Some((count, last)) = attempts(request) {
         flags |= STATES_KNOWN;
         attempt = count;
-        state_status = read::user::<u64>(last, state::STATUS).unwrap_or(0) as u32;
-        header_time = read::user::<u64>(last, state::HEADER_TIME).unwrap_or(u64::MAX);
+        state_status = read::user::<u64>(last, state::STATUS) as u32;
+        header_time = read::user::<u64>(last, state::HEADER_TIME);
     }
     let peer = upstream + upstream::PEER;
-    if upstream != 0 && log != 0 && read::user::<u64>(peer, peer::LOG) == Some(log) {
+    if upstream != 0 && log != 0 && read::user::<u64>(peer, peer::LOG) == log {
         flags |= CACHED_KNOWN;
-        if read::user::<u8>(peer, peer::BITS).unwrap_or(0) & peer::CACHED_BIT != 0 {
+        if read::user::<u8>(peer, peer::BITS) & peer::CACHED_BIT != 0 {
             flags |= CACHED;
         }
     }
+    let start = if main == 0 { 0 } else { start_of_request(main, process) };
+    let mut start_ms = 0;
+    if start != 0 {
+        flags |= LINE_KNOWN;
+        let seconds = read::user::<u64>(start, 0);
+        start_ms = seconds * 1000 + read::user::<u64>(start, start::MSEC);
+    }
     // SAFETY: the caller's slot; every field is written.
     unsafe {
+        (&raw mut (*slot).start_ms).write(start_ms);
+        ngx_str::<LINE_LEN>(if start == 0 { 0 } else { start + start::REQUEST_LINE }, &mut *(&raw mut (*slot).line));
         (&raw mut (*slot).request).write(request);
         (&raw mut (*slot).main).write(main);
-        (&raw mut (*slot).connection).write(read::user(log, log::CONNECTION).unwrap_or(0));
+        (&raw mut (*slot).connection).write(read::user(log, log::CONNECTION));
         (&raw mut (*slot).upstream).write(upstream);
         (&raw mut (*slot).state_header_time).write(header_time);
         (&raw mut (*slot).state_status).write(state_status);
         (&raw mut (*slot).attempt).write(attempt);
-        (&raw mut (*slot).log_level).write(read::user::<u64>(log, log::LEVEL).unwrap_or(0) as u32);
-        let name = if upstream == 0 { 0 } else { read::user::<u64>(peer, peer::NAME).unwrap_or(0) };
+        (&raw mut (*slot).log_level).write(read::user::<u64>(log, log::LEVEL) as u32);
+        let name = if upstream == 0 { 0 } else { read::user::<u64>(peer, peer::NAME) };
         ngx_str::<NAME_LEN>(name, &mut *(&raw mut (*slot).peer));
         let address = if client == 0 { 0 } else { client + connection::ADDR_TEXT };
         ngx_str::<CLIENT_LEN>(address, &mut *(&raw mut (*slot).client));
+        (&raw mut (*slot).flags).write(flags);
     }
-    flags
+    0
 }
 
 /// Number of attempts and the address of the last one's state, from `r->upstream_states` (an `ngx_array_t`).
 #[inline(always)]
 fn attempts(request: u64) -> Option<(u32, u64)> {
-    let array = read::user::<u64>(request, request::UPSTREAM_STATES)?;
-    let elements = read::user::<u64>(array, 0)?;
-    let count = read::user::<u64>(array, 8)?;
-    let size = read::user::<u64>(array, 16)?;
-    let capacity = read::user::<u64>(array, 24)?;
+    let array = read::user::<u64>(request, request::UPSTREAM_STATES);
+    let elements = read::user::<u64>(array, 0);
+    let count = read::user::<u64>(array, 8);
+    let size = read::user::<u64>(array, 16);
+    let capacity = read::user::<u64>(array, 24);
     if count == 0 || count > capacity || capacity > 65_536 || !state::SIZE.contains(&size) {
         return None;
     }
     Some((count as u32, elements + (count - 1) * size))
+}
+
+/// Address of the main request's `start_sec`; 0 when it cannot be told.
+///
+/// What precedes it in `ngx_http_request_t` has another size in every version, so it is found by what is there, once
+/// per process: `start_sec, start_msec, method, http_version, request_line` follow each other since nginx 0.x.
+#[inline(always)]
+fn start_of_request(main: u64, process: *mut Process) -> u64 {
+    // SAFETY: the live map entry of the current process.
+    let mut offset = unsafe { (*process).start_sec_offset };
+    if offset == 0 {
+        offset = find_start(main);
+        // SAFETY: as above; written only in the process's own context.
+        unsafe { (*process).start_sec_offset = offset };
+    }
+    if offset == 0 {
+        return 0;
+    }
+    let start = main + u64::from(offset);
+    let plausible = is_version(read::user(start, start::HTTP_VERSION)) && read::user::<u64>(start, start::MSEC) < 1000;
+    if plausible { start } else { 0 }
+}
+
+/// Offset of `start_sec` in the request; 0: not found.
+#[inline(never)]
+fn find_start(main: u64) -> u32 {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's entry; uprobes on one CPU do not preempt each other.
+    let words = unsafe { &mut *scratch };
+    // SAFETY: the helper checks the address and fails rather than faults; the slice is the entry's bytes.
+    let read = unsafe {
+        let bytes = core::slice::from_raw_parts_mut(words.as_mut_ptr().cast::<u8>(), SCRATCH_WORDS * 8);
+        bpf_probe_read_user_buf(main as *const u8, bytes)
+    };
+    if read.is_err() {
+        return 0;
+    }
+    for index in FIRST_START_WORD..SCRATCH_WORDS - START_WORDS {
+        if is_start(words, index) != 0 {
+            return index as u32 * 8;
+        }
+    }
+    0
+}
+
+/// The words from `index` on look like `start_sec`, `start_msec`, `method`, `http_version`, `request_line.len`.
+///
+/// Not inlined: the verifier then forgets each word before it looks at the next.
+#[inline(never)]
+fn is_start(words: &[u64; SCRATCH_WORDS], index: usize) -> u32 {
+    if index > SCRATCH_WORDS - START_WORDS {
+        return 0;
+    }
+    let [second, millisecond, method, version, length] =
+        [words[index], words[index + 1], words[index + 2], words[index + 3], words[index + 4]];
+    // One bit of NGX_HTTP_GET … is set; times are past 2001, lines shorter than a megabyte.
+    if !is_version(version) || method == 0 || method >= 1 << 20 || method & (method - 1) != 0 {
+        return 0;
+    }
+    u32::from(millisecond < 1000 && length < 1 << 20 && second > 1_000_000_000 && second < 10_000_000_000)
+}
+
+/// `start_sec` lies behind `headers_in` and `headers_out`.
+const FIRST_START_WORD: usize = 88;
+/// Words that are looked at together.
+const START_WORDS: usize = 5;
+
+/// NGX_HTTP_VERSION_9 … _30, src/http/ngx_http_request.h.
+#[inline(always)]
+fn is_version(version: u64) -> bool {
+    matches!(version, 9 | 1000 | 1001 | 2000 | 3000)
+}
+
+/// From `start_sec` on.
+mod start {
+    pub(super) const MSEC: u64 = 8;
+    pub(super) const HTTP_VERSION: u64 = 24;
+    pub(super) const REQUEST_LINE: u64 = 32;
 }
 
 enum Bound {
@@ -274,17 +373,16 @@ fn bind(request: u64, upstream: u64) -> Bound {
     if request == 0 || upstream == 0 {
         return Bound::None;
     }
-    let Some(connection) = read::user::<u64>(upstream + upstream::PEER, peer::CONNECTION) else { return Bound::Unknown };
+    let connection = read::user::<u64>(upstream + upstream::PEER, peer::CONNECTION);
     if connection == 0 {
         return Bound::None;
     }
-    let owner = read::user::<u64>(connection, connection::DATA).unwrap_or(0);
+    let owner = read::user::<u64>(connection, connection::DATA);
     // Not yet set while connect() itself fails.
     if owner != request && owner != 0 {
         return Bound::Unknown;
     }
-    let Some(fd) = read::user::<u32>(connection, connection::FD) else { return Bound::Unknown };
-    let sk = socket_of(fd);
+    let sk = socket_of(read::user(connection, connection::FD));
     let family: u16 = read::kernel(sk, setting!(offsets.sock_family));
     match family {
         1 => Bound::Unix,
@@ -296,18 +394,15 @@ fn bind(request: u64, upstream: u64) -> Bound {
 /// The socket which the request is connecting with just now; 0 when that cannot be told.
 #[inline(always)]
 pub(super) fn connecting_socket(request: u64) -> u64 {
-    if read::user::<u32>(request, 0) != Some(HTTP_SIGNATURE) {
+    if read::user::<u32>(request, 0) != HTTP_SIGNATURE {
         return 0;
     }
-    let upstream = read::user::<u64>(request, request::UPSTREAM).unwrap_or(0);
+    let upstream = read::user::<u64>(request, request::UPSTREAM);
     if upstream == 0 {
         return 0;
     }
-    let connection = read::user::<u64>(upstream + upstream::PEER, peer::CONNECTION).unwrap_or(0);
-    match read::user::<u32>(connection, connection::FD) {
-        Some(fd) => socket_of(fd),
-        None => 0,
-    }
+    let connection = read::user::<u64>(upstream + upstream::PEER, peer::CONNECTION);
+    if connection == 0 { 0 } else { socket_of(read::user(connection, connection::FD)) }
 }
 
 /// `struct sock *` behind a descriptor of the current process; 0 when it is not a socket.
@@ -331,13 +426,13 @@ fn socket_of(fd: u32) -> u64 {
 }
 
 /// Copies the socket's memory and its present state into the event; a socket older than the tracing gets an entry.
-#[inline(always)]
-fn fill_socket(slot: *mut Complaint, sk: u64, now_ns: u64) -> bool {
+#[inline(never)]
+fn fill_socket(slot: *mut Complaint, sk: u64) -> bool {
+    if slot.is_null() {
+        return false;
+    }
     if SOCKETS.get_ptr(sk).is_none() {
-        let family: u16 = read::kernel(sk, setting!(offsets.sock_family));
-        let mut socket = read::identity(sk, family, now_ns, bpf_get_current_pid_tgid());
-        socket.flags = PREEXISTING;
-        let _ = SOCKETS.insert(sk, socket, 0);
+        adopt(sk);
     }
     let Some(socket) = SOCKETS.get_ptr_mut(sk) else {
         emit::lost(Program::LogErrorCore, Reason::MapFull);
@@ -348,14 +443,27 @@ fn fill_socket(slot: *mut Complaint, sk: u64, now_ns: u64) -> bool {
     // SAFETY: a live map entry, the event's slot is ours; both fields are written whole.
     unsafe {
         (*socket).flags |= COMPLAINED;
+        lifecycle::who_reset(&mut *socket, (*socket).ended_ns);
         if (*socket).local_port == 0 {
             (*socket).local_port = read::local_port(sk);
             (*socket).local_address = read::local_address(sk, (*socket).family);
         }
         (&raw mut (*slot).socket).write(*socket);
         (&raw mut (*slot).live).write(read::live(sk, state, &traffic));
+        (*slot).request.flags |= SOCKET_BOUND;
     }
     true
+}
+
+/// Remembers a socket that is older than the tracing.
+#[inline(never)]
+fn adopt(sk: u64) -> u32 {
+    // SAFETY: no arguments, no effects.
+    let now_ns = unsafe { bpf_ktime_get_ns() };
+    let family: u16 = read::kernel(sk, setting!(offsets.sock_family));
+    let mut socket = read::identity(sk, family, now_ns, bpf_get_current_pid_tgid());
+    socket.flags = PREEXISTING;
+    u32::from(SOCKETS.insert(sk, socket, 0).is_ok())
 }
 
 /// Nothing is known of the socket.
@@ -387,29 +495,24 @@ fn string<const N: usize>(address: u64, into: &mut [u8; N]) {
 #[inline(always)]
 fn ngx_str<const N: usize>(address: u64, into: &mut [u8; N]) {
     *into = [0; N];
-    let (Some(length), Some(data)) = (read::user::<u64>(address, 0), read::user::<u64>(address, 8)) else { return };
-    if length == 0 || data == 0 {
-        return;
+    if address != 0 {
+        bytes(read::user(address, 8), read::user(address, 0), into.as_mut_ptr(), N as u32);
     }
-    let length = if length as usize >= N { N - 1 } else { length as usize };
-    if let Some(into) = into.get_mut(..length) {
-        // SAFETY: the helper checks the address; `length` bytes are written.
-        let _ = unsafe { bpf_probe_read_user_buf(data as *const u8, into) };
-    }
+}
+
+/// Copies `length` bytes of the current process to `into`, which holds `capacity`, leaving room for a NUL.
+#[inline(never)]
+fn bytes(address: u64, length: u64, into: *mut u8, capacity: u32) -> u32 {
+    let room = u64::from(capacity - 1);
+    let length = if length < room { length } else { room };
+    // SAFETY: the helper checks the source address, and zeroes the destination when it fails.
+    unsafe { generated::bpf_probe_read_user(into.cast(), (length & 0x1ff) as u32, address as *const c_void) };
+    0
 }
 
 /// The text of `"%*s"`: length and address are the first two variadic arguments.
 #[inline(always)]
 fn text(context: &ProbeContext, into: &mut [u8; TEXT_LEN]) {
-    let length: u64 = context.arg(4).unwrap_or(0);
-    let data: u64 = context.arg(5).unwrap_or(0);
     *into = [0; TEXT_LEN];
-    if length == 0 || data == 0 {
-        return;
-    }
-    let length = if length as usize >= TEXT_LEN { TEXT_LEN - 1 } else { length as usize };
-    if let Some(into) = into.get_mut(..length) {
-        // SAFETY: the helper checks the address; `length` bytes are written.
-        let _ = unsafe { bpf_probe_read_user_buf(data as *const u8, into) };
-    }
+    bytes(context.arg(5).unwrap_or(0), context.arg(4).unwrap_or(0), into.as_mut_ptr(), TEXT_LEN as u32);
 }

@@ -3,11 +3,7 @@
 //! Hook: raw tracepoints, `(struct task_struct *, pid_t, struct linux_binprm *)`, `(parent, child)`, `(task[, bool])`.
 //! Context: process. Cost: one look-up per exec, fork and exit of the host.
 
-use aya_ebpf::{
-    helpers::bpf_get_current_pid_tgid,
-    macros::raw_tracepoint,
-    programs::RawTracePointContext,
-};
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 use tracer_common::{event::process as wire, loss::Program, process::TRACED, settings::COMM_LEN};
 
 use crate::{maps::PROCESSES, owner, read, settings::setting};

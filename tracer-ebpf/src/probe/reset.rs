@@ -43,7 +43,9 @@ pub(crate) fn send_reset(context: RawTracePointContext) -> i32 {
     let sk: u64 = context.arg(0);
     let skb: u64 = context.arg(1);
     let reason = if setting!(reset_has_reason) == 1 { context.arg::<u32>(2) } else { NO_REASON };
-    if sk != 0 && let Some(socket) = SOCKETS.get_ptr_mut(sk) {
+    if sk != 0
+        && let Some(socket) = SOCKETS.get_ptr_mut(sk)
+    {
         // SAFETY: a live map entry, written under the socket's lock.
         unsafe { (*socket).flags |= RESET_SENT };
         return 0;
@@ -69,7 +71,8 @@ pub(crate) fn send_reset(context: RawTracePointContext) -> i32 {
 /// The connection as the receiver of the RST sees it, and whether a process's own close sends it.
 #[inline(always)]
 fn receiver(sk: u64, skb: u64) -> Option<(ResetKey, bool)> {
-    let header: u16 = if skb == 0 { NO_TRANSPORT_HEADER } else { read::kernel(skb, setting!(offsets.skb_transport_header)) };
+    let header: u16 =
+        if skb == 0 { NO_TRANSPORT_HEADER } else { read::kernel(skb, setting!(offsets.skb_transport_header)) };
     let state: u8 = read::kernel(sk, setting!(offsets.sock_state));
     if sk != 0 && state != LISTEN {
         let family: u16 = read::kernel(sk, setting!(offsets.sock_family));

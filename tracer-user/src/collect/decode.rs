@@ -167,6 +167,8 @@ fn request(wire: &complaint::Request) -> Request {
         cached: has(complaint::CACHED_KNOWN).then_some(has(complaint::CACHED)),
         peer: Some(text(&wire.peer)).filter(|name| !name.is_empty()),
         client: Some(text(&wire.client)).filter(|client| !client.is_empty()),
+        start_ms: has(complaint::LINE_KNOWN).then_some(wire.start_ms),
+        line: Some(text(&wire.line)).filter(|line| has(complaint::LINE_KNOWN) && !line.is_empty()),
     }
 }
 

@@ -37,7 +37,9 @@ impl ProcessFacts {
         let directory = PathBuf::from(format!("/proc/{pid}"));
         let status = fs::read_to_string(directory.join("status")).ok()?;
         let field = |name: &str| {
-            status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(|value| value.trim().to_owned()))
+            status
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(|value| value.trim().to_owned()))
         };
         let title = fs::read(directory.join("cmdline")).unwrap_or_default();
         Some(Self {

@@ -17,8 +17,8 @@ use crate::model::{
     cause::Cause,
     event::{Bound, Complaint, Connection, ConnectionId, Event, Happening, Moment, Status, Subject},
     verdict::{
-        Confidence, ConnectionFacts, Failure, Origin, Outcome, Purpose, RequestKey, Response, Update,
-        Verdict, VerdictId, Word,
+        Confidence, ConnectionFacts, Failure, Origin, Outcome, Purpose, RequestKey, Response, Update, Verdict,
+        VerdictId, Word,
     },
 };
 
@@ -220,7 +220,11 @@ impl Engine {
         }
         let at_once = matches!(
             said,
-            Said::ConnectFailedAtOnce | Said::SocketFailed | Said::BindFailed | Said::WorkerConnections | Said::TempFile
+            Said::ConnectFailedAtOnce
+                | Said::SocketFailed
+                | Said::BindFailed
+                | Said::WorkerConnections
+                | Said::TempFile
         );
         let upstream_known = request.peer.as_deref().is_some_and(|peer| peer.starts_with("unix:"));
         match std::mem::replace(&mut complaint.bound, Bound::None) {
@@ -298,6 +302,7 @@ impl Engine {
                 connection: request.connection,
                 message: word::message(complaint),
                 client: request.client.clone(),
+                request: request.line.clone(),
             }),
             evidence,
             disagreement: decision.disagreement,
@@ -357,7 +362,10 @@ impl Engine {
         let state = self.requests.answering(moment.pid, status.status, request, moment.time_ns);
         let (key, failures) = (state.key, state.failures.clone());
         for held in &mut self.held {
-            if held.failure.worker == moment.pid && held.request == request.request && failures.contains(&held.failure.id) {
+            if held.failure.worker == moment.pid
+                && held.request == request.request
+                && failures.contains(&held.failure.id)
+            {
                 held.failure.status = Some(status.status);
             }
         }
@@ -389,7 +397,8 @@ impl Engine {
             _ => (Origin::Nginx, Cause::Unexplained),
         };
         let related = if cause == Cause::NoLiveUpstreams {
-            let of_worker = self.recent.iter().rev().filter(|(_, worker, id)| *worker == moment.pid && !failures.contains(id));
+            let of_worker =
+                self.recent.iter().rev().filter(|(_, worker, id)| *worker == moment.pid && !failures.contains(id));
             of_worker.take(RELATED).map(|(_, _, id)| *id).collect()
         } else {
             Vec::new()
@@ -407,6 +416,7 @@ impl Engine {
             request_key: key,
             worker: moment.pid,
             client: request.client.clone(),
+            request: request.line.clone(),
             upstream: request.peer.clone(),
             message: word.map(|word| word.message),
         }));
@@ -415,7 +425,8 @@ impl Engine {
     /// nginx logged nothing (its level is above `error`): the close just before the error page on the same thread is it.
     fn silent_failure(&mut self, moment: &Moment, status: &Status) {
         let just_before = |unspoken: &Unspoken| {
-            unspoken.connection.worker == moment.pid && moment.time_ns.saturating_sub(unspoken.moment.time_ns) < SILENT_NS
+            unspoken.connection.worker == moment.pid
+                && moment.time_ns.saturating_sub(unspoken.moment.time_ns) < SILENT_NS
         };
         let Some(index) = self.unspoken.iter().rposition(just_before) else { return };
         let Some(decision) =
@@ -548,8 +559,7 @@ impl Engine {
 fn times(moment: &Moment, connection: Option<&Connection>, reuse: Reuse, jiffy_us: u64) -> (Option<u64>, u64) {
     let Some(connection) = connection else { return (None, moment.time_ns) };
     let time_ns = connection.ended.map_or(moment.time_ns, |ended| ended.time_ns);
-    let written_ns =
-        moment.time_ns.saturating_sub(u64::from(connection.now.since_sent_jiffies) * jiffy_us * 1000);
+    let written_ns = moment.time_ns.saturating_sub(u64::from(connection.now.since_sent_jiffies) * jiffy_us * 1000);
     let started_ns = match reuse {
         Reuse::Fresh if !connection.preexisting => connection.id.started_ns,
         _ if connection.preexisting || matches!(reuse, Reuse::Reused { .. }) => written_ns,
@@ -559,9 +569,8 @@ fn times(moment: &Moment, connection: Option<&Connection>, reuse: Reuse, jiffy_u
 }
 
 fn facts(connection: &Connection, reuse: Reuse) -> ConnectionFacts {
-    let (sent, received) = connection
-        .ended
-        .map_or((connection.now.bytes_sent, connection.now.bytes_received), |ended| {
+    let (sent, received) =
+        connection.ended.map_or((connection.now.bytes_sent, connection.now.bytes_received), |ended| {
             (ended.bytes_sent.max(connection.now.bytes_sent), ended.bytes_received)
         });
     let (reused, idle_us) = match reuse {
@@ -577,6 +586,7 @@ fn facts(connection: &Connection, reuse: Reuse) -> ConnectionFacts {
         idle_us,
         bytes_sent: Some(sent),
         bytes_received: Some(received),
-        syn_retransmits: (connection.established_ns.is_none() && !connection.preexisting).then_some(connection.retransmits),
+        syn_retransmits: (connection.established_ns.is_none() && !connection.preexisting)
+            .then_some(connection.retransmits),
     }
 }

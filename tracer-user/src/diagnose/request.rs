@@ -19,6 +19,8 @@ const CAPACITY: usize = 20_000;
 pub struct RequestState {
     pub key: RequestKey,
     pub failures: Vec<VerdictId>,
+    /// When it began, by nginx's clock: another time is another request at the same address.
+    start_ms: Option<u64>,
     /// Attempts when it last failed or was answered: a smaller number than this is a new request at the same address.
     pub attempts: u32,
     /// A response was emitted for it, with this status.
@@ -41,6 +43,7 @@ impl Requests {
         // A first attempt, or one that is not beyond the last failed one, cannot follow it in the same request.
         let fresh = self.states.get(&(worker, request.main)).is_none_or(|state| {
             state.key.connection != request.connection
+                || state.start_ms != request.start_ms
                 || request.attempts.is_some_and(|attempts| attempts <= state.attempts)
                 || (request.attempts.is_none() && state.responded.is_some())
         });
@@ -53,7 +56,7 @@ impl Requests {
     /// The request that an error page belongs to.
     pub fn answering(&mut self, worker: u32, status: u16, request: &Request, now_ns: u64) -> &mut RequestState {
         let fresh = self.states.get(&(worker, request.main)).is_none_or(|state| {
-            if state.key.connection != request.connection {
+            if state.key.connection != request.connection || state.start_ms != request.start_ms {
                 return true;
             }
             match request.attempts {
@@ -89,6 +92,7 @@ impl Requests {
                 place,
                 RequestState {
                     key,
+                    start_ms: request.start_ms,
                     failures: Vec::new(),
                     attempts: 0,
                     responded: None,
@@ -99,6 +103,7 @@ impl Requests {
         }
         let state = self.states.entry(place).or_insert_with(|| RequestState {
             key: RequestKey { worker, connection: request.connection, ordinal: 0 },
+            start_ms: request.start_ms,
             failures: Vec::new(),
             attempts: 0,
             responded: None,

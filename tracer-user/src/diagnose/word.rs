@@ -72,8 +72,11 @@ pub fn said(complaint: &Complaint) -> Option<Said> {
     if literal.contains(" could not be resolved (") {
         return Some(Said::NotResolved);
     }
-    if starts("invalid URL prefix in") || starts("no upstream configuration") || starts("%s in upstream ")
-        || starts("no port in upstream ") || starts("no host in upstream ")
+    if starts("invalid URL prefix in")
+        || starts("no upstream configuration")
+        || starts("%s in upstream ")
+        || starts("no port in upstream ")
+        || starts("no host in upstream ")
     {
         return Some(Said::Misconfigured);
     }
@@ -93,8 +96,12 @@ pub fn said(complaint: &Complaint) -> Option<Said> {
         Said::Closed(phase)
     } else if starts("recv() failed") || starts("readv() failed") {
         Said::ReceiveFailed(phase)
-    } else if starts("writev() failed") || starts("send() failed") || starts("sendfile() failed")
-        || starts("sendfile(") || starts("sendmsg() failed") || starts("SSL_write() failed")
+    } else if starts("writev() failed")
+        || starts("send() failed")
+        || starts("sendfile() failed")
+        || starts("sendfile(")
+        || starts("sendmsg() failed")
+        || starts("SSL_write() failed")
         || starts("SSL_sendfile() failed")
     {
         Said::SendFailed
@@ -110,8 +117,12 @@ pub fn said(complaint: &Complaint) -> Option<Said> {
         Said::TlsHandshakeFailed
     } else if starts("upstream SSL certificate") {
         Said::TlsVerifyFailed
-    } else if starts("SSL_set_tlsext_host_name") || starts("SSL_new") || starts("SSL_set_fd")
-        || starts("SSL_CTX_") || starts("SSL_set_alpn_protos") || starts("ngx_ssl_create_connection")
+    } else if starts("SSL_set_tlsext_host_name")
+        || starts("SSL_new")
+        || starts("SSL_set_fd")
+        || starts("SSL_CTX_")
+        || starts("SSL_set_alpn_protos")
+        || starts("ngx_ssl_create_connection")
     {
         Said::Misconfigured
     } else if starts("no live upstreams") {

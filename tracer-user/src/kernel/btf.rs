@@ -126,8 +126,15 @@ impl Btf {
                     kind::ARRAY => 12,
                     kind::STRUCT | kind::UNION | kind::DATASEC | kind::ENUM64 => 12 * count,
                     kind::ENUM | kind::FUNC_PROTO => 8 * count,
-                    kind::PTR | kind::FWD | kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT
-                    | kind::FUNC | kind::FLOAT | kind::TYPE_TAG => 0,
+                    kind::PTR
+                    | kind::FWD
+                    | kind::TYPEDEF
+                    | kind::VOLATILE
+                    | kind::CONST
+                    | kind::RESTRICT
+                    | kind::FUNC
+                    | kind::FLOAT
+                    | kind::TYPE_TAG => 0,
                     _ => return None,
                 };
         }
@@ -215,8 +222,7 @@ impl Btf {
         for index in 0..of.count() {
             let at = of.tail + 12 * index;
             let (member_name, id, raw) = (self.word(at), self.word(at + 4), self.word(at + 8));
-            let (bits, bit_field) =
-                if of.bit_fields() { (raw & 0x00ff_ffff, raw >> 24 != 0) } else { (raw, false) };
+            let (bits, bit_field) = if of.bit_fields() { (raw & 0x00ff_ffff, raw >> 24 != 0) } else { (raw, false) };
             let text = self.name(member_name);
             if text == name.as_bytes() {
                 return Some(Found { bits, id, bit_field });

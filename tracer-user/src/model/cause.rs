@@ -153,33 +153,24 @@ impl Cause {
     /// decide it.
     pub const fn status(self) -> Option<u16> {
         match self {
-            Self::ConnectTimeout
-            | Self::TlsTimeout
-            | Self::ResponseTimeout
-            | Self::SendTimeout => Some(504),
+            Self::ConnectTimeout | Self::TlsTimeout | Self::ResponseTimeout | Self::SendTimeout => Some(504),
             Self::FdsExhausted
             | Self::WorkerConnections
             | Self::BindFailed
             | Self::UpstreamMisconfigured
             | Self::TempfileFailed => Some(500),
             Self::ClientClosed => Some(499),
-            Self::ClosedMidResponse
-            | Self::ResetMidResponse
-            | Self::ResponseStalled
-            | Self::ResponseInvalid => Some(200),
-            Self::UpstreamStatus
-            | Self::ConfiguredStatus
-            | Self::Unexplained => None,
+            Self::ClosedMidResponse | Self::ResetMidResponse | Self::ResponseStalled | Self::ResponseInvalid => {
+                Some(200)
+            }
+            Self::UpstreamStatus | Self::ConfiguredStatus | Self::Unexplained => None,
             _ => Some(502),
         }
     }
 
     /// The client already had its status when it happened: never a 502 or 504.
     pub const fn after_header(self) -> bool {
-        matches!(
-            self,
-            Self::ClosedMidResponse | Self::ResetMidResponse | Self::ResponseStalled | Self::ResponseInvalid
-        )
+        matches!(self, Self::ClosedMidResponse | Self::ResetMidResponse | Self::ResponseStalled | Self::ResponseInvalid)
     }
 }
 

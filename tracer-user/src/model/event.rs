@@ -129,6 +129,10 @@ pub struct Request {
     /// Name of the peer, or of the upstream.
     pub peer: Option<String>,
     pub client: Option<String>,
+    /// When the main request began, ms since 1970 by nginx's clock; None where it could not be found.
+    pub start_ms: Option<u64>,
+    /// The main request's request line.
+    pub line: Option<String>,
 }
 
 /// Whose log the complaint went to.

@@ -80,6 +80,8 @@ pub struct Word {
     /// As nginx writes it, arguments of the literal aside.
     pub message: String,
     pub client: Option<String>,
+    /// The request line.
+    pub request: Option<String>,
 }
 
 /// The connection's part of a failure; all None when there was no TCP connection to look at.
@@ -141,6 +143,8 @@ pub struct Response {
     pub request_key: RequestKey,
     pub worker: u32,
     pub client: Option<String>,
+    /// The request line.
+    pub request: Option<String>,
     /// nginx's name of the peer, or of the upstream where none was chosen.
     pub upstream: Option<String>,
     pub message: Option<String>,

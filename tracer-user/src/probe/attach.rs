@@ -81,22 +81,23 @@ impl Probes {
             .override_global("SETTINGS", settings, true)
             .load(OBJECT)
             .map_err(|source| AttachError::Load(Box::new(source)))?;
-        for hook in &plan.hooks {
-            let program: &mut RawTracePoint = ebpf
-                .program_mut(hook.symbol)
-                .and_then(|program| program.try_into().ok())
-                .ok_or(AttachError::Absent(hook.symbol))?;
-            program
-                .load()
-                .and_then(|()| program.attach(hook.program.hook()))
-                .map_err(|source| AttachError::Program { symbol: hook.symbol, source: Box::new(source) })?;
-        }
+        // Load all before attaching any: what one sees, the others must see too.
         if plan.nginx_word {
             for (symbol, _) in NGINX_FUNCTIONS {
                 uprobe(&mut ebpf, symbol)?
                     .load()
                     .map_err(|source| AttachError::Program { symbol, source: Box::new(source) })?;
             }
+        }
+        for hook in &plan.hooks {
+            raw_tracepoint(&mut ebpf, hook.symbol)?
+                .load()
+                .map_err(|source| AttachError::Program { symbol: hook.symbol, source: Box::new(source) })?;
+        }
+        for hook in &plan.hooks {
+            raw_tracepoint(&mut ebpf, hook.symbol)?
+                .attach(hook.program.hook())
+                .map_err(|source| AttachError::Program { symbol: hook.symbol, source: Box::new(source) })?;
         }
         Ok(Self { ebpf, binaries: BTreeMap::new() })
     }
@@ -179,6 +180,10 @@ impl Probes {
 }
 
 fn uprobe<'a>(ebpf: &'a mut Ebpf, symbol: &'static str) -> Result<&'a mut UProbe, AttachError> {
+    ebpf.program_mut(symbol).and_then(|program| program.try_into().ok()).ok_or(AttachError::Absent(symbol))
+}
+
+fn raw_tracepoint<'a>(ebpf: &'a mut Ebpf, symbol: &'static str) -> Result<&'a mut RawTracePoint, AttachError> {
     ebpf.program_mut(symbol).and_then(|program| program.try_into().ok()).ok_or(AttachError::Absent(symbol))
 }
 

@@ -58,13 +58,16 @@ pub fn plan(facts: &KernelFacts, nginx_word: bool) -> Plan {
         match facts.tracepoints.get(name) {
             Some(arguments) if *arguments >= hook.arguments => hooks.push(*hook),
             found if hook.required => impossible.push(match found {
-                Some(arguments) => format!("tracepoint {name} has {arguments} arguments, {} are needed", hook.arguments),
+                Some(arguments) => {
+                    format!("tracepoint {name} has {arguments} arguments, {} are needed", hook.arguments)
+                }
                 None => format!("tracepoint {name} does not exist"),
             }),
             _ => {}
         }
     }
-    let reset_has_reason = facts.tracepoints.get("tcp_send_reset").is_some_and(|count| *count >= SEND_RESET_WITH_REASON);
+    let reset_has_reason =
+        facts.tracepoints.get("tcp_send_reset").is_some_and(|count| *count >= SEND_RESET_WITH_REASON);
     let has = |program: Program| hooks.iter().any(|hook| hook.program == program);
     let observations = vec![
         Observation::full(Name::TcpLifecycle, "raw_tp/inet_sock_set_state"),
@@ -115,7 +118,11 @@ pub fn plan(facts: &KernelFacts, nginx_word: bool) -> Plan {
         if has(Program::ProcessFork) && has(Program::ProcessExec) {
             Observation::partial(Name::ProcessExit, "raw_tp/sched_process_exit", "traced processes only")
         } else {
-            Observation::partial(Name::ProcessExit, "raw_tp/sched_process_exit", "new workers are seen at first connect")
+            Observation::partial(
+                Name::ProcessExit,
+                "raw_tp/sched_process_exit",
+                "new workers are seen at first connect",
+            )
         },
         nginx(Name::NginxCause, "uprobe/ngx_log_error_core", nginx_word),
         nginx(Name::NginxStatus, "uprobe/ngx_http_special_response_handler", nginx_word),
@@ -128,7 +135,12 @@ pub fn plan(facts: &KernelFacts, nginx_word: bool) -> Plan {
 fn nginx(name: Name, hook: &'static str, wanted: bool) -> Observation {
     if wanted {
         // Until a binary is found and attached to.
-        Observation { name, hook: Some(hook.into()), state: State::None, missing: Some("no nginx is running yet".into()) }
+        Observation {
+            name,
+            hook: Some(hook.into()),
+            state: State::None,
+            missing: Some("no nginx is running yet".into()),
+        }
     } else {
         Observation::none(name, "switched off by --no-nginx")
     }

@@ -6,7 +6,7 @@ use aya::maps::{HashMap, MapData};
 use tracer_common::process::{Process, TRACED};
 
 use crate::{
-    context::process::{ProcessFacts, Role, find},
+    context::process::{ProcessFacts, find},
     model::observation::{Name, Observation, State},
     probe::attach::Probes,
 };
@@ -86,9 +86,4 @@ pub(super) fn observe(observations: &mut [Observation], probes: &Probes) {
         };
         observation.missing = (!failed.is_empty()).then(|| Cow::Owned(failed.join("; ")));
     }
-}
-
-/// Workers among the processes (a process without nginx's title counts as one: it may be a single process).
-pub(super) fn count_workers(running: &[ProcessFacts]) -> usize {
-    running.iter().filter(|process| matches!(process.role, Role::Worker | Role::Other)).count()
 }

@@ -33,7 +33,11 @@ pub(super) fn failed(attempt: &Attempt<'_>) -> Decision {
                 && ended.error != number
             {
                 decision = decision.but(
-                    format!("nginx says {}, the kernel ended the connect with {}", errno_name(number), errno_name(ended.error)),
+                    format!(
+                        "nginx says {}, the kernel ended the connect with {}",
+                        errno_name(number),
+                        errno_name(ended.error)
+                    ),
                     Excluded::No,
                 );
             }
@@ -85,8 +89,9 @@ pub(super) fn timed_out(attempt: &Attempt<'_>) -> Decision {
     let decision = Decision::proven(Cause::ConnectTimeout, Phase::Connect, 0);
     match attempt.connection {
         None => Decision::likely(Cause::ConnectTimeout, Phase::Connect, 0),
-        Some(connection) if connection.established_ns.is_some() => decision
-            .but("nginx timed out connecting, but the kernel completed the handshake", Excluded::No),
+        Some(connection) if connection.established_ns.is_some() => {
+            decision.but("nginx timed out connecting, but the kernel completed the handshake", Excluded::No)
+        }
         Some(connection) if connection.ended.is_some_and(|ended| ended.error != 0) => {
             decision.but("nginx's timer fired, but the kernel had ended the connect with an error", Excluded::No)
         }

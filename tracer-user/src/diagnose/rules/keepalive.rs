@@ -1,7 +1,7 @@
 //! Reused connections: was this one, how long had it been idle, and did it die of that?
 
 use super::Attempt;
-use crate::model::event::{Connection, Subject};
+use crate::model::event::{Connection, Subject, TcpState};
 
 /// A FIN or RST that comes this soon after the request was written answers its first bytes: the peer had closed
 /// already, or closes what it had given up. An application that dies of a request needs longer, or is not told apart.
@@ -14,7 +14,9 @@ const IDLE_US: u64 = 10_000;
 pub enum Reuse {
     Fresh,
     /// `idle_us`: from the last payload received to the request; None where jiffies do not tell.
-    Reused { idle_us: Option<u64> },
+    Reused {
+        idle_us: Option<u64>,
+    },
     Unknown,
 }
 
@@ -58,7 +60,16 @@ fn idle_us(connection: &Connection, jiffy_us: u64) -> Option<u64> {
 /// answers its first bytes. Asked only after the request was written.
 pub(super) fn stale(attempt: &Attempt<'_>) -> bool {
     let (Reuse::Reused { idle_us }, Some(connection)) = (reuse(attempt), attempt.connection) else { return false };
-    let Some(ended) = connection.ended else { return false };
+    let Some(ended) = connection.ended else {
+        // Older than the tracing: its end was not seen, but nothing came back since the request.
+        let now = &connection.now;
+        let answered_us = u64::from(now.since_sent_jiffies) * attempt.jiffy_us;
+        return connection.preexisting
+            && now.state != TcpState::Established
+            && now.since_sent_jiffies < now.since_received_jiffies
+            && answered_us <= ANSWER_US
+            && idle_us.is_some_and(|idle| idle >= IDLE_US);
+    };
     let written_after_end = ended.bytes_sent < connection.now.bytes_sent;
     let reset_after_fin = ended.error != 0 && connection.fin_ns.is_some_and(|fin| fin < ended.time_ns);
     if written_after_end || reset_after_fin {

@@ -77,9 +77,8 @@ impl Attempt<'_> {
 
     /// The peer's RST arrived, in any state after the handshake.
     fn reset_after_handshake(&self) -> bool {
-        self.connection.is_some_and(|connection| {
-            connection.reset.as_ref().is_some_and(|reset| reset.state != TcpState::SynSent)
-        })
+        self.connection
+            .is_some_and(|connection| connection.reset.as_ref().is_some_and(|reset| reset.state != TcpState::SynSent))
     }
 }
 

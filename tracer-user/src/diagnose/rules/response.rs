@@ -46,7 +46,7 @@ pub(super) fn closed(attempt: &Attempt<'_>, phase: Phase) -> Decision {
         return Decision::proven(Cause::TlsPeerClosed, phase, attempt.complaint.errno);
     }
     if stale(attempt) {
-        return Decision::proven(Cause::StaleKeepalive, phase, attempt.complaint.errno);
+        return stale_keepalive(attempt, phase);
     }
     if attempt.reset_after_handshake() && !fin_first(attempt) {
         return with_owner(
@@ -64,7 +64,8 @@ pub(super) fn closed(attempt: &Attempt<'_>, phase: Phase) -> Decision {
     }
 }
 
-const TLS_RESET: &str = "nginx says the upstream closed the connection, the kernel received a RST (under TLS nginx cannot tell)";
+const TLS_RESET: &str =
+    "nginx says the upstream closed the connection, the kernel received a RST (under TLS nginx cannot tell)";
 
 /// `recv()` or `readv()` with an error.
 pub(super) fn receive_failed(attempt: &Attempt<'_>, phase: Phase) -> Decision {
@@ -74,7 +75,7 @@ pub(super) fn receive_failed(attempt: &Attempt<'_>, phase: Phase) -> Decision {
         (Phase::Body, true) => Decision::proven(Cause::ResponseStalled, phase, number),
         (Phase::Body, false) => Decision::proven(Cause::ResetMidResponse, phase, number),
         (_, true) => Decision::proven(Cause::ResponseTimeoutKernel, phase, number),
-        (_, false) if stale(attempt) => Decision::proven(Cause::StaleKeepalive, phase, number),
+        (_, false) if stale(attempt) => stale_keepalive(attempt, phase),
         (_, false) => Decision::proven(Cause::ResetBeforeResponse, phase, number),
     };
     let decision = match attempt.connection {
@@ -90,19 +91,28 @@ pub(super) fn receive_failed(attempt: &Attempt<'_>, phase: Phase) -> Decision {
 /// Writing the request failed.
 pub(super) fn send_failed(attempt: &Attempt<'_>) -> Decision {
     let number = attempt.complaint.errno;
-    let cause = if stale(attempt) { Cause::StaleKeepalive } else { Cause::SendFailed };
     let decision = match attempt.connection {
-        None if !attempt.unix() => Decision::likely(cause, Phase::Send, number),
-        _ => Decision::proven(cause, Phase::Send, number),
+        _ if stale(attempt) => stale_keepalive(attempt, Phase::Send),
+        None if !attempt.unix() => Decision::likely(Cause::SendFailed, Phase::Send, number),
+        _ => Decision::proven(Cause::SendFailed, Phase::Send, number),
     };
     with_owner(decision, attempt)
+}
+
+/// Proven where the connection's end was seen; of one older than the tracing only its present state is known.
+fn stale_keepalive(attempt: &Attempt<'_>, phase: Phase) -> Decision {
+    let number = attempt.complaint.errno;
+    if attempt.connection.is_some_and(|connection| connection.ended.is_none()) {
+        Decision::likely(Cause::StaleKeepalive, phase, number)
+    } else {
+        Decision::proven(Cause::StaleKeepalive, phase, number)
+    }
 }
 
 /// The FIN came first; a RST after it only answers what nginx wrote then.
 fn fin_first(attempt: &Attempt<'_>) -> bool {
     attempt.connection.is_some_and(|connection| {
-        connection.fin_ns.is_some()
-            && connection.reset.as_ref().is_some_and(|reset| reset.state == TcpState::CloseWait)
+        connection.fin_ns.is_some() && connection.reset.as_ref().is_some_and(|reset| reset.state == TcpState::CloseWait)
     })
 }
 
