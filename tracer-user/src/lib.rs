@@ -11,4 +11,13 @@ pub mod collect;
 pub mod context;
 pub mod diagnose;
 
+pub mod explain;
 pub mod record;
+
+pub mod sink;
+
+pub mod doctor;
+pub mod trace;
+
+pub mod cli;
+pub mod exit;

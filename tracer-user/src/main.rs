@@ -1,1 +1,46 @@
-fn main() {}
+//! The `why502` command: from what the user asked for to the module that does it.
+
+use std::{io::Write as _, process::ExitCode};
+
+use why502::{
+    cli::{self, Command},
+    doctor,
+    exit::{self, Exit},
+    explain, trace,
+};
+
+fn main() -> ExitCode {
+    exit::finish(run(cli::parse()))
+}
+
+fn run(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Trace(settings) => {
+            let mut sinks = settings.sinks()?;
+            let fail = settings.watch.fail;
+            trace::run(&settings.watch, &mut sinks)?;
+            Ok(if fail && sinks.gateway_errors() > 0 { Exit::Seen } else { Exit::Fine })
+        }
+        Command::Record(settings) => {
+            let mut sinks = settings.sinks()?;
+            let fail = settings.watch.fail;
+            trace::run(&settings.watch, &mut sinks)?;
+            Ok(if fail && sinks.gateway_errors() > 0 { Exit::Seen } else { Exit::Fine })
+        }
+        Command::Explain(settings) => {
+            std::io::stdout().write_all(explain::answer(settings.cause, columns()).as_bytes())?;
+            Ok(Exit::Fine)
+        }
+        Command::Doctor(settings) => {
+            let report = doctor::examine(&settings);
+            std::io::stdout().write_all(report.text(settings.format).as_bytes())?;
+            Ok(if report.verdicts_possible() { Exit::Fine } else { Exit::Failed })
+        }
+    }
+}
+
+/// Columns to fill with prose: those of the terminal, within reason.
+fn columns() -> usize {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout());
+    size.map_or(100, |size| usize::from(size.ws_col)).clamp(40, 100)
+}

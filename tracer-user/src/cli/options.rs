@@ -13,6 +13,12 @@ use crate::model::cause::Cause;
 use crate::sink::filter::UpstreamPattern;
 use crate::sink::terminal::ColorChoice;
 
+const ABOUT: &str = "\
+Says why nginx answered 502 or 504.
+
+Watches every upstream connection of every nginx worker from inside the kernel, listens to nginx's own word, and gives \
+one verdict per failure, with its evidence. Needs root.";
+
 const EXAMPLES: &str = "\
 Examples:
   sudo why502                                  explain every 502 and 504 as it happens
@@ -23,12 +29,8 @@ Examples:
 
 Exit status: 0 fine, 1 with --fail when a 502 or 504 was seen, 2 usage or could not do its job.";
 
-/// Says why nginx answered 502 or 504.
-///
-/// Watches every upstream connection of every nginx worker from inside the kernel, listens to nginx's own word, and
-/// gives one verdict per failure, with its evidence. Needs root.
 #[derive(Debug, Parser)]
-#[command(name = "why502", version, after_help = EXAMPLES)]
+#[command(name = "why502", version, about = ABOUT, after_help = EXAMPLES)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Cli {
     #[command(subcommand)]

@@ -89,12 +89,11 @@ pub struct DoctorSettings {
     pub hooks: Vec<String>,
 }
 
+/// For people, or for programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// For people.
     #[default]
     Text,
-    /// For programs.
     Json,
 }
 

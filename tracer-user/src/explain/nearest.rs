@@ -5,6 +5,12 @@ use crate::model::cause::Cause;
 /// The cause with the most similar id; None when nothing is similar.
 pub fn nearest(text: &str) -> Option<Cause> {
     let wanted: Vec<char> = text.to_lowercase().chars().map(|c| if c == '-' { '_' } else { c }).take(64).collect();
+    let part: String = wanted.iter().collect();
+    if wanted.len() >= 3
+        && let Some(whole) = Cause::ALL.iter().find(|cause| cause.id().contains(&part))
+    {
+        return Some(*whole);
+    }
     let scored = Cause::ALL.iter().map(|cause| (distance(&wanted, cause.id()), *cause));
     let (edits, cause) = scored.min_by_key(|(edits, _)| *edits)?;
     (edits <= wanted.len().max(3) / 3).then_some(cause)
@@ -39,6 +45,8 @@ mod tests {
             ("stalekeepalive", Cause::StaleKeepalive),
             ("header_to_big", Cause::HeaderTooBig),
             ("dns_fail", Cause::DnsFailed),
+            ("stale", Cause::StaleKeepalive),
+            ("refused", Cause::ConnectRefused),
             ("tls_handshake_failure", Cause::TlsHandshakeFailed),
         ];
         for (text, cause) in cases {

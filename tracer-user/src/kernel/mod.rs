@@ -5,3 +5,4 @@ pub mod btf;
 pub mod clock;
 pub mod facts;
 pub mod offsets;
+pub mod permission;

@@ -134,7 +134,7 @@ pub(super) fn process(facts: &ProcessFacts) -> record::Process {
     }
 }
 
-pub(super) fn observation(observation: &observation::Observation) -> record::Observation {
+pub(crate) fn observation(observation: &observation::Observation) -> record::Observation {
     record::Observation {
         name: Cow::Borrowed(observation.name.id()),
         hook: observation.hook.clone(),

@@ -2,10 +2,13 @@
 
 mod convert;
 mod log;
-mod output;
+mod notify;
+mod prepare;
 mod session;
 mod statistics;
 mod workers;
 
-pub use output::Output;
-pub use session::{Request, Stopped, run};
+pub(crate) use convert::observation;
+pub(crate) use prepare::{Prepared, Wanted, prepare};
+pub use session::{Stopped, run};
+pub(crate) use workers::{Target, listen, observe};

@@ -10,29 +10,31 @@ use tokio::{
 };
 use tracer_common::{
     loss::Reason,
-    settings::{COMM_LEN, MAX_NAMES, MAX_PIDS, Settings},
     upstream::{UpstreamCounts, UpstreamKey},
 };
 
 use super::{
-    Output,
     convert::{self, Converter},
     log::StandardError,
+    notify,
+    prepare::{Prepared, Wanted, prepare},
     statistics::Statistics,
     workers::{self, Target},
 };
 use crate::{
+    cli::WatchSettings,
     collect::{counters::Losses, decode::Decoder},
     context::{host, process::Processes},
     diagnose::engine::{Engine, Facts},
-    kernel::{clock, facts::KernelFacts},
+    kernel::clock,
     model::{
         event::{Event, Happening},
         observation::Observation,
         verdict::Verdict,
     },
-    probe::{attach::Probes, plan::plan},
+    probe::attach::Probes,
     record::{self, Record},
+    sink::Sinks,
 };
 
 /// How often the ring is read. A wake-up per event would cost nginx more than all programs together.
@@ -40,18 +42,6 @@ const POLL: Duration = Duration::from_millis(10);
 /// Events taken in one go, so that signals and timers get their turn in a flood.
 const BATCH: usize = 8192;
 const STATS: Duration = Duration::from_secs(10);
-
-/// What is to be traced, and for how long.
-#[derive(Clone, Debug)]
-pub struct Request {
-    pub processes: Vec<String>,
-    pub pids: Vec<u32>,
-    pub nginx_witness: bool,
-    pub duration: Option<Duration>,
-    /// Failures shown (after filters) before it ends by itself.
-    pub count: Option<u64>,
-    pub debug_probes: bool,
-}
 
 /// Why it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,17 +54,17 @@ pub enum Stopped {
 }
 
 /// Traces until something stops it.
-pub fn run(request: &Request, output: &mut dyn Output) -> anyhow::Result<Stopped> {
+pub fn run(settings: &WatchSettings, sinks: &mut Sinks) -> anyhow::Result<Stopped> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    runtime.block_on(async { Session::start(request, output)?.follow().await })
+    runtime.block_on(async { Session::start(settings, sinks)?.follow().await })
 }
 
 struct Session<'a> {
-    request: &'a Request,
-    output: &'a mut dyn Output,
+    settings: &'a WatchSettings,
+    sinks: &'a mut Sinks,
     probes: Probes,
     events: RingBuf<MapData>,
     losses: Losses,
@@ -92,17 +82,21 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn start(request: &'a Request, output: &'a mut dyn Output) -> anyhow::Result<Self> {
-        let facts = KernelFacts::read().context("cannot learn the kernel's data structures")?;
-        let plan = plan(&facts, request.nginx_witness);
-        let settings = settings(request, &facts, plan.reset_has_reason);
-        let mut probes = Probes::load(&plan, &settings)?;
+    fn start(settings: &'a WatchSettings, sinks: &'a mut Sinks) -> anyhow::Result<Self> {
+        let wanted = Wanted {
+            names: &settings.processes,
+            pids: &settings.pids,
+            nginx_witness: settings.nginx_witness,
+            debug_probes: settings.debug_probes,
+        };
+        let Prepared { facts, plan, mut probes } = prepare(wanted)?;
         let mut session = Self {
-            request,
+            settings,
+            sinks,
             events: probes.take_events()?,
             losses: Losses::new(probes.take_losses()?),
             upstreams: probes.take_upstreams()?,
-            debug: request
+            debug: settings
                 .debug_probes
                 .then(|| probes.debug_log(StandardError))
                 .transpose()
@@ -111,11 +105,10 @@ impl<'a> Session<'a> {
             engine: Engine::new(Facts { jiffy_us: clock::jiffy_us() }),
             converter: Converter { wall_offset_ns: clock::wall_offset_ns(), processes: Processes::default() },
             statistics: Statistics::default(),
-            target: Target { names: request.processes.clone(), pids: request.pids.clone() },
+            target: Target { names: settings.processes.clone(), pids: settings.pids.clone() },
             traced: BTreeSet::new(),
             newcomers: Vec::new(),
             undecodable: 0,
-            output,
             probes,
         };
         session.begin(plan.observations)?;
@@ -131,7 +124,7 @@ impl<'a> Session<'a> {
             self.converter.processes.refresh(process.pid);
             self.listen(process.pid);
         }
-        if self.request.nginx_witness {
+        if self.settings.nginx_witness {
             workers::observe(&mut observations, &self.probes);
         }
         let now = clock::monotonic_ns();
@@ -147,8 +140,9 @@ impl<'a> Session<'a> {
             processes: running.iter().map(convert::process).collect(),
             observations: observations.iter().map(convert::observation).collect(),
         });
-        self.output.record(&session)?;
-        self.output.flush()?;
+        self.sinks.write(session)?;
+        self.sinks.flush()?;
+        notify::ready().context("cannot tell the service manager that the session is ready")?;
         Ok(())
     }
 
@@ -163,14 +157,14 @@ impl<'a> Session<'a> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut hangup = signal(SignalKind::hangup())?;
         let started = Instant::now();
-        let end = self.request.duration.map(|duration| started + duration);
+        let end = self.settings.duration.map(|duration| started + duration);
         let stopped = loop {
             let result = tokio::select! {
                 biased;
                 _ = interrupt.recv() => break Ok(Stopped::Signal),
                 _ = terminate.recv() => break Ok(Stopped::Signal),
                 () = sleep_until(end.unwrap_or(started)), if end.is_some() => break Ok(Stopped::Duration),
-                _ = hangup.recv() => self.output.reopen(),
+                _ = hangup.recv() => self.sinks.reopen(),
                 _ = stats.tick() => {
                     let interval_s = last_stats.elapsed().as_secs_f64();
                     last_stats = Instant::now();
@@ -181,14 +175,14 @@ impl<'a> Session<'a> {
                 _ = poll.tick() => self.drain(),
             };
             match result {
-                Ok(()) if self.request.count.is_some_and(|count| self.output.shown() >= count) => break Ok(Stopped::Count),
+                Ok(()) if self.settings.count.is_some_and(|count| self.sinks.failures_shown() >= count.get()) => break Ok(Stopped::Count),
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break Ok(Stopped::Closed),
                 Err(error) => break Err(error),
             }
         };
         let stopped = stopped.context("cannot write the output")?;
-        match self.end(stopped, last_stats.elapsed().as_secs_f64(), started.elapsed()) {
+        match self.end(stopped, last_stats.elapsed().as_secs_f64()) {
             Ok(()) => Ok(stopped),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Stopped::Closed),
             Err(error) => Err(error).context("cannot write the output"),
@@ -222,7 +216,7 @@ impl<'a> Session<'a> {
         if let Some(log) = &mut self.debug {
             log.flush();
         }
-        self.output.flush()
+        self.sinks.flush()
     }
 
     fn event(&mut self, event: Event) -> io::Result<()> {
@@ -239,7 +233,7 @@ impl<'a> Session<'a> {
     }
 
     fn listen(&mut self, pid: u32) {
-        if self.request.nginx_witness {
+        if self.settings.nginx_witness {
             let visible = workers::listen(&mut self.probes, pid);
             self.engine.listens(pid, visible);
         }
@@ -250,7 +244,7 @@ impl<'a> Session<'a> {
         let Some(facts) = self.converter.processes.get(pid) else { return Ok(()) };
         let process = convert::process(facts);
         let time = self.converter.time(time_ns);
-        self.output.record(&Record::Worker(record::WorkerChange { time, change: record::Change::Gone, process }))
+        self.sinks.write(Record::Worker(record::WorkerChange { time, change: record::Change::Gone, process }))
     }
 
     /// Announces those who appeared before `before_ns`.
@@ -262,7 +256,7 @@ impl<'a> Session<'a> {
             let Some(facts) = self.converter.processes.refresh(pid) else { continue };
             let process = convert::process(facts);
             let time = self.converter.time(time_ns);
-            self.output.record(&Record::Worker(record::WorkerChange { time, change: record::Change::Appeared, process }))?;
+            self.sinks.write(Record::Worker(record::WorkerChange { time, change: record::Change::Appeared, process }))?;
         }
         Ok(())
     }
@@ -281,14 +275,14 @@ impl<'a> Session<'a> {
                 }
                 Verdict::Update(update) => Record::Update(Box::new(self.converter.update(&update))),
             };
-            self.output.record(&record)?;
+            self.sinks.write(record)?;
         }
         Ok(())
     }
 
     fn every_tenth(&mut self) -> io::Result<()> {
         self.introduce(clock::monotonic_ns().saturating_sub(100_000_000))?;
-        self.output.tick(record::Timestamp::now())
+        self.sinks.tick(record::Timestamp::now())
     }
 
     fn every_second(&mut self) -> io::Result<()> {
@@ -311,18 +305,18 @@ impl<'a> Session<'a> {
                 },
                 count: Some(loss.count),
             };
-            self.output.record(&Record::Lost(lost))?;
+            self.sinks.write(Record::Lost(lost))?;
         }
         Ok(())
     }
 
     fn stats(&mut self, interval_s: f64) -> io::Result<()> {
         let stats = self.statistics.take(&self.upstreams, record::Timestamp::now(), interval_s);
-        self.output.record(&Record::Stats(stats))
+        self.sinks.write(Record::Stats(stats))
     }
 
     /// Everything that waits is judged; then the numbers and the last record.
-    fn end(&mut self, stopped: Stopped, interval_s: f64, duration: Duration) -> io::Result<()> {
+    fn end(&mut self, stopped: Stopped, interval_s: f64) -> io::Result<()> {
         self.drain()?;
         self.engine.finish();
         self.verdicts()?;
@@ -334,8 +328,8 @@ impl<'a> Session<'a> {
             Stopped::Duration => record::EndReason::Duration,
             Stopped::Count => record::EndReason::Count,
         };
-        self.output.end(reason, duration)?;
-        self.output.flush()
+        self.sinks.end(record::Timestamp::now(), reason)?;
+        self.sinks.flush()
     }
 }
 
@@ -343,27 +337,4 @@ fn every(period: Duration) -> tokio::time::Interval {
     let mut interval = interval(period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
-}
-
-fn settings(request: &Request, facts: &KernelFacts, reset_has_reason: bool) -> Settings {
-    let mut settings = Settings {
-        offsets: facts.offsets,
-        own_pid: std::process::id(),
-        reset_has_reason: u32::from(reset_has_reason),
-        nginx_word: u32::from(request.nginx_witness),
-        debug: u32::from(request.debug_probes),
-        ..Settings::DEFAULT
-    };
-    for (slot, name) in settings.names.iter_mut().zip(&request.processes) {
-        let bytes = name.as_bytes();
-        let length = bytes.len().min(COMM_LEN - 1);
-        slot[..length].copy_from_slice(&bytes[..length]);
-        settings.name_count += 1;
-    }
-    for (slot, pid) in settings.pids.iter_mut().zip(&request.pids) {
-        *slot = *pid;
-        settings.pid_count += 1;
-    }
-    debug_assert!(request.processes.len() <= MAX_NAMES && request.pids.len() <= MAX_PIDS, "the command line refuses more");
-    settings
 }

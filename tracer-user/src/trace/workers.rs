@@ -13,9 +13,9 @@ use crate::{
 
 /// Whom to trace.
 #[derive(Clone, Debug)]
-pub(super) struct Target {
-    pub(super) names: Vec<String>,
-    pub(super) pids: Vec<u32>,
+pub(crate) struct Target {
+    pub(crate) names: Vec<String>,
+    pub(crate) pids: Vec<u32>,
 }
 
 impl Target {
@@ -35,7 +35,7 @@ impl Target {
     }
 
     /// All processes of this kind that run now.
-    pub(super) fn running(&self) -> Vec<ProcessFacts> {
+    pub(crate) fn running(&self) -> Vec<ProcessFacts> {
         let mut found = find(|process| self.wants(process));
         found.sort_by_key(|process| process.pid);
         found
@@ -54,12 +54,12 @@ pub(super) fn seed(map: &mut HashMap<MapData, u32, Process>, running: &[ProcessF
 }
 
 /// Attaches the uprobes for one process. True: its complaints are visible.
-pub(super) fn listen(probes: &mut Probes, pid: u32) -> bool {
+pub(crate) fn listen(probes: &mut Probes, pid: u32) -> bool {
     probes.attach_nginx(pid).is_ok_and(|binary| binary.no_complaints.is_none())
 }
 
 /// What the uprobes now serve.
-pub(super) fn observe(observations: &mut [Observation], probes: &Probes) {
+pub(crate) fn observe(observations: &mut [Observation], probes: &Probes) {
     let binaries: Vec<_> = probes.binaries().collect();
     if binaries.is_empty() {
         return;

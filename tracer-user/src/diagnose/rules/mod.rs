@@ -58,7 +58,7 @@ enum Excluded {
 }
 
 /// What both witnesses know of one failed attempt.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Attempt<'a> {
     pub complaint: &'a Complaint,
     pub connection: Option<&'a Connection>,

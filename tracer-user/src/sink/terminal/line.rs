@@ -287,7 +287,8 @@ fn worker_word(comm: &str) -> Cow<'_, str> {
 }
 
 fn tenths(micros: u64) -> String {
-    format!("{}.{} s", micros / 1_000_000, micros / 100_000 % 10)
+    let tenths = (micros + 50_000) / 100_000;
+    format!("{}.{} s", tenths / 10, tenths % 10)
 }
 
 /// Our own colours take no columns; escaped text holds no escape character.

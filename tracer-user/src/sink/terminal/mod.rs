@@ -19,7 +19,7 @@ use super::recent::Recent;
 use super::summary::Summary;
 use super::{Sink, Talk};
 use crate::model::cause::Cause;
-use crate::record::{ObservationState, Record, Role, Session, Timestamp};
+use crate::record::{Change, ObservationState, Outcome, Record, Role, Session, Timestamp, WorkerChange};
 
 /// Failures whose updates can still be named.
 const REMEMBERED: usize = 1024;
@@ -45,6 +45,8 @@ pub struct Terminal<W> {
     summary: Summary,
     shown: Recent<(Cause, Option<String>)>,
     buffer: String,
+    /// Something stands above the summary.
+    printed: bool,
 }
 
 impl<W> std::fmt::Debug for Terminal<W> {
@@ -66,6 +68,7 @@ impl<W: Write> Terminal<W> {
             summary: Summary::default(),
             shown: Recent::new(REMEMBERED),
             buffer: String::new(),
+            printed: false,
         }
     }
 
@@ -84,8 +87,7 @@ impl<W: Write> Terminal<W> {
             }
             Record::Response(response) if response.failures.is_empty() => {
                 let kind = Kind { cause: response.cause, upstream: response.upstream.clone() };
-                let outcome = crate::record::Outcome::Final;
-                let (singly, due) = self.folding.admit(&kind, response.time, Some(response.status), outcome);
+                let (singly, due) = self.folding.admit(&kind, response.time, Some(response.status), Outcome::Final);
                 due.iter().for_each(|folded| self.look.folded(folded, out));
                 if singly {
                     self.look.response(response, out);
@@ -121,10 +123,17 @@ impl<W: Write> Sink for Terminal<W> {
                 let line = line::lost(lost);
                 (self.talk)(&self.screen.talk_palette().paint(text::Ink::Warning, line));
             }
+            Record::Worker(WorkerChange { time: _, change, process }) if self.look.verbosity == Verbosity::Verbose => {
+                let change = match change {
+                    Change::Appeared => "appeared",
+                    Change::Gone => "is gone",
+                };
+                (self.talk)(&format!("{}[{}] {change}", text::escape(&process.comm), process.pid));
+            }
             Record::End(end) => {
                 let rest = self.folding.rest();
                 self.fold_out(&rest);
-                if !self.buffer.is_empty() {
+                if self.printed || !self.buffer.is_empty() {
                     self.buffer.push('\n');
                 }
                 self.buffer.push_str(&self.summary.text(end, self.look.palette, self.look.width, &self.look.zone));
@@ -143,6 +152,7 @@ impl<W: Write> Sink for Terminal<W> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        self.printed |= !self.buffer.is_empty();
         let written = self.output.write_all(self.buffer.as_bytes());
         self.buffer.clear();
         written?;

@@ -5,10 +5,9 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::text::Palette;
 
-/// When to colour.
+/// When to colour. Auto means on a terminal, unless NO_COLOR is set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum ColorChoice {
-    /// On a terminal, unless NO_COLOR is set.
     #[default]
     Auto,
     Always,

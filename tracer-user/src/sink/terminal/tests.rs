@@ -242,6 +242,12 @@ fn talk_goes_to_standard_error() {
 }
 
 #[test]
+fn workers_that_come_and_go_are_said_if_asked() {
+    let (_, said) = show(&samples::all(), None, Verbosity::Verbose, false);
+    assert!(said.iter().any(|line| line == "nginx[9380] is gone"), "{said:?}");
+}
+
+#[test]
 fn listeners_and_exits_and_later_reasons_have_lines() {
     let (text, _) = show(&samples::all(), None, Verbosity::Normal, false);
     for line in [

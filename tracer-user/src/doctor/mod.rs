@@ -1,0 +1,76 @@
+//! `why502 doctor`: can it run here; each observation, the hook that serves it, what is missing and what that hides.
+//!
+//! It tries the real thing: loads and attaches everything, looks, and lets go of it again.
+
+mod report;
+
+use crate::{
+    cli::DoctorSettings,
+    context::{host, process::ProcessFacts},
+    kernel::{facts::KernelFacts, permission::missing_capabilities},
+    model::observation::Observation,
+    probe::plan::plan,
+    trace::{Prepared, Target, Wanted, listen, observe, prepare},
+};
+
+/// What was found.
+#[derive(Debug)]
+pub struct Report {
+    pub kernel: String,
+    pub missing_capabilities: Vec<&'static str>,
+    /// What keeps it from giving verdicts at all.
+    pub problems: Vec<String>,
+    pub observations: Vec<Observation>,
+    pub processes: Vec<ProcessFacts>,
+    /// Details that this kernel's BTF does not have.
+    pub missing_members: Vec<String>,
+}
+
+impl Report {
+    pub fn verdicts_possible(&self) -> bool {
+        self.problems.is_empty()
+    }
+}
+
+/// Looks at this host.
+pub fn examine(settings: &DoctorSettings) -> Report {
+    let target = Target { names: settings.processes.clone(), pids: settings.pids.clone() };
+    let mut report = Report {
+        kernel: host::kernel(),
+        missing_capabilities: missing_capabilities(),
+        problems: Vec::new(),
+        observations: Vec::new(),
+        processes: target.running(),
+        missing_members: Vec::new(),
+    };
+    let wanted = Wanted {
+        names: &settings.processes,
+        pids: &settings.pids,
+        nginx_witness: settings.nginx_witness,
+        debug_probes: false,
+    };
+    match prepare(wanted) {
+        Ok(Prepared { facts, plan, mut probes }) => {
+            report.missing_members = facts.missing_members;
+            report.observations = plan.observations;
+            if settings.nginx_witness {
+                for process in &report.processes {
+                    listen(&mut probes, process.pid);
+                }
+                observe(&mut report.observations, &probes);
+            }
+        }
+        Err(error) => {
+            // The advice is the outermost part of the error; what and why follow it.
+            let parts: Vec<String> = error.chain().map(ToString::to_string).collect();
+            report.problems.push(parts.split_first().map_or_else(String::new, |(advice, why)| {
+                if why.is_empty() { advice.clone() } else { format!("{} ({advice})", why.join(": ")) }
+            }));
+            // What this kernel would offer can be said even without permission.
+            if let Ok(facts) = KernelFacts::read() {
+                report.observations = plan(&facts, settings.nginx_witness).observations;
+            }
+        }
+    }
+    report
+}

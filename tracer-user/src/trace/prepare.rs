@@ -1,0 +1,99 @@
+//! Everything before the first event: may we, can we, which offsets and hooks; then load.
+
+use anyhow::{Context as _, anyhow};
+use tracer_common::settings::{COMM_LEN, MAX_NAMES, MAX_PIDS, Settings};
+
+use crate::{
+    exit::advise,
+    kernel::{facts::KernelFacts, permission::missing_capabilities},
+    probe::{
+        attach::Probes,
+        plan::{Plan, plan},
+    },
+};
+
+/// The programs, loaded and attached.
+pub(crate) struct Prepared {
+    pub(crate) facts: KernelFacts,
+    pub(crate) plan: Plan,
+    pub(crate) probes: Probes,
+}
+
+/// Whom the kernel programs must trace.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) names: &'a [String],
+    pub(crate) pids: &'a [u32],
+    pub(crate) nginx_witness: bool,
+    pub(crate) debug_probes: bool,
+}
+
+/// Loads and attaches, or says what is in the way and what to do.
+pub(crate) fn prepare(wanted: Wanted<'_>) -> anyhow::Result<Prepared> {
+    let missing = missing_capabilities();
+    if !missing.is_empty() {
+        let error = anyhow!("cannot trace: it takes root, and this process lacks {}", missing.join(", "));
+        return Err(advise(error, "run it as root: sudo why502"));
+    }
+    if wanted.names.len() > MAX_NAMES || wanted.pids.len() > MAX_PIDS {
+        let error = anyhow!("at most {MAX_NAMES} --process and {MAX_PIDS} --pid can be given");
+        return Err(advise(error, "give the pid of the master instead of those of its workers"));
+    }
+    let facts = KernelFacts::read().context("cannot learn the kernel's data structures").map_err(|error| {
+        advise(error, "a kernel with BTF is needed (CONFIG_DEBUG_INFO_BTF=y; 5.10 or later of most distributions)")
+    })?;
+    let plan = plan(&facts, wanted.nginx_witness);
+    let settings = settings(wanted, &facts, plan.reset_has_reason);
+    let probes = Probes::load(&plan, &settings).map_err(|error| {
+        advise(error.into(), "`why502 doctor` says what this kernel offers; lockdown or a container may forbid it")
+    })?;
+    Ok(Prepared { facts, plan, probes })
+}
+
+fn settings(wanted: Wanted<'_>, facts: &KernelFacts, reset_has_reason: bool) -> Settings {
+    let mut settings = Settings {
+        offsets: facts.offsets,
+        own_pid: std::process::id(),
+        reset_has_reason: u32::from(reset_has_reason),
+        nginx_word: u32::from(wanted.nginx_witness),
+        debug: u32::from(wanted.debug_probes),
+        ..Settings::DEFAULT
+    };
+    for (slot, name) in settings.names.iter_mut().zip(wanted.names) {
+        let bytes = name.as_bytes();
+        let length = bytes.len().min(COMM_LEN - 1);
+        slot[..length].copy_from_slice(&bytes[..length]);
+        settings.name_count += 1;
+    }
+    for (slot, pid) in settings.pids.iter_mut().zip(wanted.pids) {
+        *slot = *pid;
+        settings.pid_count += 1;
+    }
+    settings
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tracer_common::settings::Offsets;
+
+    use super::{Wanted, settings};
+    use crate::kernel::facts::KernelFacts;
+
+    #[test]
+    fn names_are_cut_as_the_kernel_cuts_them() {
+        let facts = KernelFacts {
+            offsets: Offsets::ABSENT,
+            missing_members: Vec::new(),
+            tracepoints: BTreeMap::new(),
+            reset_reasons: BTreeMap::new(),
+        };
+        let names = ["nginx".to_owned(), "a-very-long-process-name".to_owned()];
+        let wanted = Wanted { names: &names, pids: &[7], nginx_witness: true, debug_probes: false };
+        let settings = settings(wanted, &facts, true);
+        assert_eq!(&settings.names[0], b"nginx\0\0\0\0\0\0\0\0\0\0\0");
+        assert_eq!(&settings.names[1], b"a-very-long-pro\0");
+        assert_eq!((settings.name_count, settings.pid_count, settings.pids[0]), (2, 1, 7));
+    }
+}
