@@ -112,7 +112,7 @@ pub struct Settings {
     pub offsets: Offsets,
     /// Process names (comm or basename of the executable), NUL padded; the first `name_count` count.
     pub names: [[u8; COMM_LEN]; MAX_NAMES],
-    /// Process ids (host pid namespace) to trace instead of names; a process whose parent is listed is traced too.
+    /// Process ids (host pid namespace) to trace beside the names; a process whose parent is listed is traced too.
     pub pids: [u32; MAX_PIDS],
     pub name_count: u32,
     pub pid_count: u32,

@@ -53,13 +53,14 @@ pub(crate) fn announce(change: u32, tgid: u32, comm: [u8; COMM_LEN], program: Pr
 
 #[inline(always)]
 fn wanted(task: u64, tgid: u32, comm: &[u8; COMM_LEN]) -> bool {
-    let pid_count = setting!(pid_count);
-    if pid_count > 0 {
+    if setting!(pid_count) > 0 {
         let parent: u64 = read::kernel(task, setting!(offsets.task_real_parent));
         let parent: u32 = read::kernel(parent, setting!(offsets.task_tgid));
-        return listed(tgid) || listed(parent);
+        if listed(tgid) || listed(parent) {
+            return true;
+        }
     }
-    named(comm) || named(&executable(task))
+    setting!(name_count) > 0 && (named(comm) || named(&executable(task)))
 }
 
 #[inline(always)]

@@ -16,6 +16,8 @@ pub mod record;
 
 pub mod sink;
 
+pub mod settings;
+
 pub mod doctor;
 pub mod trace;
 

@@ -3,10 +3,11 @@
 use std::{io::Write as _, process::ExitCode};
 
 use why502::{
-    cli::{self, Command},
-    doctor,
+    cli, doctor,
     exit::{self, Exit},
-    explain, trace,
+    explain,
+    settings::Command,
+    trace,
 };
 
 fn main() -> ExitCode {

@@ -11,7 +11,8 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     helpers::{
-        bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns, bpf_probe_read_user_buf, bpf_probe_read_user_str_bytes, generated,
+        bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns, bpf_probe_read_user_buf,
+        bpf_probe_read_user_str_bytes, generated,
     },
     macros::uprobe,
     programs::ProbeContext,

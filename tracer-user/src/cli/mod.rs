@@ -1,13 +1,14 @@
 //! Options as typed, and the settings they mean. Parses and judges nothing else.
 
+mod convert;
 mod options;
 mod outputs;
-mod settings;
 mod value;
 
 use clap::{CommandFactory, Parser};
 use options::Cli;
-pub use settings::{Command, DoctorSettings, ExplainSettings, Format, RecordSettings, TraceSettings, WatchSettings};
+
+use crate::settings::Command;
 
 /// What the user asked for. Ends the process with help (0) or a usage error (2) where there is nothing to do.
 pub fn parse() -> Command {

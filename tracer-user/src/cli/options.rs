@@ -1,15 +1,15 @@
 //! The command line: every option with its help.
 
-use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser};
 
-use super::settings::{DEFAULT_LOG, Format};
+use super::convert::DEFAULT_LOG;
 use super::value;
 use crate::model::cause::Cause;
+use crate::settings::Format;
 use crate::sink::filter::UpstreamPattern;
 use crate::sink::terminal::ColorChoice;
 
@@ -103,9 +103,6 @@ pub(super) struct TargetArgs {
     /// Use the kernel's word alone: do not look into nginx or its logs
     #[arg(long)]
     pub(super) no_nginx: bool,
-    /// Force hooks, as OBSERVATION=HOOK; for tests; repeatable, also with commas
-    #[arg(long, value_name = "HOOKS", value_delimiter = ',', value_parser = value::hook)]
-    pub(super) hooks: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -117,9 +114,6 @@ pub(super) struct WatchArgs {
     /// Only this cause; `why502 explain` lists them; repeatable
     #[arg(long, value_name = "CAUSE", value_parser = value::cause)]
     pub(super) cause: Vec<Cause>,
-    /// Attempts that did not fail too
-    #[arg(long)]
-    pub(super) all: bool,
     /// Hide what follows the ? in URLs
     #[arg(long)]
     pub(super) redact_query: bool,
@@ -132,12 +126,6 @@ pub(super) struct WatchArgs {
     /// Exit with 1 if any 502 or 504 was seen
     #[arg(long, help_heading = "When to stop")]
     pub(super) fail: bool,
-    /// Serve metrics for Prometheus at this address, as 127.0.0.1:9502
-    #[arg(long, value_name = "ADDR", help_heading = "Output")]
-    pub(super) metrics: Option<SocketAddr>,
-    /// Write the raw events of the kernel programs to this file, for replay
-    #[arg(long, value_name = "FILE", help_heading = "Debugging")]
-    pub(super) record_events: Option<PathBuf>,
     /// Say what the kernel programs are doing, on standard error
     #[arg(long, help_heading = "Debugging")]
     pub(super) debug_probes: bool,

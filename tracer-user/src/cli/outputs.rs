@@ -4,8 +4,8 @@ use std::io;
 
 use jiff::tz::TimeZone;
 
-use super::{Format, RecordSettings, TraceSettings, WatchSettings};
 use crate::exit::say;
+use crate::settings::{Format, RecordSettings, TraceSettings, WatchSettings};
 use crate::sink::filter::Filter;
 use crate::sink::json::JsonLines;
 use crate::sink::log::{CaptureFile, CaptureOptions, OpenError};
@@ -56,8 +56,9 @@ fn on_stderr() -> Talk {
 
 #[cfg(test)]
 mod tests {
-    use crate::cli::{Command, parse_from};
+    use crate::cli::parse_from;
     use crate::record::{Record, samples};
+    use crate::settings::Command;
 
     #[test]
     fn settings_become_sinks() {

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use clap::CommandFactory;
 
+use super::convert::DEFAULT_LOG;
 use super::options::Cli;
-use super::settings::DEFAULT_LOG;
-use super::{Command, DoctorSettings, ExplainSettings, Format, RecordSettings, TraceSettings, parse_from};
+use super::parse_from;
 use crate::model::cause::Cause;
+use crate::settings::{Command, DoctorSettings, ExplainSettings, Format, RecordSettings, TraceSettings};
 use crate::sink::terminal::{ColorChoice, Verbosity};
 
 fn parse(arguments: &str) -> Command {
@@ -69,9 +70,9 @@ fn defaults() {
     assert_eq!(settings.log, None);
     let watch = settings.watch;
     assert_eq!(watch.processes, ["nginx", "openresty", "angie", "nginx-debug"]);
-    assert!(watch.pids.is_empty() && watch.upstreams.is_empty() && watch.causes.is_empty() && watch.hooks.is_empty());
-    assert!(watch.nginx_witness && !watch.all && !watch.fail && !watch.redact_query && !watch.debug_probes);
-    assert_eq!((watch.duration, watch.count, watch.metrics, watch.record_events), (None, None, None, None));
+    assert!(watch.pids.is_empty() && watch.upstreams.is_empty() && watch.causes.is_empty());
+    assert!(watch.nginx_witness && !watch.fail && !watch.redact_query && !watch.debug_probes);
+    assert_eq!((watch.duration, watch.count), (None, None));
 }
 
 #[test]
@@ -93,13 +94,6 @@ fn no_nginx() {
 }
 
 #[test]
-fn hooks() {
-    let hooks = trace("--hooks tcp_lifecycle=raw_tp,reset=none --hooks icmp=kprobe").watch.hooks;
-    assert_eq!(hooks, ["tcp_lifecycle=raw_tp", "reset=none", "icmp=kprobe"]);
-    assert!(refused("--hooks kprobe").contains("OBSERVATION=HOOK"));
-}
-
-#[test]
 fn upstream() {
     let upstreams = trace("--upstream 10.0.0.0/8 --upstream unix:/run/a.sock").watch.upstreams;
     assert!(upstreams[0].matches("10.1.2.3:80") && upstreams[1].matches("unix:/run/a.sock"));
@@ -114,8 +108,7 @@ fn cause() {
 }
 
 #[test]
-fn all_redact_query_fail_and_debug_probes() {
-    assert!(trace("--all").watch.all);
+fn redact_query_fail_and_debug_probes() {
     assert!(trace("--redact-query").watch.redact_query);
     assert!(trace("--fail").watch.fail);
     assert!(trace("--debug-probes").watch.debug_probes);
@@ -133,17 +126,6 @@ fn count() {
     assert_eq!(trace("--count 3").watch.count.map(u64::from), Some(3));
     refused("--count 0");
     refused("--count -1");
-}
-
-#[test]
-fn metrics() {
-    assert_eq!(trace("--metrics [::1]:9502").watch.metrics, Some("[::1]:9502".parse().unwrap()));
-    refused("--metrics 9502");
-}
-
-#[test]
-fn record_events() {
-    assert_eq!(trace("--record-events /tmp/x").watch.record_events, Some("/tmp/x".into()));
 }
 
 #[test]
@@ -195,8 +177,8 @@ fn explain() {
 
 #[test]
 fn doctor_takes_what_decides_whether_it_can_run() {
-    let settings = doctor("--pid 3 --hooks reset=none");
-    assert_eq!((settings.pids, settings.hooks), (vec![3], vec!["reset=none".to_owned()]));
+    let settings = doctor("--pid 3");
+    assert_eq!(settings.pids, [3]);
     assert_eq!(settings.processes.len(), 0);
     refused("doctor --fail");
 }

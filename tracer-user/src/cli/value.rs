@@ -45,8 +45,6 @@ pub(super) enum ValueError {
     Cause(Option<&'static str>),
     #[error("expected the name of a program, without its directory")]
     ProcessName,
-    #[error("expected OBSERVATION=HOOK, as tcp_lifecycle=raw_tp")]
-    Hook,
     #[error("expected a file; for standard output use --format json")]
     LogPath,
 }
@@ -106,11 +104,6 @@ pub(super) fn cause(text: &str) -> Result<Cause, ValueError> {
 
 pub(super) fn process_name(text: &str) -> Result<String, ValueError> {
     if text.is_empty() || text.contains('/') { Err(ValueError::ProcessName) } else { Ok(text.to_owned()) }
-}
-
-pub(super) fn hook(text: &str) -> Result<String, ValueError> {
-    let complete = text.split_once('=').is_some_and(|(observation, hook)| !observation.is_empty() && !hook.is_empty());
-    if complete { Ok(text.to_owned()) } else { Err(ValueError::Hook) }
 }
 
 pub(super) fn log_path(text: &str) -> Result<PathBuf, ValueError> {

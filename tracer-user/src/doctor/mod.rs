@@ -5,11 +5,11 @@
 mod report;
 
 use crate::{
-    cli::DoctorSettings,
     context::{host, process::ProcessFacts},
     kernel::{facts::KernelFacts, permission::missing_capabilities},
     model::observation::Observation,
     probe::plan::plan,
+    settings::DoctorSettings,
     trace::{Prepared, Target, Wanted, listen, observe, prepare},
 };
 

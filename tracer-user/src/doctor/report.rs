@@ -5,12 +5,7 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::Report;
-use crate::{
-    cli::Format,
-    context::process::Role,
-    model::observation::State,
-    trace::observation,
-};
+use crate::{context::process::Role, model::observation::State, settings::Format, trace::observation};
 
 impl Report {
     /// The whole answer.

@@ -60,7 +60,8 @@ impl Converter {
                 .evidence
                 .into_iter()
                 .map(|fact| record::Evidence {
-                    at_us: (i64::try_from(fact.time_ns).unwrap_or(i64::MAX) - i64::try_from(start).unwrap_or(i64::MAX)) / 1000,
+                    at_us: (i64::try_from(fact.time_ns).unwrap_or(i64::MAX) - i64::try_from(start).unwrap_or(i64::MAX))
+                        / 1000,
                     source: Cow::Borrowed(fact.source),
                     text: Cow::Owned(fact.text),
                 })

@@ -22,7 +22,6 @@ use super::{
     workers::{self, Target},
 };
 use crate::{
-    cli::WatchSettings,
     collect::{counters::Losses, decode::Decoder},
     context::{host, process::Processes},
     diagnose::engine::{Engine, Facts},
@@ -34,6 +33,7 @@ use crate::{
     },
     probe::attach::Probes,
     record::{self, Record},
+    settings::WatchSettings,
     sink::Sinks,
 };
 
@@ -55,10 +55,8 @@ pub enum Stopped {
 
 /// Traces until something stops it.
 pub fn run(settings: &WatchSettings, sinks: &mut Sinks) -> anyhow::Result<Stopped> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the event loop")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the event loop")?;
     runtime.block_on(async { Session::start(settings, sinks)?.follow().await })
 }
 
@@ -175,7 +173,9 @@ impl<'a> Session<'a> {
                 _ = poll.tick() => self.drain(),
             };
             match result {
-                Ok(()) if self.settings.count.is_some_and(|count| self.sinks.failures_shown() >= count.get()) => break Ok(Stopped::Count),
+                Ok(()) if self.settings.count.is_some_and(|count| self.sinks.failures_shown() >= count.get()) => {
+                    break Ok(Stopped::Count);
+                }
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break Ok(Stopped::Closed),
                 Err(error) => break Err(error),
@@ -249,14 +249,19 @@ impl<'a> Session<'a> {
 
     /// Announces those who appeared before `before_ns`.
     fn introduce(&mut self, before_ns: u64) -> io::Result<()> {
-        let (ready, rest) = std::mem::take(&mut self.newcomers).into_iter().partition(|(_, time_ns)| *time_ns < before_ns);
+        let (ready, rest) =
+            std::mem::take(&mut self.newcomers).into_iter().partition(|(_, time_ns)| *time_ns < before_ns);
         self.newcomers = rest;
         let ready: Vec<(u32, u64)> = ready;
         for (pid, time_ns) in ready {
             let Some(facts) = self.converter.processes.refresh(pid) else { continue };
             let process = convert::process(facts);
             let time = self.converter.time(time_ns);
-            self.sinks.write(Record::Worker(record::WorkerChange { time, change: record::Change::Appeared, process }))?;
+            self.sinks.write(Record::Worker(record::WorkerChange {
+                time,
+                change: record::Change::Appeared,
+                process,
+            }))?;
         }
         Ok(())
     }

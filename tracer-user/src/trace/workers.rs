@@ -24,8 +24,8 @@ impl Target {
         if process.pid == std::process::id() {
             return false;
         }
-        if !self.pids.is_empty() {
-            return self.pids.contains(&process.pid) || self.pids.contains(&process.parent);
+        if self.pids.contains(&process.pid) || self.pids.contains(&process.parent) {
+            return true;
         }
         let executable = process.executable_name();
         self.names.iter().any(|name| {
