@@ -1,0 +1,90 @@
+//! Where things are in the repository and its target directory.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// The architecture this program was compiled for, as Rust triples begin with it.
+pub(crate) const HOST_ARCH: &str = env::consts::ARCH;
+
+#[derive(Debug)]
+pub(crate) struct Repository {
+    /// The workspace root, absolute.
+    pub(crate) root: PathBuf,
+    /// Where cargo puts user-space artefacts: `CARGO_TARGET_DIR`, or `target` in the root.
+    pub(crate) target: PathBuf,
+}
+
+impl Repository {
+    pub(crate) fn find() -> Result<Self> {
+        // Set by `cargo run`; a binary started by hand falls back to where it was compiled.
+        let manifest =
+            env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+        let root = manifest.parent().context("xtask has no parent directory")?.to_path_buf();
+        let target = match env::var_os("CARGO_TARGET_DIR") {
+            Some(directory) => env::current_dir().context("current directory")?.join(directory),
+            None => root.join("target"),
+        };
+        Ok(Self { root, target })
+    }
+
+    /// Tools and downloads stay under `target` in the root, whatever `CARGO_TARGET_DIR` says: they are worth keeping.
+    fn cache(&self, name: &str) -> PathBuf {
+        self.root.join("target").join(name)
+    }
+
+    pub(crate) fn tools(&self) -> PathBuf {
+        self.cache("tools")
+    }
+
+    pub(crate) fn bpf_linker(&self) -> PathBuf {
+        self.tools().join("bin/bpf-linker")
+    }
+
+    /// Kernels, qemu and machines.
+    pub(crate) fn vm(&self) -> PathBuf {
+        self.cache("vm")
+    }
+
+    pub(crate) fn private_qemu(&self) -> PathBuf {
+        self.vm().join("qemu")
+    }
+
+    /// cargo's target directory for the eBPF crate: its flags differ, and would rebuild everything in a shared one.
+    pub(crate) fn ebpf_build(&self, arch: &str) -> PathBuf {
+        if arch == HOST_ARCH { self.cache("ebpf-build") } else { self.cache(&format!("ebpf-build-{arch}")) }
+    }
+
+    /// The object that tracer-user/build.rs embeds; the same names are known there.
+    pub(crate) fn ebpf_object(&self, arch: &str) -> PathBuf {
+        let directory = self.cache("ebpf");
+        if arch == HOST_ARCH { directory.join("why502.o") } else { directory.join(format!("why502-{arch}.o")) }
+    }
+
+    /// A binary built by cargo for user space.
+    pub(crate) fn binary(&self, name: &str, profile: Profile, target: Option<&str>) -> PathBuf {
+        let base = target.map_or_else(|| self.target.clone(), |triple| self.target.join(triple));
+        base.join(profile.directory()).join(name)
+    }
+
+    /// `path` as someone standing in the repository would write it.
+    pub(crate) fn relative<'a>(&self, path: &'a Path) -> &'a Path {
+        path.strip_prefix(&self.root).unwrap_or(path)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    Debug,
+    Release,
+}
+
+impl Profile {
+    fn directory(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Release => "release",
+        }
+    }
+}

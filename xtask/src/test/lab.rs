@@ -1,0 +1,46 @@
+//! The lab on this host's kernel: real nginx, injected faults, `why502` on top.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::{Count, Outcome};
+use crate::build::build;
+use crate::paths::{Profile, Repository};
+use crate::process::{Invocation, is_root};
+use crate::run::{build_lab, release};
+use crate::setup::{Need, Setup};
+
+const DEADLINE: Duration = Duration::from_secs(20 * 60);
+/// With `--all`.
+const LONG_DEADLINE: Duration = Duration::from_secs(2 * 60 * 60);
+
+pub(super) fn host(repository: &Repository, setup: &Setup<'_>, all: bool) -> Result<Outcome> {
+    if !is_root() {
+        return Ok(Outcome::skipped("loading eBPF programs takes root"));
+    }
+    setup.ensure(&[Need::Ebpf, Need::Lab])?;
+    let why502 = build(repository, setup, &release())?;
+    build_lab(repository)?;
+    let lab = Invocation::new(repository.binary("lab", Profile::Release, None));
+    let lab = lab.current_dir(&repository.root).args(["run", "--why502"]).arg(why502);
+    counted(&lab, if all { LONG_DEADLINE } else { DEADLINE })
+}
+
+/// Runs a command that ends with a line of counts.
+pub(super) fn counted(command: &Invocation, deadline: Duration) -> Result<Outcome> {
+    let mut last = String::new();
+    let status = command.stream(deadline, |line| {
+        if !line.trim().is_empty() {
+            line.clone_into(&mut last);
+        }
+    })?;
+    let Some(count) = Count::from_summary(&last) else {
+        return Ok(Outcome::failed(format!("{status}, without a last line of counts")));
+    };
+    let outcome = Outcome::of(count);
+    if !status.success() && count.failed == 0 {
+        return Ok(outcome.and_failed(format!("{status}, though it counted no failure")));
+    }
+    Ok(outcome)
+}

@@ -1,0 +1,126 @@
+//! `test`: every step this machine can run, one line for each at the end, and the sum as the last line.
+//!
+//! A step that fails does not stop the others. A step that cannot run here is skipped, with the reason.
+
+mod count;
+mod lab;
+mod lint;
+mod unit;
+mod vm;
+
+use anyhow::Result;
+
+use crate::cli::TestOptions;
+use crate::paths::Repository;
+use crate::setup::{Missing, Setup};
+use crate::vm::Unavailable;
+use count::Count;
+
+/// What one step came to.
+#[derive(Debug)]
+struct Outcome {
+    count: Count,
+    /// Why it was skipped, or what failed where the output above does not say.
+    note: Option<String>,
+}
+
+impl Outcome {
+    fn of(count: Count) -> Self {
+        Self { count, note: None }
+    }
+
+    fn passed() -> Self {
+        Self::of(Count { passed: 1, ..Count::default() })
+    }
+
+    fn failed(note: impl Into<String>) -> Self {
+        Self { count: Count { failed: 1, ..Count::default() }, note: Some(note.into()) }
+    }
+
+    fn skipped(note: impl Into<String>) -> Self {
+        Self { count: Count { skipped: 1, ..Count::default() }, note: Some(note.into()) }
+    }
+
+    /// One more failure, which the counts do not know of.
+    fn and_failed(mut self, note: impl Into<String>) -> Self {
+        self.count.failed += 1;
+        self.note = Some(note.into());
+        self
+    }
+
+    /// What may not be installed, and a kernel that cannot be had, is skipped; every other error is a failure.
+    fn from_error(error: &anyhow::Error) -> Self {
+        match error.downcast_ref::<Missing>() {
+            Some(missing) => Self::skipped(missing.summary()),
+            None if error.is::<Unavailable>() => Self::skipped(format!("{error:#}")),
+            None => Self::failed(format!("{error:#}")),
+        }
+    }
+}
+
+/// The steps as they are carried out, and their sum.
+#[derive(Debug, Default)]
+struct Report {
+    steps: Vec<(String, Outcome)>,
+}
+
+impl Report {
+    fn step(&mut self, name: impl Into<String>, step: impl FnOnce() -> Result<Outcome>) {
+        let name = name.into();
+        eprintln!("== {name}");
+        let outcome = step().unwrap_or_else(|error| Outcome::from_error(&error));
+        if let Some(note) = &outcome.note {
+            eprintln!("== {name}: {note}");
+        }
+        self.steps.push((name, outcome));
+    }
+
+    fn print(&self) -> Count {
+        let mut sum = Count::default();
+        println!();
+        for (name, Outcome { count, note }) in &self.steps {
+            sum += *count;
+            let verdict = match (count.failed, count.passed) {
+                (1.., _) => "FAILED",
+                (0, 0) => "skipped",
+                (0, _) => "ok",
+            };
+            let note = note.as_ref().map_or(String::new(), |note| format!(" - {note}"));
+            println!("{verdict:<8} {name:<28} {count}{note}");
+        }
+        println!("{sum}");
+        sum
+    }
+}
+
+/// Exit code 0 only if nothing failed.
+pub(crate) fn test(repository: &Repository, setup: &Setup<'_>, options: &TestOptions) -> Result<u8> {
+    let selection = Selection::of(options);
+    let mut report = Report::default();
+    if selection.unit {
+        lint::steps(&mut report, repository, setup);
+        report.step("unit tests", || unit::run(repository));
+    }
+    if selection.host {
+        report.step("host", || lab::host(repository, setup, options.all));
+    }
+    if selection.vm {
+        vm::steps(&mut report, repository, setup, options);
+    }
+    let sum = report.print();
+    Ok(u8::from(sum.failed > 0))
+}
+
+struct Selection {
+    unit: bool,
+    host: bool,
+    vm: bool,
+}
+
+impl Selection {
+    fn of(options: &TestOptions) -> Self {
+        let vm = options.vm || !options.kernel.is_empty();
+        let everything = !(options.unit || options.host || vm);
+        Self { unit: options.unit || everything, host: options.host || everything, vm: vm || everything }
+    }
+}

@@ -1,0 +1,92 @@
+//! A suite of Debian's archive beside the machine's own: private lists and cache, the machine's mirror, Debian's
+//! signatures. Nothing here changes what is installed or configured.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::Invocation;
+
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+#[derive(Debug)]
+pub(crate) struct Archive {
+    directory: PathBuf,
+}
+
+impl Archive {
+    /// Fetches the lists of `suite` into `directory`.
+    pub(crate) fn open(directory: &Path, suite: &str) -> Result<Self> {
+        if !Path::new(KEYRING).exists() {
+            bail!(
+                "{KEYRING} is missing, without which no download can be trusted: apt-get install debian-archive-keyring"
+            );
+        }
+        let archive = Self { directory: directory.into() };
+        for part in ["lists/partial", "cache/archives/partial"] {
+            let part = directory.join(part);
+            fs::create_dir_all(&part).with_context(|| format!("creating {}", part.display()))?;
+        }
+        let mirror = mirror()?;
+        // Only package lists: the machine may be configured to want more.
+        let source = format!("deb [signed-by={KEYRING} target=Packages] {mirror} {suite} main\n");
+        fs::write(directory.join("sources.list"), source).context("writing the private sources.list")?;
+        archive.configure()?;
+        archive.apt("apt-get").args(["-qq", "update"]).run().with_context(|| format!("the lists of Debian {suite}"))?;
+        Ok(archive)
+    }
+
+    /// The names of packages that begin with `prefix`.
+    pub(crate) fn packages(&self, prefix: &str) -> Result<Vec<String>> {
+        let names = self.apt("apt-cache").args(["pkgnames", prefix]).output()?;
+        Ok(names.lines().map(str::to_owned).collect())
+    }
+
+    /// Downloads `packages`; they are verified against the signed lists.
+    pub(crate) fn download(&self, packages: &[String]) -> Result<Vec<PathBuf>> {
+        let directory = self.directory.join("cache/archives");
+        self.apt("apt-get").args(["-qq", "download"]).args(packages).current_dir(&directory).run()?;
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&directory).with_context(|| format!("reading {}", directory.display()))? {
+            let path = entry.with_context(|| format!("reading {}", directory.display()))?.path();
+            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if packages.iter().any(|package| file.starts_with(&format!("{package}_"))) {
+                files.push(path);
+            }
+        }
+        if files.len() != packages.len() {
+            bail!("asked apt for {} packages, found {} in {}", packages.len(), files.len(), directory.display());
+        }
+        Ok(files)
+    }
+
+    fn apt(&self, program: &str) -> Invocation {
+        Invocation::new(program).env("APT_CONFIG", self.directory.join("apt.conf"))
+    }
+
+    /// What makes apt leave the machine's own lists, cache and locks alone. Proxies and the like stay as configured.
+    fn configure(&self) -> Result<()> {
+        let path = |name: &str| self.directory.join(name).display().to_string();
+        let settings = [
+            ("Dir::Etc::SourceList", path("sources.list")),
+            ("Dir::Etc::SourceParts", "/dev/null".into()),
+            ("Dir::State::Lists", path("lists")),
+            ("Dir::Cache", path("cache")),
+            ("Acquire::Languages", "none".into()),
+            ("Debug::NoLocking", "true".into()),
+            ("APT::Sandbox::User", "root".into()),
+        ];
+        let content: String = settings.iter().map(|(name, value)| format!("{name} \"{value}\";\n")).collect();
+        fs::write(path("apt.conf"), content).context("writing the private apt.conf")
+    }
+}
+
+/// The archive that the machine itself uses for Debian.
+fn mirror() -> Result<String> {
+    let format = "$(LABEL)|$(COMPONENT)|$(REPO_URI)";
+    let targets =
+        Invocation::new("apt-get").args(["indextargets", "--format", format, "Created-By: Packages"]).output()?;
+    let uri = targets.lines().find_map(|line| line.strip_prefix("Debian|main|"));
+    uri.map(str::to_owned).context("apt knows no Debian archive; if it should, its lists are empty: apt-get update")
+}

@@ -1,0 +1,164 @@
+//! Kernels: Debian's cloud kernels by version, kept in `target/vm/kernel`, or an image by path.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::Archive;
+use crate::paths::{HOST_ARCH, Repository};
+use crate::process::Invocation;
+use crate::setup::Setup;
+
+/// A kernel version to test on, and where Debian has it.
+#[derive(Debug)]
+pub(crate) struct Release {
+    pub(crate) name: &'static str,
+    suite: &'static str,
+    /// What the package's name begins with.
+    package: &'static str,
+}
+
+const FLAVOUR: &str = "-cloud-amd64";
+
+pub(crate) const RELEASES: [Release; 4] = [
+    Release { name: "5.10", suite: "bullseye", package: "linux-image-5.10." },
+    Release { name: "6.1", suite: "bookworm", package: "linux-image-6.1." },
+    Release { name: "6.12", suite: "trixie", package: "linux-image-6.12." },
+    // From 7 on the image and its modules are packages of their own.
+    Release { name: "7.2", suite: "sid", package: "linux-binary-7.2." },
+];
+
+/// The mirror does not have the kernel, or cannot be reached: nothing that a test could be blamed for.
+#[derive(Debug)]
+pub(crate) struct Unavailable;
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("the kernel cannot be fetched")
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Kernel {
+    pub(super) name: String,
+    pub(super) image: PathBuf,
+    /// The directory `lib/modules/VERSION`, if there is one.
+    pub(super) modules: Option<PathBuf>,
+}
+
+impl Kernel {
+    /// By version, fetched if needed, or by the path of an image.
+    pub(super) fn obtain(repository: &Repository, setup: &Setup<'_>, name: &str) -> Result<Self> {
+        let path = Path::new(name);
+        if name.contains('/') || path.is_file() {
+            let image = path.canonicalize().with_context(|| format!("kernel {name}"))?;
+            return Ok(Self { name: name.into(), image, modules: None });
+        }
+        let Some(release) = RELEASES.iter().find(|release| release.name == name) else {
+            let known = RELEASES.map(|release| release.name).join(", ");
+            bail!("no kernel {name}: known are {known}; any other by the path of its image");
+        };
+        if HOST_ARCH != "x86_64" {
+            bail!("Debian's kernels are fetched for x86-64 only, and this is {HOST_ARCH}");
+        }
+        let directory = repository.vm().join("kernel").join(name);
+        if !directory.is_dir() {
+            let why =
+                format!("kernel {name} from Debian {}, unpacked into target/vm (nothing is installed)", release.suite);
+            setup.allow(&why, &format!("cargo xtask vm --kernel {name} -- true"))?;
+            release.fetch(repository, &directory).context(Unavailable)?;
+        }
+        Self::unpacked(name, &directory)
+    }
+
+    fn unpacked(name: &str, directory: &Path) -> Result<Self> {
+        // Old packages keep modules in /lib, newer ones in /usr/lib.
+        let modules = ["lib/modules", "usr/lib/modules"]
+            .iter()
+            .flat_map(|tree| entries(&directory.join(tree)))
+            .find(|modules| modules.join("kernel").is_dir());
+        let beside = modules.iter().map(|modules| modules.join("vmlinuz")).filter(|image| image.exists());
+        let image = entries(&directory.join("boot"))
+            .into_iter()
+            .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz")))
+            .chain(beside)
+            .next()
+            .with_context(|| format!("no kernel image in {0}; remove it to fetch it again", directory.display()))?;
+        Ok(Self { name: name.into(), image, modules })
+    }
+}
+
+impl Release {
+    /// The newest package of this version, unpacked into `directory`; whole or not at all.
+    fn fetch(&self, repository: &Repository, directory: &Path) -> Result<()> {
+        let Self { name, suite, package } = self;
+        let lists = repository.vm().join("apt").join(suite);
+        let archive = Archive::open(&lists, suite)?;
+        let mut candidates = archive.packages(package)?;
+        candidates.retain(|candidate| candidate.ends_with(FLAVOUR));
+        candidates.sort_by(|one, other| natural(one, other));
+        let image = candidates.last().with_context(|| format!("Debian {suite} has no {package}*{FLAVOUR} any more"))?;
+        let mut packages = vec![image.clone()];
+        if let Some(version) = image.strip_prefix("linux-binary-") {
+            packages.push(format!("linux-modules-{version}"));
+        }
+        let parent = directory.parent().context("kernels have a directory")?;
+        fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
+        let partial = parent.join(format!("{name}-partial"));
+        if partial.exists() {
+            fs::remove_dir_all(&partial).with_context(|| format!("removing {}", partial.display()))?;
+        }
+        for package in archive.download(&packages)? {
+            Invocation::new("dpkg-deb").arg("-x").arg(&package).arg(&partial).run()?;
+            fs::remove_file(&package).with_context(|| format!("removing {}", package.display()))?;
+        }
+        fs::remove_dir_all(&lists).with_context(|| format!("removing {}", lists.display()))?;
+        fs::rename(&partial, directory).with_context(|| format!("renaming to {}", directory.display()))
+    }
+}
+
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+/// Compares runs of digits as numbers, the rest as text.
+fn natural(one: &str, other: &str) -> Ordering {
+    parts(one).cmp(&parts(other))
+}
+
+fn parts(text: &str) -> Vec<(u64, String)> {
+    let mut parts: Vec<(u64, String)> = Vec::new();
+    let mut digits = false;
+    for character in text.chars() {
+        let is_digit = character.is_ascii_digit();
+        if parts.is_empty() || (is_digit && !digits) {
+            parts.push((0, String::new()));
+        }
+        if let Some((number, words)) = parts.last_mut() {
+            match character.to_digit(10) {
+                Some(digit) => *number = number.saturating_mul(10).saturating_add(digit.into()),
+                None => words.push(character),
+            }
+        }
+        digits = is_digit;
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::natural;
+
+    #[test]
+    fn the_newest_package_sorts_last() {
+        for (older, newer) in [
+            ("linux-image-5.10.0-9-cloud-amd64", "linux-image-5.10.0-32-cloud-amd64"),
+            ("linux-image-6.12.94+deb13-cloud-amd64", "linux-image-6.12.107+deb13-cloud-amd64"),
+        ] {
+            assert!(natural(older, newer).is_lt(), "{older} {newer}");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! `vm`: runs a command on another kernel, in a virtual machine that lives in memory and ends with the command.
+
+mod archive;
+mod cpio;
+mod initramfs;
+mod kernel;
+mod modules;
+mod qemu;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+pub(crate) use archive::Archive;
+pub(crate) use kernel::{RELEASES, Unavailable};
+pub(crate) use qemu::Qemu;
+
+use crate::cli::VmOptions;
+use crate::paths::{Profile, Repository};
+use crate::process::{Invocation, which};
+use crate::setup::{Need, Setup};
+use crate::toolchain::host_cargo;
+use initramfs::Image;
+use kernel::Kernel;
+use qemu::{Ending, Machine};
+
+/// Programs that every machine has, as far as this one has them.
+const PROGRAMS: [&str; 14] =
+    ["sh", "cat", "ls", "env", "head", "grep", "sleep", "kill", "uname", "mount", "dmesg", "ss", "ip", "nginx"];
+
+/// Files that those programs read.
+const FILES: [&str; 9] = [
+    "/etc/passwd",
+    "/etc/group",
+    "/etc/nsswitch.conf",
+    "/etc/services",
+    "/etc/protocols",
+    "/etc/nginx/mime.types",
+    "/etc/nginx/fastcgi_params",
+    "/etc/nginx/uwsgi_params",
+    "/etc/ssl/openssl.cnf",
+];
+
+/// A machine's directory in `target/vm` begins with this; the pid follows.
+const RUN: &str = "run-";
+
+/// Where nginx loads its modules from.
+const NGINX_MODULES: &str = "/usr/lib/nginx/modules";
+
+/// What to run, and on what.
+#[derive(Debug)]
+pub(crate) struct Task<'a> {
+    pub(crate) kernel: &'a str,
+    pub(crate) command: &'a [String],
+    /// Where it runs, and where relative paths begin.
+    pub(crate) directory: &'a Path,
+    /// Taken along: files, programs (with their libraries) and whole directories.
+    pub(crate) include: &'a [PathBuf],
+    /// Kernel modules to load besides the usual ones.
+    pub(crate) modules: &'a [String],
+    pub(crate) memory_mib: u32,
+    pub(crate) deadline: Duration,
+}
+
+/// Exit code: the command's own.
+pub(crate) fn vm(repository: &Repository, setup: &Setup<'_>, options: &VmOptions) -> Result<u8> {
+    let directory = std::env::current_dir().context("current directory")?;
+    let task = Task {
+        directory: &directory,
+        kernel: &options.kernel,
+        command: &options.command,
+        include: &options.include,
+        modules: &options.module,
+        memory_mib: options.memory,
+        deadline: Duration::from_secs(options.deadline),
+    };
+    boot(repository, setup, &task, |_| {})
+}
+
+/// Boots, passes the command's output on (to `line`, too), and returns its exit code.
+/// A kernel that panics, hangs or ends without a verdict is an error.
+pub(crate) fn boot(repository: &Repository, setup: &Setup<'_>, task: &Task<'_>, line: impl FnMut(&str)) -> Result<u8> {
+    setup.ensure(&[Need::Vm])?;
+    let kernel = Kernel::obtain(repository, setup, task.kernel)?;
+    let qemu = Qemu::find(repository).context("qemu was there a moment ago")?;
+    let image = image(repository, &kernel, task)?;
+    remove_leftovers(repository)?;
+    let directory = repository.vm().join(format!("{RUN}{}", std::process::id()));
+    let machine = Machine { repository, directory: &directory, kernel: &kernel.image, memory_mib: task.memory_mib };
+    machine.prepare(&image)?;
+    let ending = qemu.run(&machine, task.deadline, line);
+    // The image is as large as everything in it, and can be made again.
+    fs::remove_dir_all(&directory).with_context(|| format!("removing {}", directory.display()))?;
+    match ending? {
+        Ending::Exited(code) => Ok(code),
+        Ending::Failed { what, console } => bail!("{}: {what}; its console's last words:\n{console}", kernel.name),
+    }
+}
+
+/// What machines left behind whose xtask was killed.
+fn remove_leftovers(repository: &Repository) -> Result<()> {
+    for entry in fs::read_dir(repository.vm()).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let Some(pid) = name.strip_prefix(RUN)
+            && !Path::new("/proc").join(pid).exists()
+        {
+            fs::remove_dir_all(entry.path()).with_context(|| format!("removing {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
+}
+
+fn image(repository: &Repository, kernel: &Kernel, task: &Task<'_>) -> Result<Image> {
+    let cargo = host_cargo().current_dir(&repository.root);
+    cargo
+        .args(["build", "--quiet", "--package", "xtask", "--bin", "vm-init"])
+        .run()
+        .context("building the VM's init")?;
+    let mut image = Image::new();
+    image.program_as(&repository.binary("vm-init", Profile::Debug, None), Path::new("/init"))?;
+    for program in PROGRAMS {
+        if let Some(path) = which(program) {
+            image.program(&path)?;
+        }
+    }
+    for file in FILES.map(Path::new).into_iter().filter(|file| file.exists()) {
+        image.file(file)?;
+    }
+    if Path::new(NGINX_MODULES).is_dir() {
+        image.directory(Path::new(NGINX_MODULES))?;
+    }
+    for path in ["/var/log/nginx", "/var/lib/nginx"] {
+        image.empty_directory(Path::new(path))?;
+    }
+    let directory = task.directory;
+    let command = command(task.command, directory)?;
+    // Paths among the command's words are most likely meant to be there.
+    let words = command.iter().map(|word| directory.join(word)).filter(|path| path.is_file());
+    for path in words.chain(task.include.iter().map(|path| directory.join(path))) {
+        image.include(&path)?;
+    }
+    image.empty_directory(directory)?;
+    let script = [directory.to_string_lossy().into_owned()].into_iter().chain(command).collect::<Vec<_>>().join("\0");
+    image.text(Path::new("/etc/vm-init/command"), script.into_bytes());
+    modules::add(&mut image, kernel, task.modules)?;
+    Ok(image)
+}
+
+/// The command with its program as a full path.
+fn command(words: &[String], directory: &Path) -> Result<Vec<String>> {
+    let (program, arguments) = words.split_first().context("no command given")?;
+    let path = if program.contains('/') { Some(directory.join(program)) } else { which(program) };
+    let path = path.filter(|path| path.is_file()).with_context(|| format!("{program}: no such program"))?;
+    Ok([path.to_string_lossy().into_owned()].into_iter().chain(arguments.iter().cloned()).collect())
+}
+
+/// The shared libraries of a program or library, the dynamic loader included; none for a static one or a script.
+fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+    let Ok(listed) = Invocation::new("ldd").arg(program).env("LC_ALL", "C").output() else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for line in listed.lines().map(str::trim) {
+        if line.ends_with("=> not found") {
+            bail!("{}: {line}", program.display());
+        }
+        let path = line.split_once(" => ").map_or(line, |(_, path)| path);
+        if let Some((path, _)) = path.split_once(" (0x")
+            && path.starts_with('/')
+        {
+            found.push(path.into());
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,163 @@
+//! qemu: finding it, starting a machine with it, and what became of the machine.
+//!
+//! The first serial port is the kernel's console and goes to a file; the second carries the command's output. The
+//! verdict is read from the console, where no command writes by accident.
+
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::initramfs::Image;
+use crate::paths::Repository;
+use crate::process::{Invocation, which};
+
+const PROGRAM: &str = "qemu-system-x86_64";
+/// Lines of a console that are shown when something went wrong.
+const EXCERPT: usize = 30;
+const VERDICT: &str = "VM-RESULT exit=";
+
+/// The system's qemu, or one unpacked into `target/vm/qemu`.
+#[derive(Debug)]
+pub(crate) struct Qemu {
+    command: Invocation,
+}
+
+/// What to boot.
+#[derive(Debug)]
+pub(super) struct Machine<'a> {
+    pub(super) repository: &'a Repository,
+    /// For the image and the console's log.
+    pub(super) directory: &'a Path,
+    pub(super) kernel: &'a Path,
+    pub(super) memory_mib: u32,
+}
+
+/// How a machine ended.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// With the command's exit code.
+    Exited(u8),
+    /// Otherwise, with the end of its console.
+    Failed { what: &'static str, console: String },
+}
+
+impl Qemu {
+    pub(crate) fn find(repository: &Repository) -> Option<Self> {
+        let command = match which(PROGRAM) {
+            Some(system) => Invocation::new(system),
+            None => private(repository)?,
+        };
+        command.clone().arg("--version").output().is_ok().then_some(Self { command })
+    }
+
+    /// Runs the machine to its end; the lines of the command's output go to our stdout and to `line`.
+    pub(super) fn run(&self, machine: &Machine<'_>, deadline: Duration, line: impl FnMut(&str)) -> Result<Ending> {
+        let status = self.boot(machine).stream(deadline, line);
+        let console = fs::read(machine.console()).context("reading the console's log")?;
+        let console = String::from_utf8_lossy(&console).replace('\r', "");
+        for complaint in console.lines().filter(|line| line.starts_with("vm-init: ")) {
+            eprintln!("{complaint}");
+        }
+        if let Some(code) = verdict(&console) {
+            return Ok(Ending::Exited(code));
+        }
+        let what = if console.contains("Kernel panic") {
+            "the kernel panicked"
+        } else if status.is_err() {
+            "the machine hung until its deadline"
+        } else {
+            "the machine ended without a verdict"
+        };
+        Ok(Ending::Failed { what, console: excerpt(&console) })
+    }
+
+    fn boot(&self, machine: &Machine<'_>) -> Invocation {
+        // Emulated, cmpxchg16b leaves rubbish in the upper bits of EFLAGS: an interrupt right after it ends in a double
+        // fault (qemu 7.2.22; kernels since 6.12 hit it within seconds of work in the allocator).
+        let accelerator: &[&str] = match has_kvm() {
+            true => &["-accel", "kvm", "-accel", "tcg", "-cpu", "max"],
+            false => &["-accel", "tcg", "-cpu", "max,cx16=off"],
+        };
+        let option = |name: &str, path: &Path| format!("{name}{}", machine.repository.relative(path).display());
+        self.command
+            .clone()
+            .current_dir(&machine.repository.root)
+            .args(accelerator.iter().copied())
+            .args(["-smp", "2", "-m", &machine.memory_mib.to_string()])
+            .args(["-display", "none", "-monitor", "none", "-nic", "none", "-no-reboot", "-no-user-config"])
+            .args(["-serial", &option("file:", &machine.console()), "-serial", "stdio"])
+            .args(["-kernel", &option("", machine.kernel), "-initrd", &option("", &machine.image())])
+            // An oops would otherwise go by unnoticed.
+            .args(["-append", "console=ttyS0 quiet panic=-1 oops=panic"])
+    }
+}
+
+impl Machine<'_> {
+    pub(super) fn prepare(&self, image: &Image) -> Result<()> {
+        fs::create_dir_all(self.directory).with_context(|| format!("creating {}", self.directory.display()))?;
+        image.write(&self.image())
+    }
+
+    fn image(&self) -> PathBuf {
+        self.directory.join("initramfs.cpio")
+    }
+
+    fn console(&self) -> PathBuf {
+        self.directory.join("console.log")
+    }
+}
+
+/// qemu out of Debian packages that were unpacked into the repository. Paths are relative, to keep the line short.
+fn private(repository: &Repository) -> Option<Invocation> {
+    let root = repository.private_qemu();
+    let relative = |path: &Path| repository.relative(path).to_path_buf();
+    let program = root.join("usr/bin").join(PROGRAM);
+    if !program.exists() {
+        return None;
+    }
+    let mut libraries = Vec::new();
+    for directory in ["usr/lib", "lib"] {
+        let found = fs::read_dir(root.join(directory)).into_iter().flatten().flatten().map(|entry| entry.path());
+        libraries
+            .extend(found.filter(|path| path.to_string_lossy().ends_with("-linux-gnu")).map(|path| relative(&path)));
+    }
+    let mut command = Invocation::new(program).env("LD_LIBRARY_PATH", std::env::join_paths(libraries).ok()?);
+    for data in ["usr/share/qemu", "usr/share/seabios"] {
+        command = command.arg("-L").arg(relative(&root.join(data)));
+    }
+    Some(command.current_dir(&repository.root))
+}
+
+/// From where the trouble begins, else the end.
+fn excerpt(console: &str) -> String {
+    let lines: Vec<&str> = console.lines().collect();
+    let trouble = |line: &&str| ["Kernel panic", "BUG:", "Oops", "WARNING:"].iter().any(|word| line.contains(word));
+    let start = lines.iter().position(trouble).unwrap_or(lines.len().saturating_sub(EXCERPT));
+    lines[start..].iter().take(EXCERPT).map(|line| format!("  {line}\n")).collect()
+}
+
+/// A processor without the extensions can still have a `/dev/kvm` (pagetable virtual machines), but it boots only
+/// kernels made for it.
+fn has_kvm() -> bool {
+    let flags = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let extended = flags.split_ascii_whitespace().any(|flag| flag == "vmx" || flag == "svm");
+    extended && OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok()
+}
+
+fn verdict(console: &str) -> Option<u8> {
+    console.lines().rev().find_map(|line| line.strip_prefix(VERDICT))?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::verdict;
+
+    #[test]
+    fn a_verdict_is_a_whole_line_of_the_console() {
+        assert_eq!(verdict("[    1.2] boot\nVM-RESULT exit=3\n[    2.0] reboot: Power down\n"), Some(3));
+        assert_eq!(verdict("[    1.2] VM-RESULT exit=3\n"), None);
+        assert_eq!(verdict("VM-RESULT exit=\n"), None);
+    }
+}
