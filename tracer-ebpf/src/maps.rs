@@ -43,6 +43,14 @@ pub(crate) static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNT
 #[map]
 pub(crate) static EMITTED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
+/// Where a new `Socket` is made: one entry for each program that makes them, since one may interrupt the other.
+#[map]
+pub(crate) static NEW_SOCKET: PerCpuArray<Socket> = PerCpuArray::with_max_entries(2, 0);
+
+/// Entries of [`NEW_SOCKET`].
+pub(crate) const NEW_AT_CONNECT: u32 = 0;
+pub(crate) const NEW_AT_COMPLAINT: u32 = 1;
+
 /// A copy of the head of an `ngx_http_request_t`, for a moment.
 #[map]
 pub(crate) static SCRATCH: PerCpuArray<[u64; SCRATCH_WORDS]> = PerCpuArray::with_max_entries(1, 0);

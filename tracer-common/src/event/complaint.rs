@@ -73,14 +73,14 @@ pub struct Complaint {
     pub level: u32,
     /// The errno argument; 0: none.
     pub errno: u32,
-    /// First variadic argument that is a number where the literal has one (the resolver's code), else undefined.
-    pub number: u64,
+    /// The first two variadic arguments: numbers or addresses, as the literal says.
+    pub arguments: [u64; 2],
     /// `fmt`, NUL terminated or cut.
     pub literal: [u8; LITERAL_LEN],
-    /// The text argument, where `literal` is only `%*s` (OpenSSL's errors).
+    /// The first argument as text, where the literal takes one (`%V`, or `%*s` of OpenSSL's errors), NUL terminated.
     pub text: [u8; TEXT_LEN],
     /// `log->action`: what nginx was doing.
     pub action: [u8; ACTION_LEN],
 }
 
-crate::wire_pod!(Complaint, 32 + 544 + 160 + 48 + 16 + LITERAL_LEN + TEXT_LEN + ACTION_LEN);
+crate::wire_pod!(Complaint, 32 + 544 + 160 + 48 + 24 + LITERAL_LEN + TEXT_LEN + ACTION_LEN);

@@ -10,15 +10,13 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    helpers::{
-        bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns, bpf_probe_read_user_buf,
-        bpf_probe_read_user_str_bytes, generated,
-    },
+    helpers::{bpf_get_current_task, bpf_probe_read_user_buf, bpf_probe_read_user_str_bytes, generated},
     macros::uprobe,
     programs::ProbeContext,
 };
 use tracer_common::{
     event::{
+        closed::{RESPONSE_COMPLETE, RESPONSE_CUT, RESPONSE_UNKNOWN},
         complaint::{
             ACTION_LEN, CACHED, CACHED_KNOWN, CLIENT_LEN, Complaint, HTTP, LINE_KNOWN, LINE_LEN, LITERAL_LEN, NAME_LEN,
             Request, SOCKET_BOUND, STATES_KNOWN, STREAM, TEXT_LEN, UNIX,
@@ -34,7 +32,7 @@ use tracer_common::{
 use super::lifecycle;
 use crate::{
     emit,
-    maps::{SCRATCH, SCRATCH_WORDS, SOCKETS},
+    maps::{NEW_AT_COMPLAINT, NEW_SOCKET, PROCESSES, SCRATCH, SCRATCH_WORDS, SOCKETS},
     owner, read,
     settings::setting,
 };
@@ -69,6 +67,17 @@ mod request {
 }
 mod upstream {
     pub(super) const PEER: u64 = 16;
+    /// Right after the peer: without and with what --with-compat reserves there.
+    pub(super) const PIPE: [u64; 3] = [144, 152, 160];
+}
+/// `ngx_event_pipe_t`
+mod pipe {
+    pub(super) const UPSTREAM: u64 = 0;
+    pub(super) const DOWNSTREAM: u64 = 8;
+    pub(super) const FLAGS_WITHOUT_THREADS: u64 = 104;
+    pub(super) const FLAGS_WITH_THREADS: u64 = 128;
+    /// Fifth of the one-bit fields.
+    pub(super) const UPSTREAM_DONE: u64 = 1 << 4;
 }
 /// `ngx_peer_connection_t`
 mod peer {
@@ -125,16 +134,14 @@ fn complaint(context: &ProbeContext, level: u64, log: u64) {
         (&raw mut (*slot).header).write(header);
         (&raw mut (*slot).level).write(level as u32);
         (&raw mut (*slot).errno).write(context.arg::<u64>(2).unwrap_or(0) as u32);
-        (&raw mut (*slot).number).write(context.arg::<u64>(5).unwrap_or(0));
+        (&raw mut (*slot).arguments).write([context.arg(4).unwrap_or(0), context.arg(5).unwrap_or(0)]);
         describe(&raw mut (*slot).request, request, log, process);
         (*slot).literal[0] = 0;
         (*slot).text[0] = 0;
         (*slot).action[0] = 0;
         string::<LITERAL_LEN>(context.arg(3).unwrap_or(0), &mut *(&raw mut (*slot).literal));
         string::<ACTION_LEN>(read::user(log, log::ACTION), &mut *(&raw mut (*slot).action));
-        if (*slot).literal[0] == b'%' && (*slot).literal[1] == b'*' {
-            text(context, &mut *(&raw mut (*slot).text));
-        }
+        text(context, &*(&raw const (*slot).literal), &mut *(&raw mut (*slot).text));
         (*process).complained_request = request;
     }
     if find_socket(slot, request, upstream) != 0 {
@@ -406,6 +413,43 @@ pub(super) fn connecting_socket(request: u64) -> u64 {
     if connection == 0 { 0 } else { socket_of(read::user(connection, connection::FD)) }
 }
 
+/// Had nginx read all of the response of the request that was just complained about? Asked while it closes the upstream
+/// connection. nginx logs a reset that it meets after the last byte as well; only its pipe then knows that all was read
+/// (ngx_event_pipe_read_upstream(), src/event/ngx_event_pipe.c, reads once more before it parses what it has).
+#[inline(never)]
+pub(super) fn response_read(tgid: u32) -> u32 {
+    let Some(process) = PROCESSES.get_ptr(tgid) else { return RESPONSE_UNKNOWN };
+    // SAFETY: a live map entry.
+    let request = unsafe { (*process).complained_request };
+    if request == 0 || read::user::<u32>(request, 0) != HTTP_SIGNATURE {
+        return RESPONSE_UNKNOWN;
+    }
+    let upstream = read::user::<u64>(request, request::UPSTREAM);
+    let connection = read::user::<u64>(upstream + upstream::PEER, peer::CONNECTION);
+    let client = read::user::<u64>(request, request::CONNECTION);
+    let mut pipe = 0;
+    for place in upstream::PIPE {
+        let candidate = read::user::<u64>(upstream, place);
+        // The pipe must lie between this upstream connection and this client.
+        if read::user::<u64>(candidate, pipe::UPSTREAM) == connection
+            && read::user::<u64>(candidate, pipe::DOWNSTREAM) == client
+        {
+            pipe = candidate;
+        }
+    }
+    if connection == 0 || client == 0 || pipe == 0 {
+        return RESPONSE_UNKNOWN;
+    }
+    // Three pointers more with threads (and --with-compat): a pointer, or none, where else the flags are.
+    let without_threads = read::user::<u64>(pipe, pipe::FLAGS_WITHOUT_THREADS) & 0xffff_ffff;
+    let with_threads = read::user::<u64>(pipe, pipe::FLAGS_WITH_THREADS) & 0xffff_ffff;
+    let flags = if without_threads != 0 && without_threads < 1 << 12 { without_threads } else { with_threads };
+    if flags == 0 || flags >= 1 << 12 {
+        return RESPONSE_UNKNOWN;
+    }
+    if flags & pipe::UPSTREAM_DONE == 0 { RESPONSE_CUT } else { RESPONSE_COMPLETE }
+}
+
 /// `struct sock *` behind a descriptor of the current process; 0 when it is not a socket.
 #[inline(always)]
 fn socket_of(fd: u32) -> u64 {
@@ -432,13 +476,10 @@ fn fill_socket(slot: *mut Complaint, sk: u64) -> bool {
     if slot.is_null() {
         return false;
     }
-    if SOCKETS.get_ptr(sk).is_none() {
-        adopt(sk);
-    }
-    let Some(socket) = SOCKETS.get_ptr_mut(sk) else {
-        emit::lost(Program::LogErrorCore, Reason::MapFull);
+    if SOCKETS.get_ptr(sk).is_none() && !adopt(sk) {
         return false;
-    };
+    }
+    let Some(socket) = SOCKETS.get_ptr_mut(sk) else { return false };
     let state: u8 = read::kernel(sk, setting!(offsets.sock_state));
     let traffic = read::traffic(sk);
     // SAFETY: a live map entry, the event's slot is ours; both fields are written whole.
@@ -456,15 +497,22 @@ fn fill_socket(slot: *mut Complaint, sk: u64) -> bool {
     true
 }
 
-/// Remembers a socket that is older than the tracing.
+/// Remembers a socket that is older than the tracing; false: it was never connected, or there is no room.
 #[inline(never)]
-fn adopt(sk: u64) -> u32 {
-    // SAFETY: no arguments, no effects.
-    let now_ns = unsafe { bpf_ktime_get_ns() };
-    let family: u16 = read::kernel(sk, setting!(offsets.sock_family));
-    let mut socket = read::identity(sk, family, now_ns, bpf_get_current_pid_tgid());
-    socket.flags = PREEXISTING;
-    u32::from(SOCKETS.insert(sk, socket, 0).is_ok())
+fn adopt(sk: u64) -> bool {
+    // While connect() itself fails the socket has no peer yet: nginx's errno is all there is to know.
+    if read::remote_port(sk) == 0 {
+        return false;
+    }
+    let Some(socket) = NEW_SOCKET.get_ptr_mut(NEW_AT_COMPLAINT) else { return false };
+    // SAFETY: this CPU's entry; uprobes on one CPU do not preempt each other.
+    let socket = unsafe { &mut *socket };
+    read::identity(socket, sk, read::kernel(sk, setting!(offsets.sock_family)), PREEXISTING);
+    if SOCKETS.insert(sk, &*socket, 0).is_err() {
+        emit::lost(Program::LogErrorCore, Reason::MapFull);
+        return false;
+    }
+    true
 }
 
 /// Nothing is known of the socket.
@@ -492,28 +540,37 @@ fn string<const N: usize>(address: u64, into: &mut [u8; N]) {
     }
 }
 
-/// An `ngx_str_t` of the current process; a longer one is cut, the rest is NUL.
+/// An `ngx_str_t` of the current process, NUL terminated; a longer one is cut.
 #[inline(always)]
 fn ngx_str<const N: usize>(address: u64, into: &mut [u8; N]) {
-    *into = [0; N];
-    if address != 0 {
-        bytes(read::user(address, 8), read::user(address, 0), into.as_mut_ptr(), N as u32);
+    copy(read::user(address, 8), read::user(address, 0), into.as_mut_ptr(), N as u64 - 1);
+}
+
+/// The text argument: length and address of `"%*s"`, else an `ngx_str_t` for `%V`. Where the literal has neither, the
+/// argument is no address, and nothing is copied.
+#[inline(always)]
+fn text(context: &ProbeContext, literal: &[u8; LITERAL_LEN], into: &mut [u8; TEXT_LEN]) {
+    let first: u64 = context.arg(4).unwrap_or(0);
+    let second: u64 = context.arg(5).unwrap_or(0);
+    if literal[0] == b'%' && literal[1] == b'*' {
+        copy(second, first, into.as_mut_ptr(), TEXT_LEN as u64 - 1);
+    } else {
+        ngx_str(first, into);
     }
 }
 
-/// Copies `length` bytes of the current process to `into`, which holds `capacity`, leaving room for a NUL.
+/// Copies at most `room` of `length` bytes of the current process, and a NUL.
 #[inline(never)]
-fn bytes(address: u64, length: u64, into: *mut u8, capacity: u32) -> u32 {
-    let room = u64::from(capacity - 1);
+fn copy(address: u64, length: u64, into: *mut u8, room: u64) -> u32 {
+    if into.is_null() {
+        return 0;
+    }
     let length = if length < room { length } else { room };
-    // SAFETY: the helper checks the source address, and zeroes the destination when it fails.
-    unsafe { generated::bpf_probe_read_user(into.cast(), (length & 0x1ff) as u32, address as *const c_void) };
+    // SAFETY: the caller's array has room + 1 bytes; the helper checks the source, and zeroes the destination when it
+    // fails.
+    unsafe {
+        generated::bpf_probe_read_user(into.cast(), length as u32, address as *const c_void);
+        *into.add(length as usize) = 0;
+    }
     0
-}
-
-/// The text of `"%*s"`: length and address are the first two variadic arguments.
-#[inline(always)]
-fn text(context: &ProbeContext, into: &mut [u8; TEXT_LEN]) {
-    *into = [0; TEXT_LEN];
-    bytes(context.arg(5).unwrap_or(0), context.arg(4).unwrap_or(0), into.as_mut_ptr(), TEXT_LEN as u32);
 }

@@ -13,7 +13,7 @@ use crate::model::{
     address::Address,
     event::{
         Bound, Complaint, Connection, ConnectionId, Ended, Event, Happening, Moment, Now, Request, Reset, ResetSender,
-        Status, Subject, TcpState,
+        ResponseRead, Status, Subject, TcpState,
     },
 };
 
@@ -50,7 +50,14 @@ impl Decoder {
         let happening = match header.kind {
             kind::CLOSED => {
                 let event: closed::Closed = read(bytes)?;
-                Happening::Closed(self.connection(&event.socket, &event.live))
+                Happening::Closed {
+                    connection: self.connection(&event.socket, &event.live),
+                    response: match event.response {
+                        closed::RESPONSE_COMPLETE => ResponseRead::Complete,
+                        closed::RESPONSE_CUT => ResponseRead::Cut,
+                        _ => ResponseRead::Unknown,
+                    },
+                }
             }
             kind::RETRY => {
                 let event: retry::Retry = read(bytes)?;
@@ -92,9 +99,9 @@ impl Decoder {
             bound,
             level: event.level,
             errno: event.errno.cast_signed(),
-            number: event.number,
+            number: event.arguments[1],
+            text: first_argument(&text(&event.literal), &event.text, event.arguments[0]),
             literal: text(&event.literal),
-            text: text(&event.text),
             action: text(&event.action),
         }
     }
@@ -176,6 +183,24 @@ fn read<T: FromBytes>(bytes: &[u8]) -> Result<T, DecodeError> {
     T::read_from_prefix(bytes).map(|(value, _)| value).map_err(|_| DecodeError::Short(bytes.len()))
 }
 
+/// The literal's first argument as nginx would print it (ngx_vslprintf(), src/core/ngx_string.c); empty: it has none, or
+/// one that is not understood.
+fn first_argument(literal: &str, bytes: &[u8], number: u64) -> String {
+    let Some((_, conversion)) = literal.split_once('%') else { return String::new() };
+    if conversion.starts_with("*s") || conversion.starts_with('V') {
+        return text(bytes);
+    }
+    let conversion = conversion.trim_start_matches(|letter: char| letter.is_ascii_digit());
+    let mut letters = conversion.chars();
+    match letters.next() {
+        Some('u') if matches!(letters.next(), Some('i' | 'z' | 'L' | 'A' | 'D')) => number.to_string(),
+        Some('i' | 'z' | 'O' | 'L') => number.cast_signed().to_string(),
+        // An int: the upper half of the register means nothing.
+        Some('d') => (number as u32).cast_signed().to_string(),
+        _ => String::new(),
+    }
+}
+
 fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
@@ -213,7 +238,24 @@ fn source(program: u16) -> &'static str {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{DecodeError, Decoder};
+    use super::{DecodeError, Decoder, first_argument};
+
+    #[test]
+    fn arguments_as_nginx_prints_them() {
+        let cases = [
+            ("upstream sent unsupported FastCGI protocol version: %d", 72, "72"),
+            ("upstream sent too large http2 frame: %uz", 4_740_180, "4740180"),
+            ("%V could not be resolved (%i: %s)", 0, "name"),
+            ("%ui worker_connections are not enough", 7, "7"),
+            ("upstream sent unexpected FastCGI record: %d", 0xffff_ffff, "-1"),
+            ("no live upstreams", 1, ""),
+            ("%s in upstream \"%V\"", 1, ""),
+            ("ends with %", 1, ""),
+        ];
+        for (literal, number, expected) in cases {
+            assert_eq!(first_argument(literal, b"name\0", number), expected, "{literal}");
+        }
+    }
 
     #[test]
     fn any_bytes_decode_or_are_refused() {

@@ -15,7 +15,7 @@ use super::{
 use crate::model::{
     address::Address,
     cause::Cause,
-    event::{Bound, Complaint, Connection, ConnectionId, Event, Happening, Moment, Status, Subject},
+    event::{Bound, Complaint, Connection, ConnectionId, Event, Happening, Moment, ResponseRead, Status, Subject},
     verdict::{
         Confidence, ConnectionFacts, Failure, Origin, Outcome, Purpose, RequestKey, Response, Update, Verdict,
         VerdictId, Word,
@@ -53,6 +53,8 @@ pub struct Engine {
     requests: Requests,
     /// Decided, waiting for their outcome; oldest first.
     held: VecDeque<Held>,
+    /// Decided responses, held for as long: an error page may fail at once, and then has a say too.
+    responses: VecDeque<Response>,
     /// Closed without a word, waiting for nginx's status.
     unspoken: VecDeque<Unspoken>,
     /// Complaints about a socket that could not be told: the worker's next close is it.
@@ -83,7 +85,25 @@ struct Held {
     failure: Failure,
     /// nginx's request; 0: unknown.
     request: u64,
+    main: u64,
+    /// nginx's number of the client connection, and of the attempt within its request.
+    client_connection: u64,
+    attempt: Option<u32>,
+    connection: Option<ConnectionId>,
     deadline_ns: u64,
+}
+
+/// A failed attempt whose request may have gone on with another one that no hook saw: over a cached connection, or a
+/// unix socket. nginx's memory can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question {
+    pub worker: u32,
+    /// Address of the `ngx_http_request_t`.
+    pub request: u64,
+    pub client_connection: u64,
+    pub failure: VerdictId,
+    /// The request went on if it has had more attempts than these.
+    pub attempts: u32,
 }
 
 #[derive(Debug)]
@@ -106,6 +126,7 @@ impl Engine {
             next_id: 1,
             requests: Requests::default(),
             held: VecDeque::new(),
+            responses: VecDeque::new(),
             unspoken: VecDeque::new(),
             unbound: HashMap::new(),
             words: HashMap::new(),
@@ -157,7 +178,7 @@ impl Engine {
             }
         }
         match happening {
-            Happening::Closed(connection) => self.closed(moment, connection),
+            Happening::Closed { connection, response } => self.closed(moment, connection, response),
             Happening::Retry { request } => self.retried(moment, request),
             Happening::Complaint(complaint) => self.complaint(moment, complaint),
             Happening::Status(status) => self.status(moment, &status),
@@ -174,6 +195,9 @@ impl Engine {
             if let Some(held) = self.held.pop_front() {
                 self.release(held, None);
             }
+        }
+        while self.responses.front().is_some_and(|response| response.time_ns.saturating_add(HOLD_NS) <= now_ns) {
+            self.out.extend(self.responses.pop_front().map(Verdict::Response));
         }
         while self.unspoken.front().is_some_and(|unspoken| unspoken.moment.time_ns + HOLD_NS <= now_ns) {
             if let Some(unspoken) = self.unspoken.pop_front() {
@@ -307,22 +331,71 @@ impl Engine {
             evidence,
             disagreement: decision.disagreement,
         };
-        let deadline_ns = if after_header { moment.time_ns } else { moment.time_ns + HOLD_NS };
-        self.held.push_back(Held { failure, request: request.request, deadline_ns });
+        self.held.push_back(Held {
+            failure,
+            request: request.request,
+            main: request.main,
+            client_connection: request.connection,
+            attempt: request.attempts,
+            connection: connection.map(|connection| connection.id),
+            deadline_ns: moment.time_ns + HOLD_NS,
+        });
     }
 
-    fn closed(&mut self, moment: Moment, connection: Connection) {
+    /// Failures that will be emitted at `now_ns` with an unknown outcome.
+    pub fn questions(&self, now_ns: u64) -> Vec<Question> {
+        self.held
+            .iter()
+            .filter(|held| held.deadline_ns <= now_ns && held.failure.outcome == Outcome::Unknown && held.request != 0)
+            .filter_map(|held| {
+                Some(Question {
+                    worker: held.failure.worker,
+                    request: held.request,
+                    client_connection: held.client_connection,
+                    failure: held.failure.id,
+                    attempts: held.attempt?,
+                })
+            })
+            .collect()
+    }
+
+    /// The answer to a question: the request had this many attempts when asked.
+    pub fn answer(&mut self, question: &Question, attempts: u32) {
+        for held in &mut self.held {
+            if held.failure.id == question.failure && attempts > question.attempts {
+                held.failure.outcome = Outcome::Retried;
+            }
+        }
+    }
+
+    /// The worker closed the connection of a response that nginx complained about after its header: if it had read all
+    /// of it by then, nothing was cut, and nothing failed.
+    fn body_ended(&mut self, connection: &Connection, response: ResponseRead) {
+        let of_body = |held: &Held| held.connection == Some(connection.id) && held.failure.cause.after_header();
+        let Some(index) = self.held.iter().position(of_body) else { return };
+        let Some(held) = self.held.remove(index) else { return };
+        match response {
+            ResponseRead::Complete => self.requests.retract(held.failure.worker, held.main, held.failure.id),
+            ResponseRead::Cut | ResponseRead::Unknown => self.release(held, None),
+        }
+    }
+
+    fn closed(&mut self, moment: Moment, connection: Connection, response: ResponseRead) {
+        if self.reported_set.contains(&connection.id) {
+            self.body_ended(&connection, response);
+            return;
+        }
         if let Some((_, complaint)) = self.unbound.remove(&moment.pid) {
             match complaint {
-                Some(complaint) => self.decide(&moment, &complaint, Some(&connection)),
+                Some(complaint) => {
+                    self.decide(&moment, &complaint, Some(&connection));
+                    self.body_ended(&connection, response);
+                }
                 None => {
                     self.others += 1;
                     self.first_report(connection.id);
                 }
             }
-            return;
-        }
-        if self.reported_set.contains(&connection.id) {
             return;
         }
         self.unspoken.push_back(Unspoken { moment, connection });
@@ -384,7 +457,14 @@ impl Engine {
             return; // Not because of an upstream.
         }
         if state.responded.is_some() && request.attempts.is_some() {
-            // The same request again: its error page failed too. It has been answered for.
+            // The same request again: its error page failed too.
+            let last = failures.last().and_then(|id| self.causes.get(id).copied());
+            if let Some(response) = self.responses.iter_mut().find(|response| response.request_key == key)
+                && let Some(cause) = last
+            {
+                response.failures = failures;
+                response.cause = cause;
+            }
             return;
         }
         state.responded = Some(status.status);
@@ -404,7 +484,7 @@ impl Engine {
             Vec::new()
         };
         let id = self.id();
-        self.out.push(Verdict::Response(Response {
+        self.responses.push_back(Response {
             id,
             time_ns: moment.time_ns,
             status: status.status,
@@ -419,7 +499,7 @@ impl Engine {
             request: request.line.clone(),
             upstream: request.peer.clone(),
             message: word.map(|word| word.message),
-        }));
+        });
     }
 
     /// nginx logged nothing (its level is above `error`): the close just before the error page on the same thread is it.
@@ -539,6 +619,9 @@ impl Engine {
             } else {
                 index += 1;
             }
+        }
+        for response in std::mem::take(&mut self.responses) {
+            self.out.push(Verdict::Response(response));
         }
         self.unbound.remove(&worker);
         self.words.retain(|(owner, _), _| *owner != worker);

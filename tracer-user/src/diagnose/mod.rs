@@ -8,3 +8,6 @@ pub mod evidence;
 pub mod request;
 pub mod rules;
 pub mod word;
+
+#[cfg(test)]
+mod tests;

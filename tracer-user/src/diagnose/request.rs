@@ -114,6 +114,13 @@ impl Requests {
         state
     }
 
+    /// It was no failure after all.
+    pub fn retract(&mut self, worker: u32, main: u64, failure: VerdictId) {
+        if let Some(state) = self.states.get_mut(&(worker, main)) {
+            state.failures.retain(|known| *known != failure);
+        }
+    }
+
     /// A worker is gone, and its requests with it.
     pub fn worker_gone(&mut self, worker: u32) {
         self.states.retain(|(owner, _), _| *owner != worker);

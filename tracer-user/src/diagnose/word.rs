@@ -84,7 +84,13 @@ pub fn said(complaint: &Complaint) -> Option<Said> {
         return Some(Said::TempFile);
     }
 
-    let phase = phase?;
+    // An unbuffered response: nginx reads the upstream while its action is still the client's side
+    // (ngx_http_upstream_process_non_buffered_request()).
+    let unbuffered = complaint.action == "sending to client"
+        && ["upstream timed out", "upstream prematurely closed connection", "recv() failed", "readv() failed"]
+            .iter()
+            .any(|prefix| starts(prefix));
+    let phase = if unbuffered { Phase::Body } else { phase? };
     let in_body = phase == Phase::Body;
     let said = if starts("connect() failed") {
         Said::ConnectFailed
@@ -180,11 +186,7 @@ pub fn message(complaint: &Complaint) -> String {
     let mut text = if complaint.literal.starts_with("%*s") {
         complaint.text.clone() + ")"
     } else {
-        let peer = match &complaint.subject {
-            Subject::Http(request) => request.peer.as_deref().unwrap_or("%V"),
-            Subject::Other => "%V",
-        };
-        complaint.literal.replacen("%V", peer, 1)
+        with_argument(&complaint.literal, &complaint.text, &complaint.subject)
     };
     if complaint.errno != 0 {
         let name = std::io::Error::from_raw_os_error(complaint.errno).to_string();
@@ -192,4 +194,19 @@ pub fn message(complaint: &Complaint) -> String {
         text = format!("{text} ({}: {name})", complaint.errno);
     }
     if complaint.action.is_empty() { text } else { format!("{text} while {}", complaint.action) }
+}
+
+/// The literal with its first argument; without one known, a `%V` is the peer as far as that is known.
+fn with_argument(literal: &str, argument: &str, subject: &Subject) -> String {
+    let Some((before, conversion)) = literal.split_once('%') else { return literal.to_owned() };
+    let argument = match (argument, subject) {
+        ("", Subject::Http(request)) if conversion.starts_with('V') => request.peer.as_deref().unwrap_or_default(),
+        (argument, _) => argument,
+    };
+    if argument.is_empty() {
+        return literal.to_owned();
+    }
+    let letters = conversion.trim_start_matches(|letter: char| letter.is_ascii_digit());
+    let after = letters.strip_prefix('u').unwrap_or(letters).get(1..).unwrap_or_default();
+    format!("{before}{argument}{after}")
 }

@@ -161,10 +161,10 @@ pub struct Complaint {
     /// NGX_LOG_*: 4 is error.
     pub level: u32,
     pub errno: i32,
-    /// The resolver's code, where the literal has one.
+    /// The second argument: the resolver's code, where the literal has one.
     pub number: u64,
     pub literal: String,
-    /// OpenSSL's text, where the literal has none.
+    /// The first argument, where the literal has one: OpenSSL's text, a name, a number.
     pub text: String,
     /// What nginx was doing (`log->action`).
     pub action: String,
@@ -177,12 +177,23 @@ pub struct Status {
     pub status: u16,
 }
 
+/// Whether nginx had read all of a response when it closed the upstream connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseRead {
+    Complete,
+    Cut,
+    Unknown,
+}
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "events are rare and short-lived")]
 pub enum Happening {
     /// A worker closed a connection that was not plainly healthy.
-    Closed(Connection),
+    Closed {
+        connection: Connection,
+        response: ResponseRead,
+    },
     /// The request connects to the next peer.
     Retry {
         request: u64,

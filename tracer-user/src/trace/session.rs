@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     collect::{counters::Losses, decode::Decoder},
-    context::{host, process::Processes},
+    context::{host, memory, process::Processes},
     diagnose::engine::{Engine, Facts},
     kernel::clock,
     model::{
@@ -211,6 +211,11 @@ impl<'a> Session<'a> {
             }
         }
         self.statistics.events += taken as u64;
+        for question in self.engine.questions(now_ns) {
+            if let Some(attempts) = memory::attempts(question.worker, question.request, question.client_connection) {
+                self.engine.answer(&question, attempts);
+            }
+        }
         self.engine.tick(now_ns);
         self.verdicts()?;
         if let Some(log) = &mut self.debug {
@@ -268,6 +273,9 @@ impl<'a> Session<'a> {
 
     fn verdicts(&mut self) -> io::Result<()> {
         for verdict in self.engine.take() {
+            if self.settings.count.is_some_and(|count| self.sinks.failures_shown() >= count.get()) {
+                continue; // Enough: the session ends now.
+            }
             let record = match verdict {
                 Verdict::Failure(failure) => {
                     let failure = self.converter.failure(failure);

@@ -1,0 +1,278 @@
+//! Holds the records of `why502` against what a scenario says must be there: everything expected, and nothing else.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::Value;
+
+use crate::oracle::{self, Access, Sent};
+use crate::scenario::{Attempt, Case, Confidence, Reply, Scenario, Witness};
+use crate::tracer::of_type;
+
+/// What was expected and seen, and every difference.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    /// Failures that had to be there.
+    pub expected: usize,
+    /// Failures that were.
+    pub seen: usize,
+    /// What differs.
+    pub differences: Vec<String>,
+}
+
+/// Compares.
+pub fn records(scenario: &Scenario, sent: &[Sent], access: &HashMap<String, Access>, records: &[Value]) -> Verdict {
+    let updated = updated(records);
+    let failures: Vec<&Value> = updated.iter().collect();
+    let responses: Vec<&Value> = of_type(records, "response").collect();
+    let mut verdict = Verdict {
+        expected: sent.iter().map(|sent| sent.case.attempts.len()).sum(),
+        seen: failures.len(),
+        differences: Vec::new(),
+    };
+    frame(scenario, records, &mut verdict.differences);
+    let failures: Vec<&Value> = failures
+        .into_iter()
+        .filter(|failure| !scenario.optional.iter().any(|&cause| failure["cause"] == cause))
+        .collect();
+    totals(sent, &failures, &mut verdict.differences);
+    match scenario.witness {
+        Witness::Both => by_request(sent, access, &failures, &responses, &mut verdict.differences),
+        Witness::Kernel => {
+            anonymous(sent, &failures, &mut verdict.differences);
+            for response in &responses {
+                verdict.differences.push(format!("a response without nginx's word: {response}"));
+            }
+        }
+    }
+    verdict
+}
+
+/// The failures with what `update` records said about them later.
+fn updated(records: &[Value]) -> Vec<Value> {
+    let mut failures: Vec<Value> = of_type(records, "failure").cloned().collect();
+    for update in of_type(records, "update").filter_map(Value::as_object) {
+        let Some(failure) = failures.iter_mut().find(|failure| failure["id"] == update["failure"]) else { continue };
+        for (name, value) in update.iter().filter(|(name, _)| !["type", "time", "failure"].contains(&name.as_str())) {
+            failure[name] = value.clone();
+        }
+    }
+    failures
+}
+
+/// First and last record, losses, and the number of events.
+fn frame(scenario: &Scenario, records: &[Value], found: &mut Vec<String>) {
+    if records.first().is_none_or(|record| record["type"] != "session") {
+        found.push("the first record is no session".into());
+    }
+    match records.last() {
+        Some(end) if end["type"] == "end" => {
+            if scenario.options.is_empty() {
+                for (name, kind) in [("failures", "failure"), ("responses", "response"), ("lost", "lost")] {
+                    let count = of_type(records, kind).count();
+                    if end[name] != count {
+                        found.push(format!("end.{name} is {} for {count} records", end[name]));
+                    }
+                }
+            }
+            if let Some(below) = scenario.events_below {
+                match end["events"].as_u64() {
+                    Some(events) if events < below => {}
+                    other => found.push(format!("end.events is {other:?}, must be below {below}")),
+                }
+            }
+        }
+        _ => found.push("the last record is no end".into()),
+    }
+    for lost in of_type(records, "lost") {
+        found.push(format!("loss: {lost}"));
+    }
+}
+
+/// How often each cause.
+fn totals(sent: &[Sent], failures: &[&Value], found: &mut Vec<String>) {
+    let mut meant: BTreeMap<&str, usize> = BTreeMap::new();
+    let attempts = sent.iter().flat_map(|sent| sent.case.attempts);
+    // An attempt with several right causes counts for the first; what was seen is counted likewise.
+    let mut alias: HashMap<&str, &str> = HashMap::new();
+    for attempt in attempts {
+        let name = attempt.cause.first().copied().unwrap_or_default();
+        *meant.entry(name).or_default() += 1;
+        alias.extend(attempt.cause.iter().map(|&other| (other, name)));
+    }
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    for failure in failures {
+        let cause = failure["cause"].as_str().unwrap_or("null");
+        *seen.entry(alias.get(cause).copied().unwrap_or(cause)).or_default() += 1;
+    }
+    if meant != seen {
+        found.push(format!("failures {seen:?} instead of {meant:?}"));
+    }
+}
+
+/// Each request's failures, in order, and its response.
+fn by_request(
+    sent: &[Sent],
+    access: &HashMap<String, Access>,
+    failures: &[&Value],
+    responses: &[&Value],
+    found: &mut Vec<String>,
+) {
+    let path = |request: &Value| {
+        request.as_str().and_then(|line| line.split_whitespace().nth(1)).unwrap_or_default().to_owned()
+    };
+    let mut failed: HashMap<String, Vec<&Value>> = HashMap::new();
+    for failure in failures {
+        // Where nginx said nothing about the attempt, the response that it led to names it.
+        let named =
+            |response: &&&Value| response["failures"].as_array().is_some_and(|ids| ids.contains(&failure["id"]));
+        let request = match &failure["nginx"]["request"] {
+            Value::Null => responses.iter().find(named).map_or(&Value::Null, |response| &response["request"]),
+            request => request,
+        };
+        failed.entry(path(request)).or_default().push(failure);
+    }
+    let mut answered: HashMap<String, Vec<&Value>> = HashMap::new();
+    for response in responses {
+        answered.entry(path(&response["request"])).or_default().push(response);
+    }
+    for Sent { uri, case } in sent {
+        let failed = failed.remove(uri).unwrap_or_default();
+        if failed.len() == case.attempts.len() {
+            let addresses = access.get(uri).map(|line| line.upstream_address.as_str()).unwrap_or_default();
+            let mut addresses = addresses.split(", ").flat_map(|group| group.split(" : "));
+            for (failure, attempt) in failed.iter().zip(case.attempts) {
+                let differs = attempt_differs(failure, attempt, case)
+                    .or_else(|| word_differs(failure, attempt))
+                    .or_else(|| address_differs(failure, addresses.next()));
+                found.extend(differs.map(|what| format!("{uri}: {what}")));
+            }
+        } else {
+            let causes: Vec<_> = failed.iter().map(|failure| &failure["cause"]).collect();
+            found.push(format!("{uri}: failures {causes:?} instead of {}", case.attempts.len()));
+        }
+        let answered = answered.remove(uri).unwrap_or_default();
+        found.extend(response_differs(&answered, &failed, case).map(|what| format!("{uri}: {what}")));
+    }
+    for (uri, failed) in failed {
+        let shown = failed.first().map(ToString::to_string).unwrap_or_default();
+        found.push(format!("{} failures of no request of ours ({uri:?}), as {shown}", failed.len()));
+    }
+    for (uri, answered) in answered {
+        found.push(format!("{} responses to no request of ours ({uri:?})", answered.len()));
+    }
+}
+
+/// Without names of requests: every failure must be what some attempt may be.
+fn anonymous(sent: &[Sent], failures: &[&Value], found: &mut Vec<String>) {
+    let attempts: Vec<(&Attempt, &Case)> =
+        sent.iter().flat_map(|sent| sent.case.attempts.iter().map(move |attempt| (attempt, &sent.case))).collect();
+    for failure in failures {
+        let cause = failure["cause"].as_str().unwrap_or_default();
+        let Some((attempt, _)) = attempts.iter().find(|(attempt, _)| attempt.cause.contains(&cause)) else { continue };
+        found.extend(confidence_differs(failure, attempt));
+        found.extend(connection_differs(failure, attempt));
+    }
+}
+
+fn attempt_differs(failure: &Value, attempt: &Attempt, case: &Case) -> Option<String> {
+    let cause = failure["cause"].as_str().unwrap_or("null");
+    if !attempt.cause.contains(&cause) {
+        return Some(format!("cause {cause} instead of {:?}", attempt.cause));
+    }
+    if failure["outcome"] != attempt.outcome {
+        return Some(format!("{cause}: outcome {} instead of {}", failure["outcome"], attempt.outcome));
+    }
+    // Where configuration changes the status afterwards, the attempt itself still meant a 502 or 504.
+    let statuses = if matches!(case.reply, Reply::Follows) { &[case.status][..] } else { &[502, 504] };
+    if attempt.outcome == "final" && !statuses.iter().any(|&status| failure["status"] == status) {
+        return Some(format!("{cause}: status {} instead of {statuses:?}", failure["status"]));
+    }
+    confidence_differs(failure, attempt).or_else(|| connection_differs(failure, attempt))
+}
+
+/// nginx's message as the record has it, against the one that the scenario provokes.
+fn word_differs(failure: &Value, attempt: &Attempt) -> Option<String> {
+    let message = failure["nginx"]["message"].as_str()?;
+    let agrees = oracle::matches(message, attempt.says) || attempt.says.is_empty();
+    (!agrees).then(|| format!("{}: nginx.message {message:?} instead of {:?}", failure["cause"], attempt.says))
+}
+
+/// The address of an attempt, against nginx's `$upstream_addr`.
+fn address_differs(failure: &Value, logged: Option<&str>) -> Option<String> {
+    let address = failure["upstream"]["address"].as_str();
+    // A subrequest's upstream is in no access log.
+    (logged != Some("-") && address != logged)
+        .then(|| format!("{}: upstream {address:?}, logged as {logged:?}", failure["cause"]))
+}
+
+fn confidence_differs(failure: &Value, attempt: &Attempt) -> Option<String> {
+    let (least, most) = attempt.confidence;
+    let confidence = failure["confidence"].as_str().and_then(Confidence::named);
+    match confidence {
+        Some(confidence) if (least..=most).contains(&confidence) => None,
+        _ => Some(format!(
+            "{}: confidence {} instead of {least:?} to {most:?}; disagreement {}",
+            failure["cause"], failure["confidence"], failure["disagreement"]
+        )),
+    }
+}
+
+fn connection_differs(failure: &Value, attempt: &Attempt) -> Option<String> {
+    let connection = &failure["connection"];
+    for (name, wanted) in [("reused", attempt.reused), ("preexisting", attempt.preexisting)] {
+        if wanted.is_some_and(|wanted| connection[name] != wanted) {
+            return Some(format!("{}: connection.{name} is {}", failure["cause"], connection[name]));
+        }
+    }
+    let idle = connection["idle_us"].as_u64();
+    if attempt.idle_us.is_some_and(|least| idle.is_none_or(|idle| !(least..least * 10).contains(&idle))) {
+        return Some(format!("{}: connection.idle_us is {idle:?}, meant {:?}", failure["cause"], attempt.idle_us));
+    }
+    let root = failure["root"]["kind"].as_str();
+    if attempt.root.is_some() && root != attempt.root {
+        return Some(format!("{}: root {root:?} instead of {:?}", failure["cause"], attempt.root));
+    }
+    if root.is_some_and(|root| attempt.root_never.contains(&root)) {
+        return Some(format!("{}: false root {}", failure["cause"], failure["root"]));
+    }
+    match (attempt.errno, failure["errno"].as_str()) {
+        (Some(""), Some(errno)) => Some(format!("{}: errno {errno} instead of null", failure["cause"])),
+        (Some(wanted), errno) if !wanted.is_empty() && errno != Some(wanted) => {
+            Some(format!("{}: errno {errno:?} instead of {wanted}", failure["cause"]))
+        }
+        _ => None,
+    }
+}
+
+fn response_differs(answered: &[&Value], failed: &[&Value], case: &Case) -> Option<String> {
+    let last = case.attempts.last();
+    let wanted = match case.reply {
+        Reply::Follows => match last {
+            Some(attempt) if attempt.outcome == "final" => Some((attempt.cause, case.status, "nginx")),
+            _ => None,
+        },
+        Reply::Is(ref cause, status, origin) => Some((std::slice::from_ref(cause), status, origin)),
+        Reply::Maybe(origin) => {
+            let other = answered.iter().find(|response| response["origin"] != origin);
+            return other.map(|response| format!("response of origin {} instead of {origin}", response["origin"]));
+        }
+    };
+    let Some((causes, status, origin)) = wanted else {
+        return answered.first().map(|response| format!("a response record that must not be: {response}"));
+    };
+    let [response] = answered else {
+        return Some(format!("{} response records instead of one", answered.len()));
+    };
+    let cause = response["cause"].as_str().unwrap_or("null");
+    if !causes.contains(&cause) || response["status"] != status || response["origin"] != origin {
+        return Some(format!(
+            "response {} {cause} of {} instead of {status} {causes:?} of {origin}",
+            response["status"], response["origin"]
+        ));
+    }
+    let ids: Vec<&Value> = response["failures"].as_array().into_iter().flatten().collect();
+    let meant: Vec<&Value> = failed.iter().map(|failure| &failure["id"]).collect();
+    let known = meant.iter().filter(|id| ids.contains(id)).count();
+    (ids != meant)
+        .then(|| format!("response names {} failures, {known} of the {} that led to it", ids.len(), meant.len()))
+}

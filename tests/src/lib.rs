@@ -1,0 +1,30 @@
+//! The lab: real nginx, upstreams that fail on purpose, and scenarios as data. nginx's own access and error log are
+//! the oracle; the records of `why502` are held against it.
+//!
+//! A scenario is a [`scenario::Scenario`] in a table under [`scenarios`]. [`run`] starts what it names, drives the
+//! traffic, and compares. Nothing here touches the host's nginx: every process, port, directory and network namespace
+//! is private to one scenario and ends with it.
+
+pub mod bench;
+pub mod check;
+pub mod child;
+pub mod client;
+pub mod demo;
+pub mod drive;
+pub mod filter;
+pub mod icmp;
+mod listener;
+pub mod namespace;
+pub mod nginx;
+pub mod oracle;
+pub mod run;
+pub mod scenario;
+pub mod scenarios;
+pub mod schema;
+pub mod script;
+pub mod sockets;
+pub mod stage;
+mod stream;
+pub mod tracer;
+pub mod upstream;
+pub mod wait;

@@ -1,0 +1,125 @@
+//! The command line of the lab.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand};
+use lab::stage::Options;
+use lab::{demo, run, scenarios, wait};
+
+/// Real nginx, upstreams that fail on purpose, and why502 held against nginx's own logs.
+#[derive(Debug, Parser)]
+#[command(name = "lab")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the scenarios.
+    Run(Run),
+    /// Show why502 at work on a private nginx whose upstreams fail in turn.
+    Demo(Demo),
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    /// The why502 binary to test.
+    #[arg(long, value_name = "PATH", required_unless_present_any = ["oracle_only", "list"])]
+    why502: Option<PathBuf>,
+    /// Check with nginx's logs alone that each fault happens as intended.
+    #[arg(long, conflicts_with = "why502")]
+    oracle_only: bool,
+    /// Only scenarios whose name contains this.
+    #[arg(long, default_value = "", value_name = "SUBSTR")]
+    filter: String,
+    /// Requests per case [default: 200, with --vm 5].
+    #[arg(long)]
+    requests: Option<usize>,
+    /// nginx workers, where the scenario does not need a certain number.
+    #[arg(long, default_value_t = 4)]
+    workers: usize,
+    /// The nginx binary.
+    #[arg(long, default_value = "nginx", value_name = "PATH")]
+    nginx: PathBuf,
+    /// The JSON Schema of the records [default: docs/schema.json, if it exists].
+    #[arg(long, value_name = "PATH")]
+    schema: Option<PathBuf>,
+    /// List the scenarios and end.
+    #[arg(long)]
+    list: bool,
+    /// Few requests, nothing that takes long.
+    #[arg(long)]
+    vm: bool,
+    /// Keep logs, configurations and records in the temporary directory.
+    #[arg(long)]
+    keep: bool,
+}
+
+#[derive(Debug, Args)]
+struct Demo {
+    /// The why502 binary to show.
+    #[arg(long, value_name = "PATH")]
+    why502: PathBuf,
+    /// The nginx binary.
+    #[arg(long, default_value = "nginx", value_name = "PATH")]
+    nginx: PathBuf,
+    /// How long, in seconds.
+    #[arg(long, default_value_t = 15)]
+    duration: u64,
+}
+
+fn main() -> ExitCode {
+    wait::catch_signals();
+    let done = match Cli::parse().command {
+        Command::Run(run) => execute(&run),
+        Command::Demo(demo) => {
+            nginx(&demo.nginx).and_then(|nginx| demo::show(&demo.why502, &nginx, Duration::from_secs(demo.duration)))
+        }
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("lab: {error:#}");
+        ExitCode::from(2)
+    })
+}
+
+fn execute(run: &Run) -> Result<ExitCode> {
+    if run.list {
+        for entry in scenarios::all().filter(|entry| entry.name().contains(&run.filter)) {
+            println!("{}", entry.name());
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    // SAFETY: geteuid() has no preconditions.
+    if unsafe { libc::geteuid() } != 0 {
+        bail!("the lab needs root: it starts nginx, makes network namespaces and loads eBPF; run it as root");
+    }
+    let why502 = run.why502.as_ref().map(|path| path.canonicalize().with_context(|| path.display().to_string()));
+    let published = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/schema.json"));
+    let options = Options {
+        nginx: nginx(&run.nginx)?,
+        why502: why502.transpose()?,
+        requests: run.requests.unwrap_or(if run.vm { 5 } else { 200 }),
+        workers: run.workers,
+        keep: run.keep,
+        vm: run.vm,
+        schema: run.schema.clone().or_else(|| published.exists().then_some(published)),
+    };
+    if !scenarios::all().any(|entry| entry.name().contains(&run.filter)) {
+        bail!("no scenario has {:?} in its name; `lab run --list` shows them", run.filter);
+    }
+    let totals = run::all(&options, &run.filter);
+    println!("{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.skipped);
+    Ok(if totals.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A name without directories is looked up, in the system directories too.
+fn nginx(path: &std::path::Path) -> Result<PathBuf> {
+    let listed = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/usr/local/sbin", "/usr/local/nginx/sbin"].map(PathBuf::from);
+    let found = std::env::split_paths(&listed).chain(system).map(|dir| dir.join(path)).find(|path| path.is_file());
+    found.with_context(|| format!("no nginx found as {}; install it or name it with --nginx", path.display()))
+}

@@ -1,0 +1,193 @@
+//! Runs scenarios one after the other and says what came of them.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use crate::scenario::{Need, Net, Scenario, Witness};
+use crate::scenarios::{self, Entry};
+use crate::stage::{Options, Stage};
+use crate::tracer::{self, Tracer};
+use crate::{check, drive, oracle, schema, wait};
+
+/// What came of a scenario.
+#[derive(Debug)]
+pub enum Outcome {
+    /// All as it should be; a few words about what was seen.
+    Passed(String),
+    /// Every difference.
+    Failed(Vec<String>),
+    /// The machine cannot run it.
+    Skipped(String),
+}
+
+/// Totals of a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    /// Passed.
+    pub passed: usize,
+    /// Failed.
+    pub failed: usize,
+    /// Skipped.
+    pub skipped: usize,
+}
+
+/// Kinds of difference shown of one scenario.
+const SHOWN: usize = 6;
+
+/// Runs all scenarios whose name contains `filter`, a line for each.
+pub fn all(options: &Options, filter: &str) -> Totals {
+    let mut totals = Totals::default();
+    for entry in scenarios::all().filter(|entry| entry.name().contains(filter)) {
+        if wait::interrupted() {
+            println!("interrupted");
+            totals.failed += 1;
+            break;
+        }
+        let started = Instant::now();
+        let outcome = one(&entry, options);
+        let took = started.elapsed().as_secs_f64();
+        let name = entry.name();
+        match outcome {
+            Outcome::Passed(seen) => {
+                totals.passed += 1;
+                println!("{name:<44} {seen}  ok  ({took:.1} s)");
+            }
+            Outcome::Skipped(reason) => {
+                totals.skipped += 1;
+                println!("{name:<44} skipped: {reason}");
+            }
+            Outcome::Failed(differences) => {
+                totals.failed += 1;
+                println!("{name:<44} FAILED ({took:.1} s)");
+                show(&differences);
+            }
+        }
+    }
+    totals
+}
+
+/// The differences, each kind once: many requests tend to differ alike.
+fn show(differences: &[String]) {
+    let mut kinds: Vec<(String, &String, usize)> = Vec::new();
+    for difference in differences {
+        let kind = match difference.split_once(": ") {
+            Some((uri, kind)) if uri.starts_with('/') => kind.replace(uri, "URI"),
+            _ => difference.clone(),
+        };
+        match kinds.iter_mut().find(|(other, _, _)| *other == kind) {
+            Some((_, _, count)) => *count += 1,
+            None => kinds.push((kind, difference, 1)),
+        }
+    }
+    for (_, example, count) in kinds.iter().take(SHOWN) {
+        let times = if *count > 1 { format!("  (×{count})") } else { String::new() };
+        println!("    {example}{times}");
+    }
+    if kinds.len() > SHOWN {
+        println!("    … and {} more kinds", kinds.len() - SHOWN);
+    }
+}
+
+fn one(entry: &Entry, options: &Options) -> Outcome {
+    if let Some(reason) = cannot(entry, options) {
+        return Outcome::Skipped(reason);
+    }
+    let ran = match entry {
+        Entry::Traffic(scenario) => traffic(scenario, options),
+        Entry::Program(program) => match &options.why502 {
+            Some(why502) => (program.run)(why502, options).map(Outcome::Passed),
+            None => Ok(Outcome::Skipped("it is about why502 itself".into())),
+        },
+    };
+    ran.unwrap_or_else(|error| Outcome::Failed(vec![format!("{error:#}")]))
+}
+
+/// Why this machine cannot run it.
+fn cannot(entry: &Entry, options: &Options) -> Option<String> {
+    let (needs, net) = match entry {
+        Entry::Traffic(scenario) => (scenario.needs, scenario.net),
+        Entry::Program(program) => (program.needs, Net::Host),
+    };
+    let missing = match net {
+        Net::Host => None,
+        Net::Private(_) => no_namespace(),
+        Net::Routed(_) => no_namespace().or_else(|| (!on_path("ip")).then(|| "no iproute2 (ip)".into())),
+    };
+    missing.or_else(|| needs.iter().find_map(|&need| lacks(need, options)))
+}
+
+fn no_namespace() -> Option<String> {
+    crate::namespace::Namespace::new().err().map(|error| format!("no network namespaces: {error:#}"))
+}
+
+fn lacks(need: Need, options: &Options) -> Option<String> {
+    match need {
+        Need::Ipv6 => std::net::TcpListener::bind("[::1]:0").err().map(|error| format!("no IPv6: {error}")),
+        Need::Stream => (!Path::new(STREAM_MODULE).exists()).then(|| "nginx's stream module is not here".into()),
+        Need::Tls => {
+            let said = std::process::Command::new(&options.nginx).arg("-V").output();
+            let with = said.is_ok_and(|said| String::from_utf8_lossy(&said.stderr).contains("http_ssl_module"));
+            (!with).then(|| "nginx without TLS".into())
+        }
+    }
+}
+
+/// Where Debian puts it.
+pub const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+
+/// Whether a program is on PATH.
+pub fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(program).exists())
+}
+
+/// Runs traffic past nginx with the tracer watching, then compares.
+fn traffic(scenario: &Scenario, options: &Options) -> Result<Outcome> {
+    let stage = Stage::set(scenario, options)?;
+    let mut arguments = scenario.options.to_vec();
+    if scenario.witness == Witness::Kernel {
+        arguments.push("--no-nginx");
+    }
+    let attach =
+        |why502: &std::path::PathBuf| Tracer::attach(why502, stage.nginx.pid(), &arguments, stage.directory.path());
+    if let Some(before) = scenario.before {
+        before(&stage).context("before the tracer starts")?;
+    }
+    let tracer = options.why502.as_ref().map(attach).transpose()?;
+    let driven = drive::run(&stage, scenario.drive).and_then(|()| stage.all_logged());
+    if let Err(error) = driven {
+        let logged = stage.nginx.error_log();
+        let last = logged.lines().last().unwrap_or_default();
+        return Err(error.context(format!("the traffic failed; nginx's last message: {last:?}")));
+    }
+    let sent = stage.sent();
+    let mut differences = oracle::differences(&sent, &stage.nginx.access_log(), &stage.nginx.error_log());
+    if !differences.is_empty() {
+        differences.insert(0, "the lab itself: nginx did not meet the intended fault".into());
+    }
+    let Some(tracer) = tracer else {
+        return Ok(conclude(format!("{:>6} requests", sent.len()), differences));
+    };
+    let finished = tracer.finish()?;
+    if !finished.status.success() {
+        differences.push(format!("why502 ended with {}: {}", finished.status, finished.complaints));
+    }
+    if options.keep {
+        std::fs::write(stage.directory.path().join("records.jsonl"), finished.lines.join("\n"))?;
+    }
+    let (records, problems) = tracer::records(finished.lines.iter().map(String::as_str));
+    differences.extend(problems);
+    let verdict = check::records(scenario, &sent, &oracle::access(&stage.nginx.access_log()), &records);
+    differences.extend(verdict.differences);
+    if let Some(schema) = &options.schema {
+        differences.extend(schema::differences(schema, &records).context("validating")?);
+    }
+    let seen = format!("{:>6} requests, failures {}/{}", sent.len(), verdict.seen, verdict.expected);
+    Ok(conclude(seen, differences))
+}
+
+fn conclude(seen: String, differences: Vec<String>) -> Outcome {
+    if differences.is_empty() { Outcome::Passed(seen) } else { Outcome::Failed(differences) }
+}

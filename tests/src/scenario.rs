@@ -1,0 +1,362 @@
+//! The data that a scenario is: what to start, what to send, and what must be said about it.
+
+use anyhow::Result;
+
+use crate::stage::Stage;
+use crate::upstream::{Listen, Place};
+
+/// One scenario. Tables of these are in [`crate::scenarios`].
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// Its name, `subject/what`; `--filter` looks in it.
+    pub name: &'static str,
+    /// The network that it runs in.
+    pub net: Net,
+    /// What else it needs from the machine.
+    pub needs: &'static [Need],
+    /// `worker_processes`; `None` is the `--workers` of the command line.
+    pub workers: Option<usize>,
+    /// The upstreams; `<name>` in the configuration becomes an address.
+    pub upstreams: &'static [(&'static str, Place, Listen)],
+    /// Text for nginx's `http` block.
+    pub http: &'static str,
+    /// Text for nginx's `server` block.
+    pub server: &'static str,
+    /// Text outside of `http`.
+    pub main: &'static str,
+    /// Level of nginx's error log.
+    pub error_level: &'static str,
+    /// The kinds of request.
+    pub cases: &'static [Case],
+    /// How the requests are sent.
+    pub drive: Drive,
+    /// More options for `why502 trace`.
+    pub options: &'static [&'static str],
+    /// Which witness the tracer has.
+    pub witness: Witness,
+    /// What happens before the tracer starts.
+    pub before: Option<fn(&Stage) -> Result<()>>,
+    /// Causes that may be reported besides those of the cases, as often as they like.
+    pub optional: &'static [&'static str],
+    /// The most events that the kernel may have sent, for the end record.
+    pub events_below: Option<u64>,
+}
+
+/// What a scenario starts from: one host, no requirements, every case in parallel.
+pub const BASE: Scenario = Scenario {
+    name: "",
+    net: Net::Host,
+    needs: &[],
+    workers: None,
+    upstreams: &[],
+    http: "",
+    server: "",
+    main: "",
+    error_level: "error",
+    cases: &[],
+    drive: Drive::Load(Load { clients: 8, keepalive: true }),
+    options: &[],
+    witness: Witness::Both,
+    before: None,
+    optional: &[],
+    events_below: None,
+};
+
+/// The network of a scenario.
+#[derive(Clone, Copy, Debug)]
+pub enum Net {
+    /// Loopback of the host.
+    Host,
+    /// A namespace of its own with `lo` and these settings under /proc/sys/net.
+    Private(&'static [(&'static str, &'static str)]),
+    /// nginx behind a router, see [`crate::namespace::Routed`]; the settings are those of nginx's side.
+    Routed(&'static [(&'static str, &'static str)]),
+}
+
+/// What a scenario needs from the machine, beyond root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// ::1.
+    Ipv6,
+    /// nginx's stream module.
+    Stream,
+    /// nginx with TLS.
+    Tls,
+}
+
+/// Who may testify.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Witness {
+    /// Kernel and nginx.
+    Both,
+    /// `--no-nginx`: the kernel alone, so no responses, no requests by name, and no certainty.
+    Kernel,
+}
+
+/// How requests are sent.
+#[derive(Clone, Copy, Debug)]
+pub enum Drive {
+    /// All cases at once in random order.
+    Load(Load),
+    /// One after the other on one client connection each: these turns, repeated for the number of requests.
+    Turns(&'static [Turn]),
+    /// By hand: the function sends every request itself.
+    By(fn(&Stage) -> Result<()>),
+}
+
+/// Parallel traffic.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Clients at once.
+    pub clients: usize,
+    /// Whether clients keep their connection between requests.
+    pub keepalive: bool,
+}
+
+/// A step of [`Drive::Turns`].
+#[derive(Clone, Copy, Debug)]
+pub enum Turn {
+    /// Sends a request of the case with this path.
+    Go(&'static str),
+    /// Leaves everything idle for so many milliseconds.
+    Idle(u64),
+    /// Waits until nginx has no connection to this upstream any more.
+    Gone(&'static str),
+}
+
+/// How many requests of a case.
+#[derive(Clone, Copy, Debug)]
+pub enum Amount {
+    /// `--requests`.
+    Requests,
+    /// A hundred times `--requests`: healthy bulk.
+    Bulk,
+    /// So many, or `--requests` where that is less.
+    AtMost(usize),
+}
+
+/// A kind of request, its fate, and what must be reported about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// Prefix of the URI, with the leading slash; requests are `PATH/NUMBER`.
+    pub path: &'static str,
+    /// The method.
+    pub method: &'static str,
+    /// Length of the request body.
+    pub body: usize,
+    /// More request headers, each with CRLF.
+    pub headers: &'static str,
+    /// How many.
+    pub amount: Amount,
+    /// The status that nginx logs.
+    pub status: u16,
+    /// The failed attempts of each such request, in order.
+    pub attempts: &'static [Attempt],
+    /// What nginx logs about it besides the attempts' messages, in order.
+    pub says: &'static [&'static str],
+    /// What nginx may log about it as well, or not, as the race goes.
+    pub may_say: &'static [&'static str],
+    /// The `response` record of each such request.
+    pub reply: Reply,
+}
+
+/// The `response` record that a request must have.
+#[derive(Clone, Copy, Debug)]
+pub enum Reply {
+    /// The cause of the last attempt if nginx made a 502 or 504 of it, none otherwise.
+    Follows,
+    /// This cause, status and origin.
+    Is(&'static str, u16, &'static str),
+    /// None, or one of this origin.
+    Maybe(&'static str),
+}
+
+/// One failed attempt.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt {
+    /// The cause, or several of which any is right.
+    pub cause: &'static [&'static str],
+    /// nginx's message about it: how it begins, ` … ` and what it goes on with; ` | ` between alternatives; `""` for
+    /// silence.
+    pub says: &'static str,
+    /// Its outcome.
+    pub outcome: &'static str,
+    /// Least and most confidence.
+    pub confidence: (Confidence, Confidence),
+    /// `connection.reused`, where it matters.
+    pub reused: Option<bool>,
+    /// `connection.preexisting`, where it matters.
+    pub preexisting: Option<bool>,
+    /// Least `connection.idle_us`, where it matters.
+    pub idle_us: Option<u64>,
+    /// `root.kind`, where it can be known for certain.
+    pub root: Option<&'static str>,
+    /// Kinds of root that would be false.
+    pub root_never: &'static [&'static str],
+    /// `errno`, where it matters; `""` is null.
+    pub errno: Option<&'static str>,
+}
+
+/// How sure a verdict is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Confidence {
+    /// `unknown`
+    Unknown,
+    /// `likely`
+    Likely,
+    /// `proven`
+    Proven,
+}
+
+impl Confidence {
+    /// By its name in the records.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "unknown" => Some(Self::Unknown),
+            "likely" => Some(Self::Likely),
+            "proven" => Some(Self::Proven),
+            _ => None,
+        }
+    }
+}
+
+/// A GET that succeeds.
+pub const fn get(path: &'static str) -> Case {
+    Case {
+        path,
+        method: "GET",
+        body: 0,
+        headers: "",
+        amount: Amount::Requests,
+        status: 200,
+        attempts: &[],
+        says: &[],
+        may_say: &[],
+        reply: Reply::Follows,
+    }
+}
+
+/// A POST with a small body that succeeds.
+pub const fn post(path: &'static str) -> Case {
+    Case { method: "POST", body: 11, ..get(path) }
+}
+
+impl Case {
+    /// It ends with this status after these failed attempts.
+    pub const fn fails(self, status: u16, attempts: &'static [Attempt]) -> Self {
+        Self { status, attempts, ..self }
+    }
+
+    /// It ends with this status.
+    pub const fn status(self, status: u16) -> Self {
+        Self { status, ..self }
+    }
+
+    /// So many.
+    pub const fn amount(self, amount: Amount) -> Self {
+        Self { amount, ..self }
+    }
+
+    /// With a body of this length.
+    pub const fn body(self, body: usize) -> Self {
+        Self { body, ..self }
+    }
+
+    /// With another method.
+    pub const fn method(self, method: &'static str) -> Self {
+        Self { method, ..self }
+    }
+
+    /// With these request headers.
+    pub const fn headers(self, headers: &'static str) -> Self {
+        Self { headers, ..self }
+    }
+
+    /// With this response record.
+    pub const fn reply(self, reply: Reply) -> Self {
+        Self { reply, ..self }
+    }
+
+    /// With these messages that nginx may log or not.
+    pub const fn may_say(self, may_say: &'static [&'static str]) -> Self {
+        Self { may_say, ..self }
+    }
+
+    /// With these messages besides those of the attempts.
+    pub const fn says(self, says: &'static [&'static str]) -> Self {
+        Self { says, ..self }
+    }
+}
+
+/// A proven final failure about which nginx says this.
+pub const fn attempt(cause: &'static [&'static str], says: &'static str) -> Attempt {
+    Attempt {
+        cause,
+        says,
+        outcome: "final",
+        confidence: (Confidence::Proven, Confidence::Proven),
+        reused: None,
+        preexisting: None,
+        idle_us: None,
+        root: None,
+        root_never: &[],
+        errno: None,
+    }
+}
+
+impl Attempt {
+    /// Another attempt followed.
+    pub const fn retried(self) -> Self {
+        Self { outcome: "retried", ..self }
+    }
+
+    /// The response had begun.
+    pub const fn truncated(self) -> Self {
+        Self { outcome: "truncated", ..self }
+    }
+
+    /// Another outcome.
+    pub const fn outcome(self, outcome: &'static str) -> Self {
+        Self { outcome, ..self }
+    }
+
+    /// Likely is enough.
+    pub const fn likely(self) -> Self {
+        Self { confidence: (Confidence::Likely, Confidence::Proven), ..self }
+    }
+
+    /// Any confidence up to this.
+    pub const fn at_most(self, most: Confidence) -> Self {
+        Self { confidence: (Confidence::Unknown, most), ..self }
+    }
+
+    /// On a connection that had served before, or not.
+    pub const fn reused(self, reused: bool) -> Self {
+        Self { reused: Some(reused), ..self }
+    }
+
+    /// On a connection that had been idle for at least so long.
+    pub const fn idle_us(self, least: u64) -> Self {
+        Self { idle_us: Some(least), ..self }
+    }
+
+    /// On a connection that was there before the tracer.
+    pub const fn preexisting(self) -> Self {
+        Self { preexisting: Some(true), ..self }
+    }
+
+    /// With this reason behind it.
+    pub const fn root(self, kind: &'static str) -> Self {
+        Self { root: Some(kind), ..self }
+    }
+
+    /// Never with these.
+    pub const fn root_never(self, kinds: &'static [&'static str]) -> Self {
+        Self { root_never: kinds, ..self }
+    }
+
+    /// With this errno; `""` is null.
+    pub const fn errno(self, errno: &'static str) -> Self {
+        Self { errno: Some(errno), ..self }
+    }
+}

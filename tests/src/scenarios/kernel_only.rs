@@ -1,0 +1,69 @@
+//! The kernel witness alone (`--no-nginx`): it may know less, and must not claim more.
+
+use super::response::FAULTS;
+use crate::scenario::{Attempt, BASE, Confidence, Drive, Load, Scenario, Witness, attempt, get, post};
+use crate::script::HEALTHY;
+use crate::script::Step::{Hold, Request};
+use crate::upstream::{Listen, Place};
+
+const fn at_most_likely(cause: &'static [&'static str], says: &'static str) -> Attempt {
+    attempt(cause, says).at_most(Confidence::Likely)
+}
+
+/// No word from nginx, and one server that fails on request.
+const ALONE: Scenario = Scenario {
+    upstreams: &[("a", Place::V4, Listen::Accept(FAULTS))],
+    server: "location / { proxy_read_timeout 1s; proxy_pass http://<a>; }",
+    witness: Witness::Kernel,
+    ..BASE
+};
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "kernel_only/refused",
+        upstreams: &[("a", Place::V4, Listen::Nobody)],
+        cases: &[get("/refused").fails(502, &[at_most_likely(&["connect_refused"], "connect() failed (111")])],
+        ..ALONE
+    },
+    Scenario {
+        name: "kernel_only/closed",
+        cases: &[
+            get("/closed")
+                .fails(502, &[at_most_likely(&["closed_before_response"], "upstream prematurely closed connection")]),
+            get("/healthy"),
+        ],
+        ..ALONE
+    },
+    Scenario {
+        name: "kernel_only/reset",
+        cases: &[
+            get("/reset").fails(502, &[at_most_likely(&["reset_before_response"], "recv() failed (104")]),
+            post("/healthy"),
+        ],
+        ..ALONE
+    },
+    Scenario {
+        name: "kernel_only/timeout_is_no_timeout",
+        // A close by nginx with sk_err 0: a timer, a client, a shutdown. The kernel cannot tell.
+        cases: &[get("/silent")
+            .status(504)
+            .says(&["upstream timed out (110 … while reading response header from upstream"])
+            .reply(crate::scenario::Reply::Maybe("nginx"))],
+        optional: &["unexplained"],
+        drive: Drive::Load(Load { clients: 200, keepalive: false }),
+        ..ALONE
+    },
+    Scenario {
+        name: "kernel_only/client_leaves",
+        upstreams: &[
+            ("a", Place::V4, Listen::Accept(&[Request, Hold])),
+            ("drop", Place::V4, Listen::Filtered(crate::filter::Filter::Everything, HEALTHY)),
+        ],
+        server: "location / { proxy_pass http://<a>; } location /connecting { proxy_pass http://<drop>; }",
+        cases: &[get("/waiting").status(499), get("/connecting").status(499)],
+        optional: &["unexplained"],
+        drive: Drive::By(super::traffic::clients_leave),
+        ..ALONE
+    },
+    Scenario { name: "kernel_only/healthy", cases: &[get("/ok")], ..ALONE },
+];

@@ -1,0 +1,102 @@
+//! The scenarios, one file per subject. Adding one is an entry in a table.
+
+mod body;
+mod capture;
+mod cli;
+mod commands;
+mod connect;
+mod handled;
+mod healthy;
+mod keepalive;
+mod kernel_only;
+mod mixed;
+mod negative;
+mod no_attempt;
+mod protocols;
+mod refusal;
+mod reload;
+mod response;
+mod retry;
+mod sending;
+mod tls;
+mod traffic;
+mod unix;
+mod witness;
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::scenario::{Need, Scenario};
+use crate::stage::Options;
+
+/// A test of the program `why502` itself, by hand.
+#[derive(Clone, Copy, Debug)]
+pub struct Program {
+    /// Its name, `subject/what`.
+    pub name: &'static str,
+    /// What it needs.
+    pub needs: &'static [Need],
+    /// Runs it; says in a few words what was seen.
+    pub run: fn(&Path, &Options) -> Result<String>,
+}
+
+/// Anything that the lab can run.
+#[derive(Clone, Copy, Debug)]
+pub enum Entry {
+    /// Traffic past nginx, compared with the records.
+    Traffic(&'static Scenario),
+    /// A test by hand.
+    Program(&'static Program),
+}
+
+impl Entry {
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Traffic(scenario) => scenario.name,
+            Self::Program(program) => program.name,
+        }
+    }
+}
+
+/// All of them, in the order of running.
+pub fn all() -> impl Iterator<Item = Entry> {
+    let traffic = [
+        connect::SCENARIOS,
+        refusal::SCENARIOS,
+        unix::SCENARIOS,
+        tls::SCENARIOS,
+        sending::SCENARIOS,
+        response::SCENARIOS,
+        protocols::SCENARIOS,
+        retry::SCENARIOS,
+        keepalive::SCENARIOS,
+        body::SCENARIOS,
+        no_attempt::SCENARIOS,
+        mixed::SCENARIOS,
+        handled::SCENARIOS,
+        witness::SCENARIOS,
+        kernel_only::SCENARIOS,
+        negative::SCENARIOS,
+        // Last: the kernel's table of sockets is long after these, and slow to read.
+        reload::SCENARIOS,
+        healthy::SCENARIOS,
+    ];
+    let programs = [cli::PROGRAMS, capture::PROGRAMS, commands::PROGRAMS];
+    traffic.into_iter().flatten().map(Entry::Traffic).chain(programs.into_iter().flatten().map(Entry::Program))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::all;
+
+    #[test]
+    fn names_are_unique_and_tell_the_subject() {
+        let mut seen = std::collections::HashSet::new();
+        for entry in all() {
+            assert!(entry.name().contains('/'), "{}", entry.name());
+            assert!(seen.insert(entry.name()), "{} is there twice", entry.name());
+        }
+    }
+}

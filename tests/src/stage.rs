@@ -1,0 +1,242 @@
+//! What a running scenario has at hand: nginx, upstreams, network, and the list of what was sent.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+
+use crate::client::{Answer, Connection, Request};
+use crate::namespace::{Namespace, Routed};
+use crate::nginx::{self, Nginx};
+use crate::oracle::Sent;
+use crate::scenario::{Amount, Case, Net, Scenario};
+use crate::upstream::{Named, Upstream};
+
+/// What the command line says about all scenarios.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The nginx binary.
+    pub nginx: PathBuf,
+    /// The tracer; `None` checks nginx's logs alone.
+    pub why502: Option<PathBuf>,
+    /// Requests per case.
+    pub requests: usize,
+    /// Workers of nginx.
+    pub workers: usize,
+    /// Keeps the directories.
+    pub keep: bool,
+    /// In a VM: few requests, no long waits.
+    pub vm: bool,
+    /// docs/schema.json, where it exists.
+    pub schema: Option<PathBuf>,
+}
+
+/// A directory that goes with its guard.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    keep: bool,
+}
+
+impl Directory {
+    /// Makes a directory that nginx's workers can enter.
+    pub fn new(name: &str, keep: bool) -> Result<Self> {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::SeqCst);
+        let name = name.replace('/', "-");
+        let path = std::env::temp_dir().join(format!("lab-{}-{number}-{name}", std::process::id()));
+        fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        Ok(Self { path, keep })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if !self.keep {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// The networks of a scenario.
+#[derive(Debug)]
+enum Network {
+    Host,
+    Private(Namespace),
+    Routed(Routed),
+}
+
+impl Network {
+    fn new(net: Net) -> Result<Self> {
+        let (network, settings) = match net {
+            Net::Host => return Ok(Self::Host),
+            Net::Private(settings) => (Self::Private(Namespace::new()?), settings),
+            Net::Routed(settings) => (Self::Routed(Routed::new()?), settings),
+        };
+        if let Some(near) = network.near() {
+            for (name, value) in settings {
+                near.sysctl(name, value)?;
+            }
+        }
+        Ok(network)
+    }
+
+    fn near(&self) -> Option<&Namespace> {
+        match self {
+            Self::Host => None,
+            Self::Private(namespace) => Some(namespace),
+            Self::Routed(routed) => Some(&routed.near),
+        }
+    }
+}
+
+/// A scenario on its way. Fields end in this order: first nginx, then what it talks to.
+#[derive(Debug)]
+pub struct Stage {
+    /// nginx.
+    pub nginx: Nginx,
+    upstreams: Named,
+    network: Network,
+    cases: &'static [Case],
+    sent: Mutex<Vec<Sent>>,
+    /// The command line.
+    pub options: Options,
+    /// Everything on disk.
+    pub directory: Directory,
+}
+
+impl Stage {
+    /// Starts upstreams and nginx.
+    pub fn set(scenario: &Scenario, options: &Options) -> Result<Self> {
+        let directory = Directory::new(scenario.name, options.keep)?;
+        let network = Network::new(scenario.net)?;
+        let mut upstreams = Named::new();
+        for &(name, place, listen) in scenario.upstreams {
+            let path = directory.path().join(format!("{name}.sock"));
+            let start = || match &network {
+                Network::Routed(routed) => {
+                    let address = Some(std::net::Ipv4Addr::new(10, 77, 0, 2));
+                    routed.far.enter(|| Upstream::start(place, listen, &path, address))
+                }
+                Network::Private(namespace) => namespace.enter(|| Upstream::start(place, listen, &path, None)),
+                Network::Host => Upstream::start(place, listen, &path, None),
+            };
+            upstreams.insert(name, start().with_context(|| format!("upstream {name}"))?);
+        }
+        let fill = |text: &str| {
+            let text = text.replace("<dir>", &directory.path().display().to_string());
+            upstreams.iter().fold(text, |text, (name, upstream)| text.replace(&format!("<{name}>"), upstream.address()))
+        };
+        let nginx = Nginx::start(&nginx::Settings {
+            binary: &options.nginx,
+            dir: directory.path(),
+            workers: scenario.workers.unwrap_or(options.workers),
+            http: &fill(scenario.http),
+            server: &fill(scenario.server),
+            main: &fill(scenario.main),
+            level: scenario.error_level,
+            namespace: network.near(),
+        })?;
+        let sent = Mutex::default();
+        Ok(Self { nginx, upstreams, network, cases: scenario.cases, sent, options: options.clone(), directory })
+    }
+
+    /// An upstream by name.
+    pub fn upstream(&self, name: &str) -> Result<&Upstream> {
+        self.upstreams.get(name).with_context(|| format!("the scenario has no upstream {name}"))
+    }
+
+    /// nginx's namespace, where it has its own.
+    pub fn near(&self) -> Option<&Namespace> {
+        self.network.near()
+    }
+
+    /// The router, in routed scenarios.
+    pub fn routed(&self) -> Option<&Routed> {
+        match &self.network {
+            Network::Routed(routed) => Some(routed),
+            _ => None,
+        }
+    }
+
+    /// The cases.
+    pub fn cases(&self) -> &'static [Case] {
+        self.cases
+    }
+
+    /// The case with this path.
+    pub fn case(&self, path: &str) -> Result<&'static Case> {
+        self.cases.iter().find(|case| case.path == path).with_context(|| format!("no case {path}"))
+    }
+
+    /// How many requests an amount is.
+    pub fn count(&self, amount: Amount) -> usize {
+        let requests = self.options.requests;
+        match amount {
+            Amount::Requests => requests,
+            Amount::Bulk => requests * 100,
+            Amount::AtMost(most) => most.min(requests),
+        }
+    }
+
+    /// Runs `work` where clients are.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        match self.near() {
+            Some(namespace) => namespace.enter(work),
+            None => work(),
+        }
+    }
+
+    /// A new client connection.
+    pub fn connect(&self) -> Result<Connection> {
+        let address = self.nginx.address();
+        self.inside(|| Connection::open(address))
+    }
+
+    /// Notes a request of this case as sent; gives its URI.
+    pub fn note(&self, case: &Case) -> String {
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let uri = format!("{}/{}", case.path, sent.len());
+        sent.push(Sent { uri: uri.clone(), case: *case });
+        uri
+    }
+
+    /// Sends a request of this case on `client` and reads the answer.
+    pub fn exchange(&self, client: &mut Connection, case: &Case, keepalive: bool) -> Result<Answer> {
+        let uri = self.note(case);
+        let Case { method, body, headers, .. } = *case;
+        client.exchange(&Request { method, uri: &uri, body, headers, keepalive }).with_context(|| uri.clone())
+    }
+
+    /// Sends a request of this case and leaves the answer for later.
+    pub fn send(&self, client: &mut Connection, case: &Case) -> Result<()> {
+        let uri = self.note(case);
+        let Case { method, body, headers, .. } = *case;
+        client.send(&Request { method, uri: &uri, body, headers, keepalive: true }).with_context(|| uri.clone())
+    }
+
+    /// Everything sent so far.
+    pub fn sent(&self) -> Vec<Sent> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until nginx has logged every request sent.
+    pub fn all_logged(&self) -> Result<()> {
+        let sent = self.sent().len();
+        let mut logged = 0;
+        let done = crate::wait::until("the access log", crate::wait::SOON * 2, || {
+            logged = self.nginx.access_log().lines().count();
+            logged >= sent
+        });
+        done.with_context(|| format!("{sent} requests sent, {logged} logged"))
+    }
+}

@@ -1,0 +1,148 @@
+//! Responses: one for each main request that nginx answered with an error because of an upstream, and what it names.
+
+use super::{
+    link::{connecting, connection},
+    script::{CONNECTING, HEADER, START_MS, check, closed_early, complaint, play, refused, responses, status, tick},
+};
+
+#[test]
+fn one_request_has_one_response() {
+    check([refused(), status(502), status(502)], &["#1 connect_refused proven final", "502 nginx connect_refused #1"]);
+}
+
+/// `error_page 502 = @fallback`, and the fallback fails as well: the request has been answered for.
+#[test]
+fn a_fallback_that_fails_adds_a_failure_and_no_response() {
+    let fallback = refused().attempt(3).on(connecting().failed(111).number(2));
+    check(
+        [refused(), status(502), fallback, status(502).attempt(3)],
+        &["#1 connect_refused proven final", "502 nginx connect_refused #1", "#2 connect_refused proven final"],
+    );
+}
+
+#[test]
+fn return_502_is_the_configuration() {
+    check([status(502).no_upstream()], &["502 config configured_status"]);
+    // A second one on the same connection, at the same address, is a request of its own.
+    check(
+        [status(502).no_upstream(), status(502).no_upstream().started(START_MS + 50)],
+        &["502 config configured_status", "502 config configured_status"],
+    );
+    check(
+        [refused(), status(502), status(504).no_upstream().started(START_MS + 50)],
+        &["#1 connect_refused proven final", "502 nginx connect_refused #1", "504 config configured_status"],
+    );
+}
+
+#[test]
+fn an_accepted_header_is_the_upstreams_own_status() {
+    check([status(502).accepted_header()], &["502 upstream upstream_status"]);
+    check([status(504).accepted_header()], &["504 upstream upstream_status"]);
+}
+
+#[test]
+fn an_upstream_without_a_word_is_unexplained() {
+    check([status(502)], &["502 nginx unexplained"]);
+    check([status(504).unread()], &["504 nginx unexplained"]);
+}
+
+#[test]
+fn a_500_without_an_upstream_failure_is_none_of_ours() {
+    check([status(500)], &[]);
+    check([status(500).no_upstream()], &[]);
+    check([status(500).accepted_header()], &[]);
+    check([refused(), status(500).attempt(2).accepted_header()], &["#1 connect_refused proven retried"]);
+}
+
+/// The subrequest's 502 is answered in the main request's name: nginx makes it a 500.
+#[test]
+fn auth_request_turns_its_failure_into_500() {
+    check(
+        [refused().subrequest(0x2000), status(502).subrequest(0x2000), status(500).no_upstream()],
+        &["#1 connect_refused proven final", "500 nginx connect_refused #1 by auth_request"],
+    );
+}
+
+#[test]
+fn auth_request_without_any_upstream_up() {
+    let none = complaint("no live upstreams", CONNECTING).subrequest(0x2000);
+    check(
+        [none, status(502).subrequest(0x2000), status(500).no_upstream()],
+        &["500 nginx no_live_upstreams by auth_request"],
+    );
+}
+
+/// The subrequest's own error page was lost.
+#[test]
+fn failures_are_told_before_their_response() {
+    let verdicts = play([refused().subrequest(0x2000), status(500).no_upstream()]);
+    let told = super::script::told(&verdicts);
+    assert_eq!(told.last().map(String::as_str), Some("500 nginx connect_refused #1 by auth_request"));
+}
+
+/// The authorisation was retried and granted; then the content failed.
+#[test]
+fn a_subrequest_and_its_main_request_are_one_request() {
+    let content = closed_early().on(connection().number(2).fin(2));
+    let verdicts =
+        play([refused().subrequest(0x2000), super::script::retry().subrequest(0x2000), content, status(502)]);
+    assert_eq!(
+        super::script::told(&verdicts),
+        [
+            "#1 connect_refused proven retried",
+            "#2 closed_before_response proven final",
+            "502 nginx closed_before_response #1 #2",
+        ]
+    );
+    let keys: Vec<_> = super::script::failures(&verdicts).filter_map(|failure| failure.request_key).collect();
+    assert_eq!(keys.first(), keys.get(1));
+}
+
+/// Each for a request of its own; then none is left to try.
+#[test]
+fn no_live_upstreams_names_who_went_before() {
+    let first = refused();
+    let second = closed_early().at(0x2000).on(connection().number(2).fin(2));
+    let elsewhere = refused().worker(5000).on(connecting().failed(111).number(3));
+    let none = complaint("no live upstreams", CONNECTING).at(0x3000).peer("backend");
+    let verdicts =
+        play([first, status(502), second, status(502).at(0x2000), elsewhere, tick(30), none, status(502).at(0x3000)]);
+    let told = super::script::told(&verdicts);
+    assert_eq!(told.last().map(String::as_str), Some("502 nginx no_live_upstreams related #2 #1"));
+}
+
+#[test]
+fn what_explains_another_request_does_not_explain_this() {
+    let none = complaint("no live upstreams", CONNECTING);
+    // The client had gone: no error page. The memory serves the client's next request.
+    check([none.clone(), status(502).no_upstream().started(START_MS + 50)], &["502 config configured_status"]);
+    check([none.clone(), status(502).accepted_header().started(START_MS + 50)], &["502 upstream upstream_status"]);
+    check([none.clone(), status(502).at(0x9000)], &["502 nginx unexplained"]);
+    check([none, status(502).worker(5000)], &["502 nginx unexplained"]);
+}
+
+#[test]
+fn dns_and_configuration_explain_the_response_alone() {
+    let dns = complaint("%V could not be resolved (%i: %s)", "").unread().code(110);
+    let verdicts = play([dns, status(502).unread()]);
+    assert_eq!(super::script::told(&verdicts), ["502 nginx dns_timeout"]);
+    assert!(responses(&verdicts).all(|response| response.message.is_some()), "in nginx's words");
+}
+
+/// What the response says of the request is what nginx said.
+#[test]
+fn a_response_names_its_request() {
+    let verdicts = play([
+        complaint("upstream timed out", HEADER).errno(110).on(connection()),
+        status(504).with(|request| request.line = Some("POST /a HTTP/1.1".to_owned())),
+    ]);
+    let response = responses(&verdicts).next().expect("a response");
+    assert_eq!(response.request.as_deref(), Some("POST /a HTTP/1.1"));
+    assert_eq!(response.client.as_deref(), Some("127.0.0.1"));
+    assert_eq!(response.upstream.as_deref(), Some("127.0.0.1:8080"));
+    assert_eq!((response.worker, response.request_key.connection), (super::script::WORKER, 7));
+    assert_eq!(
+        super::script::failures(&verdicts).next().and_then(|failure| failure.request_key),
+        Some(response.request_key)
+    );
+}

@@ -1,0 +1,321 @@
+//! A case: steps of workers, played to the engine, and its verdicts told as lines.
+
+use super::link::{JIFFY_US, Link};
+use crate::{
+    diagnose::engine::{Engine, Facts},
+    model::{
+        event::{Bound, Complaint, Event, Happening, Moment, Request, Status, Subject},
+        verdict::{Failure, Response, Verdict, VerdictId},
+    },
+};
+
+pub(super) const WORKER: u32 = 4000;
+/// Where nginx keeps the request, unless a case says otherwise.
+pub(super) const REQUEST: u64 = 0x1000;
+/// When it began, by nginx's clock.
+pub(super) const START_MS: u64 = 1_700_000_000_000;
+
+/// One step; 10 µs after the one before.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    pub(super) after_us: u64,
+    pub(super) worker: u32,
+    pub(super) request: Request,
+    pub(super) kind: Kind,
+    /// Events lost right before it.
+    pub(super) lost_before: u64,
+}
+
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a handful of them, for a moment")]
+pub(super) enum Kind {
+    Complaint {
+        literal: String,
+        text: String,
+        errno: i32,
+        number: u64,
+        action: &'static str,
+        socket: Socket,
+    },
+    Other,
+    Status(u16),
+    Retry,
+    Closed(Link),
+    Gone,
+    Appeared,
+    /// Its complaints are visible, or not.
+    Listens(bool),
+    Lost,
+    Tick,
+}
+
+/// What the complaint could be bound to.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a handful of them, for a moment")]
+pub(super) enum Socket {
+    Tcp(Link),
+    Unix,
+    None,
+}
+
+pub(super) fn step(kind: Kind) -> Step {
+    let request = Request {
+        request: REQUEST,
+        main: REQUEST,
+        connection: 7,
+        has_upstream: true,
+        attempts: Some(1),
+        header_accepted: Some(false),
+        upstream_status: None,
+        log_level: 4,
+        cached: Some(false),
+        peer: Some("127.0.0.1:8080".to_owned()),
+        client: Some("127.0.0.1".to_owned()),
+        start_ms: Some(START_MS),
+        line: Some("GET / HTTP/1.1".to_owned()),
+    };
+    Step { after_us: 10, worker: WORKER, request, kind, lost_before: 0 }
+}
+
+/// nginx logs this literal, `while` doing this; an empty action is none.
+pub(super) fn complaint(literal: &str, action: &'static str) -> Step {
+    let (literal, text) = match literal.strip_prefix("%*s ") {
+        Some(text) => ("%*s)".to_owned(), text.to_owned()),
+        None => (literal.to_owned(), String::new()),
+    };
+    step(Kind::Complaint { literal, text, errno: 0, number: 0, action, socket: Socket::None })
+}
+
+pub(super) const CONNECTING: &str = "connecting to upstream";
+pub(super) const HANDSHAKING: &str = "SSL handshaking to upstream";
+pub(super) const SENDING: &str = "sending request to upstream";
+pub(super) const HEADER: &str = "reading response header from upstream";
+pub(super) const BODY: &str = "reading upstream";
+
+/// An attempt that was refused, with nginx's word about it.
+pub(super) fn refused() -> Step {
+    complaint("connect() failed", CONNECTING).errno(111).on(super::link::connecting().failed(111))
+}
+
+/// The upstream closed a new connection instead of answering.
+pub(super) fn closed_early() -> Step {
+    complaint("upstream prematurely closed connection", HEADER).on(super::link::connection().fin(2))
+}
+
+pub(super) fn status(status: u16) -> Step {
+    step(Kind::Status(status))
+}
+
+pub(super) fn retry() -> Step {
+    step(Kind::Retry)
+}
+
+pub(super) fn closed(link: Link) -> Step {
+    step(Kind::Closed(link))
+}
+
+pub(super) fn tick(after_ms: u64) -> Step {
+    Step { after_us: after_ms * 1000, ..step(Kind::Tick) }
+}
+
+impl Step {
+    pub(super) fn errno(mut self, number: i32) -> Self {
+        if let Kind::Complaint { errno, .. } = &mut self.kind {
+            *errno = number;
+        }
+        self
+    }
+
+    /// The resolver's code.
+    pub(super) fn code(mut self, code: u64) -> Self {
+        if let Kind::Complaint { number, .. } = &mut self.kind {
+            *number = code;
+        }
+        self
+    }
+
+    pub(super) fn on(mut self, link: Link) -> Self {
+        if let Kind::Complaint { socket, .. } = &mut self.kind {
+            *socket = Socket::Tcp(link);
+        }
+        self
+    }
+
+    pub(super) fn on_unix(mut self) -> Self {
+        if let Kind::Complaint { socket, .. } = &mut self.kind {
+            *socket = Socket::Unix;
+        }
+        self.peer("unix:/run/app.sock")
+    }
+
+    /// Changes what nginx says of the request.
+    pub(super) fn with(mut self, change: impl FnOnce(&mut Request)) -> Self {
+        change(&mut self.request);
+        self
+    }
+
+    pub(super) fn attempt(self, number: u32) -> Self {
+        self.with(|request| request.attempts = Some(number))
+    }
+
+    pub(super) fn cached(self, cached: bool) -> Self {
+        self.with(|request| request.cached = Some(cached))
+    }
+
+    pub(super) fn peer(self, peer: &str) -> Self {
+        self.with(|request| request.peer = Some(peer.to_owned()))
+    }
+
+    /// A main request at this address.
+    pub(super) fn at(self, address: u64) -> Self {
+        self.with(|request| (request.request, request.main) = (address, address))
+    }
+
+    /// A subrequest of the main request.
+    pub(super) fn subrequest(self, address: u64) -> Self {
+        self.with(|request| request.request = address)
+    }
+
+    pub(super) fn started(self, start_ms: u64) -> Self {
+        self.with(|request| request.start_ms = Some(start_ms))
+    }
+
+    pub(super) fn accepted_header(self) -> Self {
+        self.with(|request| (request.header_accepted, request.upstream_status) = (Some(true), Some(200)))
+    }
+
+    /// A request that has nothing to do with an upstream.
+    pub(super) fn no_upstream(self) -> Self {
+        self.unread().with(|request| (request.has_upstream, request.peer, request.cached) = (false, None, None))
+    }
+
+    /// Nothing but the request itself could be read.
+    pub(super) fn unread(self) -> Self {
+        self.with(|request| (request.attempts, request.header_accepted) = (None, None))
+    }
+
+    /// `error_log … crit`
+    pub(super) fn log_level(self, level: u32) -> Self {
+        self.with(|request| request.log_level = level)
+    }
+
+    pub(super) fn worker(self, worker: u32) -> Self {
+        Self { worker, ..self }
+    }
+
+    pub(super) fn after(self, ms: u64) -> Self {
+        Self { after_us: ms * 1000, ..self }
+    }
+
+    /// Events of the worker were lost just before.
+    pub(super) fn after_loss_of(self, events: u64) -> Self {
+        Self { lost_before: events, ..self }
+    }
+
+    /// As an event; None for what is not one.
+    pub(super) fn event(&self, now_ns: u64, sequence: u64) -> Option<Event> {
+        let (pid, comm) = (self.worker, || "nginx".to_owned());
+        let happening = match &self.kind {
+            Kind::Complaint { literal, text, errno, number, action, socket } => Happening::Complaint(Complaint {
+                subject: Subject::Http(self.request.clone()),
+                bound: match socket {
+                    Socket::Tcp(link) => Bound::Tcp(link.build(now_ns, pid)),
+                    Socket::Unix => Bound::Unix,
+                    Socket::None => Bound::None,
+                },
+                level: 4,
+                errno: *errno,
+                number: *number,
+                literal: literal.clone(),
+                text: text.clone(),
+                action: (*action).to_owned(),
+            }),
+            Kind::Other => Happening::Complaint(Complaint {
+                subject: Subject::Other,
+                bound: Bound::None,
+                level: 4,
+                errno: 111,
+                number: 0,
+                literal: "connect() failed".to_owned(),
+                text: String::new(),
+                action: CONNECTING.to_owned(),
+            }),
+            Kind::Status(status) => Happening::Status(Status { request: self.request.clone(), status: *status }),
+            Kind::Retry => Happening::Retry { request: self.request.request },
+            Kind::Closed(link) => Happening::Closed(link.build(now_ns, pid)),
+            Kind::Gone => Happening::Gone { pid, comm: comm() },
+            Kind::Appeared => Happening::Appeared { pid, comm: comm() },
+            Kind::Listens(_) | Kind::Lost | Kind::Tick => return None,
+        };
+        let source = if matches!(self.kind, Kind::Complaint { .. }) { "uprobe/ngx_log_error_core" } else { "raw_tp" };
+        Some(Event { moment: Moment { time_ns: now_ns, pid, sequence, source }, happening })
+    }
+}
+
+/// Plays the steps to an engine that hears [`WORKER`]; verdicts of all of it, the end included.
+pub(super) fn play(steps: impl IntoIterator<Item = Step>) -> Vec<Verdict> {
+    let mut engine = Engine::new(Facts { jiffy_us: JIFFY_US });
+    engine.listens(WORKER, true);
+    let mut now_ns = 1_000_500_000_000;
+    let mut sequence = 0;
+    let mut verdicts = Vec::new();
+    for step in steps {
+        now_ns += step.after_us * 1000;
+        match step.kind {
+            Kind::Tick => engine.tick(now_ns),
+            Kind::Lost => engine.lost(now_ns),
+            Kind::Listens(visible) => engine.listens(step.worker, visible),
+            _ => {
+                sequence += 1 + step.lost_before;
+                // One worker's sequence would do for all: others' gaps are losses too.
+                let counted = if step.worker == WORKER { sequence } else { 0 };
+                if let Some(event) = step.event(now_ns, counted) {
+                    engine.event(event);
+                }
+                sequence -= u64::from(step.worker != WORKER);
+            }
+        }
+        verdicts.extend(engine.take());
+    }
+    engine.finish();
+    verdicts.extend(engine.take());
+    verdicts
+}
+
+/// The verdicts as lines, failures numbered as they come: `#1 connect_refused proven final`, `502 nginx connect_refused #1`.
+pub(super) fn told(verdicts: &[Verdict]) -> Vec<String> {
+    let ids: Vec<VerdictId> = failures(verdicts).map(|failure| failure.id).collect();
+    let number = |id: &VerdictId| match ids.iter().position(|known| known == id) {
+        Some(index) => format!(" #{}", index + 1),
+        None => " #?".to_owned(),
+    };
+    let word = |word: &dyn std::fmt::Debug| format!("{word:?}").to_lowercase();
+    let line = |verdict: &Verdict| match verdict {
+        Verdict::Failure(Failure { id, cause, confidence, outcome, .. }) => {
+            format!("{} {cause} {} {}", number(id).trim(), word(confidence), word(outcome))
+        }
+        Verdict::Response(Response { status, origin, cause, failures, related, handled_by, .. }) => {
+            let mut line = format!("{status} {} {cause}", word(origin));
+            line.extend(failures.iter().map(number));
+            line.extend((!related.is_empty()).then(|| " related".to_owned()));
+            line.extend(related.iter().map(number));
+            line.extend(handled_by.map(|handler| format!(" by {handler}")));
+            line
+        }
+        Verdict::Update(update) => format!("{} turns {}", number(&update.failure).trim(), word(&update.outcome)),
+    };
+    verdicts.iter().map(line).collect()
+}
+
+#[track_caller]
+pub(super) fn check(steps: impl IntoIterator<Item = Step>, expected: &[&str]) {
+    assert_eq!(told(&play(steps)), expected);
+}
+
+pub(super) fn failures(verdicts: &[Verdict]) -> impl Iterator<Item = &Failure> {
+    verdicts.iter().filter_map(|verdict| if let Verdict::Failure(failure) = verdict { Some(failure) } else { None })
+}
+
+pub(super) fn responses(verdicts: &[Verdict]) -> impl Iterator<Item = &Response> {
+    verdicts.iter().filter_map(|verdict| if let Verdict::Response(response) = verdict { Some(response) } else { None })
+}
