@@ -75,6 +75,10 @@ pub struct Complaint {
     pub errno: u32,
     /// The first two variadic arguments: numbers or addresses, as the literal says.
     pub arguments: [u64; 2],
+    /// Where `literal` and `action` are in the worker's memory. The kernel cannot read a page that the worker has not
+    /// touched yet: the first complaint of its kind in a worker comes with an empty text, which user space looks up.
+    pub literal_address: u64,
+    pub action_address: u64,
     /// `fmt`, NUL terminated or cut.
     pub literal: [u8; LITERAL_LEN],
     /// The first argument as text, where the literal takes one (`%V`, or `%*s` of OpenSSL's errors), NUL terminated.
@@ -83,4 +87,4 @@ pub struct Complaint {
     pub action: [u8; ACTION_LEN],
 }
 
-crate::wire_pod!(Complaint, 32 + 544 + 160 + 48 + 24 + LITERAL_LEN + TEXT_LEN + ACTION_LEN);
+crate::wire_pod!(Complaint, 32 + 544 + 160 + 48 + 40 + LITERAL_LEN + TEXT_LEN + ACTION_LEN);

@@ -139,8 +139,12 @@ fn complaint(context: &ProbeContext, level: u64, log: u64) {
         (*slot).literal[0] = 0;
         (*slot).text[0] = 0;
         (*slot).action[0] = 0;
-        string::<LITERAL_LEN>(context.arg(3).unwrap_or(0), &mut *(&raw mut (*slot).literal));
-        string::<ACTION_LEN>(read::user(log, log::ACTION), &mut *(&raw mut (*slot).action));
+        let literal: u64 = context.arg(3).unwrap_or(0);
+        let action = read::user(log, log::ACTION);
+        (&raw mut (*slot).literal_address).write(literal);
+        (&raw mut (*slot).action_address).write(action);
+        string::<LITERAL_LEN>(literal, &mut *(&raw mut (*slot).literal));
+        string::<ACTION_LEN>(action, &mut *(&raw mut (*slot).action));
         text(context, &*(&raw const (*slot).literal), &mut *(&raw mut (*slot).text));
         (*process).complained_request = request;
     }

@@ -9,6 +9,7 @@ use tracer_common::{
 };
 use zerocopy::FromBytes;
 
+use super::memory;
 use crate::model::{
     address::Address,
     event::{
@@ -63,7 +64,7 @@ impl Decoder {
                 let event: retry::Retry = read(bytes)?;
                 Happening::Retry { request: event.request }
             }
-            kind::COMPLAINT => Happening::Complaint(self.complaint(&read(bytes)?)),
+            kind::COMPLAINT => Happening::Complaint(self.complaint(header.tgid, &read(bytes)?)),
             kind::STATUS => {
                 let event: status::Status = read(bytes)?;
                 Happening::Status(Status {
@@ -85,7 +86,8 @@ impl Decoder {
         Ok(Event { moment, happening })
     }
 
-    fn complaint(&self, event: &complaint::Complaint) -> Complaint {
+    fn complaint(&self, worker: u32, event: &complaint::Complaint) -> Complaint {
+        let literal = late_text(worker, &event.literal, event.literal_address);
         let flags = event.request.flags;
         let bound = if flags & complaint::SOCKET_BOUND != 0 {
             Bound::Tcp(self.connection(&event.socket, &event.live))
@@ -100,9 +102,9 @@ impl Decoder {
             level: event.level,
             errno: event.errno.cast_signed(),
             number: event.arguments[1],
-            text: first_argument(&text(&event.literal), &event.text, event.arguments[0]),
-            literal: text(&event.literal),
-            action: text(&event.action),
+            text: first_argument(&literal, &event.text, event.arguments[0]),
+            literal,
+            action: late_text(worker, &event.action, event.action_address),
         }
     }
 
@@ -181,6 +183,12 @@ fn request(wire: &complaint::Request) -> Request {
 
 fn read<T: FromBytes>(bytes: &[u8]) -> Result<T, DecodeError> {
     T::read_from_prefix(bytes).map(|(value, _)| value).map_err(|_| DecodeError::Short(bytes.len()))
+}
+
+/// A string constant of nginx: as the kernel read it, else read now.
+fn late_text(worker: u32, bytes: &[u8], address: u64) -> String {
+    let early = text(bytes);
+    if early.is_empty() && address != 0 { memory::string(worker, address).unwrap_or_default() } else { early }
 }
 
 /// The literal's first argument as nginx would print it (ngx_vslprintf(), src/core/ngx_string.c); empty: it has none, or

@@ -1,5 +1,4 @@
 //! Facts about processes, looked up in /proc and kept. Judges nothing.
 
 pub mod host;
-pub mod memory;
 pub mod process;

@@ -22,8 +22,8 @@ use super::{
     workers::{self, Target},
 };
 use crate::{
-    collect::{counters::Losses, decode::Decoder},
-    context::{host, memory, process::Processes},
+    collect::{counters::Losses, decode::Decoder, memory},
+    context::{host, process::Processes},
     diagnose::engine::{Engine, Facts},
     kernel::clock,
     model::{

@@ -1,5 +1,7 @@
 //! A case: steps of workers, played to the engine, and its verdicts told as lines.
 
+use std::collections::HashMap;
+
 use super::link::{JIFFY_US, Link};
 use crate::{
     diagnose::engine::{Engine, Facts},
@@ -212,8 +214,7 @@ impl Step {
         Self { lost_before: events, ..self }
     }
 
-    /// As an event; None for what is not one.
-    pub(super) fn event(&self, now_ns: u64, sequence: u64) -> Option<Event> {
+    fn event(&self, now_ns: u64, sequence: u64) -> Event {
         let (pid, comm) = (self.worker, || "nginx".to_owned());
         let happening = match &self.kind {
             Kind::Complaint { literal, text, errno, number, action, socket } => Happening::Complaint(Complaint {
@@ -245,10 +246,49 @@ impl Step {
             Kind::Closed(link) => Happening::Closed(link.build(now_ns, pid)),
             Kind::Gone => Happening::Gone { pid, comm: comm() },
             Kind::Appeared => Happening::Appeared { pid, comm: comm() },
-            Kind::Listens(_) | Kind::Lost | Kind::Tick => return None,
+            Kind::Listens(_) | Kind::Lost | Kind::Tick => unreachable!("no event"),
         };
         let source = if matches!(self.kind, Kind::Complaint { .. }) { "uprobe/ngx_log_error_core" } else { "raw_tp" };
-        Some(Event { moment: Moment { time_ns: now_ns, pid, sequence, source }, happening })
+        Event { moment: Moment { time_ns: now_ns, pid, sequence, source }, happening }
+    }
+}
+
+/// What the engine is told.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a few thousand of them, for a moment")]
+pub(super) enum Act {
+    Event(Event),
+    Tick(u64),
+    Lost(u64),
+    Listens(u32, bool),
+}
+
+/// The steps with their times and numbers, as the ring would deliver them.
+pub(super) fn acts(steps: impl IntoIterator<Item = Step>) -> Vec<Act> {
+    let mut now_ns = 1_000_500_000_000;
+    let mut sequences: HashMap<u32, u64> = HashMap::new();
+    let mut act = |step: Step| {
+        now_ns += step.after_us * 1000;
+        match step.kind {
+            Kind::Tick => Act::Tick(now_ns),
+            Kind::Lost => Act::Lost(now_ns),
+            Kind::Listens(visible) => Act::Listens(step.worker, visible),
+            _ => {
+                let sequence = sequences.entry(step.worker).or_insert(0);
+                *sequence += 1 + step.lost_before;
+                Act::Event(step.event(now_ns, *sequence))
+            }
+        }
+    };
+    steps.into_iter().map(&mut act).collect()
+}
+
+pub(super) fn tell(engine: &mut Engine, act: Act) {
+    match act {
+        Act::Event(event) => engine.event(event),
+        Act::Tick(now_ns) => engine.tick(now_ns),
+        Act::Lost(time_ns) => engine.lost(time_ns),
+        Act::Listens(worker, visible) => engine.listens(worker, visible),
     }
 }
 
@@ -256,30 +296,11 @@ impl Step {
 pub(super) fn play(steps: impl IntoIterator<Item = Step>) -> Vec<Verdict> {
     let mut engine = Engine::new(Facts { jiffy_us: JIFFY_US });
     engine.listens(WORKER, true);
-    let mut now_ns = 1_000_500_000_000;
-    let mut sequence = 0;
-    let mut verdicts = Vec::new();
-    for step in steps {
-        now_ns += step.after_us * 1000;
-        match step.kind {
-            Kind::Tick => engine.tick(now_ns),
-            Kind::Lost => engine.lost(now_ns),
-            Kind::Listens(visible) => engine.listens(step.worker, visible),
-            _ => {
-                sequence += 1 + step.lost_before;
-                // One worker's sequence would do for all: others' gaps are losses too.
-                let counted = if step.worker == WORKER { sequence } else { 0 };
-                if let Some(event) = step.event(now_ns, counted) {
-                    engine.event(event);
-                }
-                sequence -= u64::from(step.worker != WORKER);
-            }
-        }
-        verdicts.extend(engine.take());
+    for act in acts(steps) {
+        tell(&mut engine, act);
     }
     engine.finish();
-    verdicts.extend(engine.take());
-    verdicts
+    engine.take().collect()
 }
 
 /// The verdicts as lines, failures numbered as they come: `#1 connect_refused proven final`, `502 nginx connect_refused #1`.

@@ -1,4 +1,4 @@
-//! nginx's memory, read from outside: one number of one request.
+//! nginx's memory, read from outside: what the kernel programs could not read in their time.
 
 use std::{fs::File, os::unix::fs::FileExt as _};
 
@@ -30,9 +30,28 @@ pub fn attempts(pid: u32, request: u64, client_connection: u64) -> Option<u32> {
     u32::try_from(pointer(states.checked_add(8)?)?).ok().filter(|attempts| *attempts <= 65_536)
 }
 
+/// The NUL-terminated string at this address, cut at 255 bytes; None: it cannot be read. Unlike the kernel programs this
+/// can wait for a page to be brought in.
+pub fn string(pid: u32, address: u64) -> Option<String> {
+    let memory = File::open(format!("/proc/{pid}/mem")).ok()?;
+    let mut bytes = [0; 255];
+    // A short read ends at a hole behind the string.
+    let length = memory.read_at(&mut bytes, address).ok()?;
+    let text = bytes.get(..length)?.split(|byte| *byte == 0).next()?;
+    Some(String::from_utf8_lossy(text).into_owned()).filter(|text| !text.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::attempts;
+    use super::{attempts, string};
+
+    #[test]
+    fn our_own_strings() {
+        let text = c"a string of our own";
+        assert_eq!(string(std::process::id(), text.as_ptr() as u64).as_deref(), Some("a string of our own"));
+        assert_eq!(string(std::process::id(), 8), None);
+        assert_eq!(string(u32::MAX, text.as_ptr() as u64), None);
+    }
 
     #[test]
     fn nonsense_is_none() {
