@@ -179,7 +179,7 @@ pub struct Attempt {
     /// nginx's message about it: how it begins, ` … ` and what it goes on with; ` | ` between alternatives; `""` for
     /// silence.
     pub says: &'static str,
-    /// Its outcome.
+    /// Its outcome; several that are all true are joined by `|`.
     pub outcome: &'static str,
     /// Least and most confidence.
     pub confidence: (Confidence, Confidence),

@@ -28,7 +28,6 @@ pub(super) const PROGRAMS: &[Program] = &[
     program("cli/filter_upstream", filter_upstream),
     program("cli/filter_cause", filter_cause),
     program("cli/redact_query", redact_query),
-    program("cli/all_attempts", all_attempts),
     program("cli/closed_pipe", closed_pipe),
     program("cli/two_at_once", two_at_once),
     program("cli/nginx_starts_later", nginx_starts_later),
@@ -145,18 +144,6 @@ fn redact_query(why502: &Path, options: &Options) -> Result<String> {
     let leak = finished.lines.iter().find(|line| line.contains("secret"));
     ensure!(leak.is_none(), "the query is there: {leak:?}");
     Ok("no query anywhere".into())
-}
-
-fn all_attempts(why502: &Path, options: &Options) -> Result<String> {
-    let stage = bench::nginx(options)?;
-    let tracer = tracer(why502, &stage, &["--all"])?;
-    bench::send(&stage, "/ok", 5)?;
-    let finished = tracer.finish()?;
-    exactly(&seen(&finished)?, "", 0)?;
-    let records = parsed(finished.lines.iter().map(String::as_str))?;
-    let attempts = of_type(&records, "attempt").count();
-    ensure!(attempts == 5, "{attempts} attempt records instead of 5");
-    Ok("5 attempts".into())
 }
 
 fn closed_pipe(why502: &Path, options: &Options) -> Result<String> {

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::model::verdict::RequestKey;
 
-fn refused_with(number: u16) -> Step {
+fn refused_with(number: u64) -> Step {
     refused().on(connecting().failed(111).number(number))
 }
 
@@ -106,7 +106,7 @@ fn a_new_worker_starts_anew() {
 fn a_long_line_of_requests_in_one_place() {
     let mut steps = Vec::new();
     for number in 1..200 {
-        let start = START_MS + u64::from(number) * 100;
+        let start = START_MS + number * 100;
         steps.extend([refused_with(number).started(start), status(502).started(start), tick(100)]);
     }
     let verdicts = play(steps);

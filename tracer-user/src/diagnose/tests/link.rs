@@ -1,6 +1,9 @@
 //! Connections as the kernel describes them. Times are given as milliseconds before the event that shows them.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    collections::HashMap,
+    net::{Ipv4Addr, SocketAddr},
+};
 
 use crate::model::{
     address::Address,
@@ -15,7 +18,7 @@ const RESPONSE_BYTES: u64 = 500;
 
 #[derive(Clone, Debug)]
 pub(super) struct Link {
-    number: u16,
+    number: u64,
     made: u64,
     established: bool,
     /// Payload of the present request, and when it was written.
@@ -61,8 +64,8 @@ pub(super) fn reused(idle: u64) -> Link {
 }
 
 impl Link {
-    /// Which of several: its socket and its local port.
-    pub(super) fn number(self, number: u16) -> Self {
+    /// Which of several: its socket, and its local port as far as that goes.
+    pub(super) fn number(self, number: u64) -> Self {
         Self { number, ..self }
     }
 
@@ -122,7 +125,8 @@ impl Link {
         Self { closed_by_other: true, ..self }
     }
 
-    pub(super) fn build(&self, now_ns: u64, worker: u32) -> Connection {
+    /// As an event of this moment shows it; `started` has the time of connect of those that were shown before.
+    pub(super) fn build(&self, now_ns: u64, worker: u32, started: &mut HashMap<u64, u64>) -> Connection {
         let at = |ago: u64| now_ns.saturating_sub(ago * 1_000_000);
         let jiffies = |ms: u64| u32::try_from(ms * 1000 / JIFFY_US).unwrap_or(u32::MAX);
         let (bytes, sent_ago) = self.sent;
@@ -150,10 +154,9 @@ impl Link {
             (None, false) => TcpState::SynSent,
         };
         Connection {
-            // Whole seconds: the same in every event of a case that shows the connection.
             id: ConnectionId {
-                sk: 0xffff_8000_0000_0000 + u64::from(self.number),
-                started_ns: at(self.made) / 1_000_000_000 * 1_000_000_000,
+                sk: 0xffff_8000_0000_0000 + self.number,
+                started_ns: *started.entry(self.number).or_insert_with(|| at(self.made)),
             },
             preexisting: self.preexisting,
             established_ns: (self.established && !self.preexisting).then(|| at(self.made) + 500_000),
@@ -167,7 +170,7 @@ impl Link {
             closed_by_other: self.closed_by_other,
             worker,
             netns: 4_026_531_840,
-            local: Some(Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, self.number)))),
+            local: Some(Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, self.number as u16)))),
             remote: Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))),
             now: Now {
                 state,

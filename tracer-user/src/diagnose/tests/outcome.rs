@@ -120,7 +120,7 @@ fn a_retry_concerns_its_own_request_and_worker() {
 /// Three peers, each with a failure of its own.
 #[test]
 fn only_the_last_of_several_attempts_is_final() {
-    let number = |number: u16| connecting().failed(111).number(number);
+    let number = |number: u64| connecting().failed(111).number(number);
     let timed_out = complaint("upstream timed out", HEADER).errno(110).attempt(3).on(connection().number(3));
     check(
         [

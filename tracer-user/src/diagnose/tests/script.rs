@@ -214,13 +214,13 @@ impl Step {
         Self { lost_before: events, ..self }
     }
 
-    fn event(&self, now_ns: u64, sequence: u64) -> Event {
+    fn event(&self, now_ns: u64, sequence: u64, started: &mut HashMap<u64, u64>) -> Event {
         let (pid, comm) = (self.worker, || "nginx".to_owned());
         let happening = match &self.kind {
             Kind::Complaint { literal, text, errno, number, action, socket } => Happening::Complaint(Complaint {
                 subject: Subject::Http(self.request.clone()),
                 bound: match socket {
-                    Socket::Tcp(link) => Bound::Tcp(link.build(now_ns, pid)),
+                    Socket::Tcp(link) => Bound::Tcp(link.build(now_ns, pid, started)),
                     Socket::Unix => Bound::Unix,
                     Socket::None => Bound::None,
                 },
@@ -243,7 +243,7 @@ impl Step {
             }),
             Kind::Status(status) => Happening::Status(Status { request: self.request.clone(), status: *status }),
             Kind::Retry => Happening::Retry { request: self.request.request },
-            Kind::Closed(link) => Happening::Closed(link.build(now_ns, pid)),
+            Kind::Closed(link) => Happening::Closed(link.build(now_ns, pid, started)),
             Kind::Gone => Happening::Gone { pid, comm: comm() },
             Kind::Appeared => Happening::Appeared { pid, comm: comm() },
             Kind::Listens(_) | Kind::Lost | Kind::Tick => unreachable!("no event"),
@@ -267,6 +267,7 @@ pub(super) enum Act {
 pub(super) fn acts(steps: impl IntoIterator<Item = Step>) -> Vec<Act> {
     let mut now_ns = 1_000_500_000_000;
     let mut sequences: HashMap<u32, u64> = HashMap::new();
+    let mut started = HashMap::new();
     let mut act = |step: Step| {
         now_ns += step.after_us * 1000;
         match step.kind {
@@ -276,7 +277,7 @@ pub(super) fn acts(steps: impl IntoIterator<Item = Step>) -> Vec<Act> {
             _ => {
                 let sequence = sequences.entry(step.worker).or_insert(0);
                 *sequence += 1 + step.lost_before;
-                Act::Event(step.event(now_ns, *sequence))
+                Act::Event(step.event(now_ns, *sequence, &mut started))
             }
         }
     };

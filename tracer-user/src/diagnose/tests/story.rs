@@ -139,7 +139,7 @@ fn begin_course(
     for attempt in 1..=attempts {
         let (literal, errno, action, link, cause, code) = random.pick(&FAULTS);
         // Its local port and its socket are nobody else's in the story.
-        let link = link().number(u16::try_from(number * 3 + attempt).unwrap_or(u16::MAX));
+        let link = link().number((number * 5 + attempt) as u64);
         let said = within(of(complaint(literal, action).errno(errno)))
             .attempt(u32::try_from(attempt).unwrap_or(1))
             .cached(cause == "stale_keepalive");
@@ -166,7 +166,7 @@ fn begin_course(
     }
     if saved && random.one_in(4) {
         let cut = within(of(complaint("upstream prematurely closed connection", BODY))).accepted_header();
-        let link = connection().received(4096, 5).fin(2).number(u16::try_from(number * 3).unwrap_or(0));
+        let link = connection().received(4096, 5).fin(2).number(number as u64 * 5);
         course.beats.push(vec![cut.attempt(u32::try_from(attempts + 1).unwrap_or(9)).on(link)]);
         told.causes.push("closed_mid_response");
     }
