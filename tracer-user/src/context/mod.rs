@@ -1,4 +1,5 @@
 //! Facts about processes, looked up in /proc and kept. Judges nothing.
 
 pub mod host;
+pub mod listeners;
 pub mod process;

@@ -4,7 +4,7 @@
 //! for [`HOLD_NS`], in which its outcome shows on the same thread: an error page is `final`, a connect for the same
 //! request `retried`.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use super::{
     evidence,
@@ -17,7 +17,7 @@ use crate::model::{
     cause::Cause,
     event::{Bound, Complaint, Connection, ConnectionId, Event, Happening, Moment, ResponseRead, Status, Subject},
     verdict::{
-        Confidence, ConnectionFacts, Failure, Origin, Outcome, Purpose, RequestKey, Response, Update, Verdict,
+        Confidence, ConnectionFacts, Failure, Origin, Outcome, Phase, Purpose, RequestKey, Response, Update, Verdict,
         VerdictId, Word,
     },
 };
@@ -63,13 +63,15 @@ pub struct Engine {
     words: HashMap<(u32, u64), Wordless>,
     reported: VecDeque<ConnectionId>,
     reported_set: HashSet<ConnectionId>,
-    /// Emitted failures whose outcome is unknown: worker, request, failure.
-    open_outcomes: VecDeque<(u32, u64, VerdictId)>,
+    /// Emitted failures whose outcome is unknown: worker and request.
+    open_outcomes: BTreeMap<VerdictId, (u32, u64)>,
     causes: HashMap<VerdictId, Cause>,
     /// Failures by upstream, for `related` of `no_live_upstreams`.
     recent: VecDeque<(u64, u32, VerdictId)>,
     /// Workers whose complaints are visible: their silence counts.
     listening: HashSet<u32>,
+    /// Workers that exited lately: what the kernel closes for them then is no decision of nginx.
+    gone: HashMap<u32, u64>,
     /// Last sequence seen of each worker; a gap is a loss.
     sequences: HashMap<u32, u64>,
     /// Time of the last loss: attempts around it are `likely` at most.
@@ -114,6 +116,8 @@ struct Unspoken {
 
 #[derive(Debug)]
 struct Wordless {
+    /// The request it is about: nginx reuses the addresses.
+    key: RequestKey,
     cause: Cause,
     message: String,
     time_ns: u64,
@@ -132,10 +136,11 @@ impl Engine {
             words: HashMap::new(),
             reported: VecDeque::new(),
             reported_set: HashSet::new(),
-            open_outcomes: VecDeque::new(),
+            open_outcomes: BTreeMap::new(),
             causes: HashMap::new(),
             recent: VecDeque::new(),
             listening: HashSet::new(),
+            gone: HashMap::new(),
             sequences: HashMap::new(),
             last_loss_ns: None,
             others: 0,
@@ -184,13 +189,25 @@ impl Engine {
             Happening::Status(status) => self.status(moment, &status),
             Happening::Appeared { pid, .. } => {
                 self.sequences.remove(&pid);
+                self.gone.remove(&pid);
             }
-            Happening::Gone { pid, .. } => self.worker_gone(pid),
+            Happening::Gone { pid, .. } => self.worker_gone(pid, moment.time_ns),
         }
     }
 
     /// The ring has been drained up to `now_ns`.
     pub fn tick(&mut self, now_ns: u64) {
+        let stale: Vec<u32> = self
+            .unbound
+            .iter()
+            .filter(|(_, (moment, _))| moment.time_ns.saturating_add(UNBOUND_NS) <= now_ns)
+            .map(|(worker, _)| *worker)
+            .collect();
+        for worker in stale {
+            if let Some((moment, Some(complaint))) = self.unbound.remove(&worker) {
+                self.decide(&moment, &complaint, None);
+            }
+        }
         while self.held.front().is_some_and(|held| held.deadline_ns <= now_ns) {
             if let Some(held) = self.held.pop_front() {
                 self.release(held, None);
@@ -201,27 +218,13 @@ impl Engine {
         }
         while self.unspoken.front().is_some_and(|unspoken| unspoken.moment.time_ns + HOLD_NS <= now_ns) {
             if let Some(unspoken) = self.unspoken.pop_front() {
-                let listening = self.listening.contains(&unspoken.connection.worker);
-                if let Some(decision) = rules::unspoken(&unspoken.connection, listening) {
-                    let failure = self.kernel_failure(&unspoken, decision, Purpose::Unknown, None);
-                    self.emit_failure(failure, 0);
-                }
-            }
-        }
-        let stale: Vec<u32> = self
-            .unbound
-            .iter()
-            .filter(|(_, (moment, _))| moment.time_ns + UNBOUND_NS <= now_ns)
-            .map(|(worker, _)| *worker)
-            .collect();
-        for worker in stale {
-            if let Some((moment, Some(complaint))) = self.unbound.remove(&worker) {
-                self.decide(&moment, &complaint, None);
+                self.remains_unspoken(&unspoken);
             }
         }
         if now_ns.saturating_sub(self.tidied_ns) > TIDY_NS {
             self.tidied_ns = now_ns;
             self.words.retain(|_, word| now_ns.saturating_sub(word.time_ns) < TIDY_NS);
+            self.gone.retain(|_, time_ns| now_ns.saturating_sub(*time_ns) < TIDY_NS);
             self.requests.forget(now_ns);
         }
     }
@@ -234,10 +237,12 @@ impl Engine {
     fn complaint(&mut self, moment: Moment, mut complaint: Complaint) {
         let Subject::Http(request) = &complaint.subject else {
             // The close that follows on this thread is about it, and is not HTTP's.
+            self.stands_alone(moment.pid);
             self.unbound.insert(moment.pid, (moment, None));
             return;
         };
         let Some(said) = word::said(&complaint) else { return };
+        self.stands_alone(moment.pid);
         if rules::without_attempt(said) {
             self.no_attempt(&moment, said, &complaint);
             return;
@@ -269,13 +274,23 @@ impl Engine {
         let Subject::Http(request) = &complaint.subject else { return };
         let attempt = Attempt { complaint, connection: None, jiffy_us: self.facts.jiffy_us };
         let Some(decision) = rules::decide(said, &attempt) else { return };
-        let former = self.requests.failing(moment.pid, request, moment.time_ns).failures.clone();
+        let state = self.requests.failing(moment.pid, request, moment.time_ns);
+        let (key, former) = (state.key, state.failures.clone());
         // The former attempts of the same request were followed by one that found no server.
         self.settle(moment, request.request, Outcome::Retried, &former);
         self.words.insert(
             (moment.pid, request.main),
-            Wordless { cause: decision.cause, message: word::message(complaint), time_ns: moment.time_ns },
+            Wordless { key, cause: decision.cause, message: word::message(complaint), time_ns: moment.time_ns },
         );
+    }
+
+    /// The thread went on: the complaint whose socket could not be told has none that is still to be closed.
+    fn stands_alone(&mut self, worker: u32) {
+        if self.unbound.get(&worker).is_some_and(|(_, complaint)| complaint.is_some())
+            && let Some((moment, Some(complaint))) = self.unbound.remove(&worker)
+        {
+            self.decide(&moment, &complaint, None);
+        }
     }
 
     /// Both witnesses of a failed attempt are here.
@@ -293,15 +308,21 @@ impl Engine {
         let state = self.requests.failing(moment.pid, request, moment.time_ns);
         let key = state.key;
         let former = state.failures.clone();
-        state.failures.push(id);
+        state.failed(id);
         // An earlier attempt of the same request was retried: this is the next one.
         self.settle(moment, request.request, Outcome::Retried, &former);
         let reuse = rules::reuse(&attempt);
         let (started_ns, time_ns) = times(moment, connection, reuse, self.facts.jiffy_us);
-        let after_header = decision.cause.after_header();
+        // The client has its status already.
+        let after_header = decision.phase == Phase::Body;
         let mut evidence = connection.map(evidence::of_connection).unwrap_or_default();
         evidence.push(evidence::of_complaint(moment, complaint));
-        let status = if after_header { request.upstream_status } else { decision.cause.status() };
+        let status = match said {
+            _ if after_header => request.upstream_status,
+            // ngx_event_connect_peer() = NGX_ERROR: nginx tries no other peer.
+            Said::SocketFailed => Some(500),
+            _ => decision.cause.status(),
+        };
         let failure = Failure {
             id,
             time_ns,
@@ -381,6 +402,9 @@ impl Engine {
     }
 
     fn closed(&mut self, moment: Moment, connection: Connection, response: ResponseRead) {
+        if self.gone.contains_key(&moment.pid) {
+            return;
+        }
         if self.reported_set.contains(&connection.id) {
             self.body_ended(&connection, response);
             return;
@@ -401,7 +425,20 @@ impl Engine {
         self.unspoken.push_back(Unspoken { moment, connection });
     }
 
+    /// nginx did not say a word about it, nor make an error page.
+    fn remains_unspoken(&mut self, unspoken: &Unspoken) {
+        if self.reported_set.contains(&unspoken.connection.id) {
+            return;
+        }
+        let listening = self.listening.contains(&unspoken.connection.worker);
+        if let Some(decision) = rules::unspoken(&unspoken.connection, listening) {
+            let failure = self.kernel_failure(unspoken, decision, Purpose::Unknown, None);
+            self.emit_failure(failure, 0);
+        }
+    }
+
     fn retried(&mut self, moment: Moment, request: u64) {
+        self.stands_alone(moment.pid);
         let last = self.held.iter().rev().find(|held| held.failure.worker == moment.pid && held.request == request);
         if let Some(id) = last.map(|held| held.failure.id) {
             self.settle(&moment, request, Outcome::Retried, &[id]);
@@ -410,6 +447,9 @@ impl Engine {
 
     /// The outcome of these attempts of a (sub)request, held or already emitted, is known.
     fn settle(&mut self, moment: &Moment, request: u64, outcome: Outcome, among: &[VerdictId]) {
+        if among.is_empty() {
+            return;
+        }
         let mut index = 0;
         while index < self.held.len() {
             let held = &self.held[index];
@@ -421,42 +461,47 @@ impl Engine {
                 index += 1;
             }
         }
-        let open = self
-            .open_outcomes
-            .iter()
-            .position(|(worker, open, id)| *worker == moment.pid && *open == request && among.contains(id));
-        if let Some((_, _, failure)) = open.and_then(|index| self.open_outcomes.remove(index)) {
-            self.out.push(Verdict::Update(Update { failure, time_ns: moment.time_ns, outcome }));
+        for failure in among {
+            if self.open_outcomes.get(failure) == Some(&(moment.pid, request)) {
+                self.open_outcomes.remove(failure);
+                self.out.push(Verdict::Update(Update { failure: *failure, time_ns: moment.time_ns, outcome }));
+            }
         }
     }
 
     fn status(&mut self, moment: Moment, status: &Status) {
+        self.stands_alone(moment.pid);
         let request = &status.request;
         let state = self.requests.answering(moment.pid, status.status, request, moment.time_ns);
         let (key, failures) = (state.key, state.failures.clone());
+        let outcome = if state.superseded { Outcome::Retried } else { Outcome::Final };
         for held in &mut self.held {
-            if held.failure.worker == moment.pid
+            if outcome == Outcome::Final
+                && held.failure.worker == moment.pid
                 && held.request == request.request
                 && failures.contains(&held.failure.id)
             {
                 held.failure.status = Some(status.status);
             }
         }
-        self.settle(&moment, request.request, Outcome::Final, &failures);
-        if request.log_level < NGX_LOG_ERR {
+        self.settle(&moment, request.request, outcome, &failures);
+        if request.log_level < NGX_LOG_ERR && request.header_accepted != Some(true) {
             self.silent_failure(&moment, status);
         }
         if request.request != request.main {
             return; // A subrequest: its main request will be answered in its own name.
         }
-        let word = self.words.remove(&(moment.pid, request.main));
+        let word = self.words.remove(&(moment.pid, request.main)).filter(|word| word.key == key);
         let Some(state) = self.requests.get_mut(moment.pid, request) else { return };
         let news = std::mem::take(&mut state.news_since_response);
         let failures = state.failures.clone();
-        if status.status == 500 && !news {
-            return; // Not because of an upstream.
+        let superseded = state.superseded;
+        if status.status == 500 && (!news || request.header_accepted == Some(true)) {
+            return; // Not because of a failure.
         }
-        if state.responded.is_some() && request.attempts.is_some() {
+        let responded = state.responded.replace(status.status);
+        self.tell(&failures);
+        if responded.is_some() && request.attempts.is_some() {
             // The same request again: its error page failed too.
             let last = failures.last().and_then(|id| self.causes.get(id).copied());
             if let Some(response) = self.responses.iter_mut().find(|response| response.request_key == key)
@@ -467,8 +512,7 @@ impl Engine {
             }
             return;
         }
-        state.responded = Some(status.status);
-        let last = failures.last().and_then(|id| self.causes.get(id).copied());
+        let last = failures.last().filter(|_| !superseded).and_then(|id| self.causes.get(id).copied());
         let (origin, cause) = match (&word, last) {
             (Some(word), _) => (Origin::Nginx, word.cause),
             _ if request.header_accepted == Some(true) => (Origin::Upstream, Cause::UpstreamStatus),
@@ -502,10 +546,20 @@ impl Engine {
         });
     }
 
+    /// Failures are told before the response that names them, also those whose own subrequest was not answered.
+    fn tell(&mut self, failures: &[VerdictId]) {
+        while let Some(index) = self.held.iter().position(|held| failures.contains(&held.failure.id)) {
+            if let Some(held) = self.held.remove(index) {
+                self.release(held, None);
+            }
+        }
+    }
+
     /// nginx logged nothing (its level is above `error`): the close just before the error page on the same thread is it.
     fn silent_failure(&mut self, moment: &Moment, status: &Status) {
         let just_before = |unspoken: &Unspoken| {
             unspoken.connection.worker == moment.pid
+                && !self.reported_set.contains(&unspoken.connection.id)
                 && moment.time_ns.saturating_sub(unspoken.moment.time_ns) < SILENT_NS
         };
         let Some(index) = self.unspoken.iter().rposition(just_before) else { return };
@@ -516,8 +570,8 @@ impl Engine {
         };
         let Some(unspoken) = self.unspoken.remove(index) else { return };
         let id = self.id();
-        let state = self.requests.failing(moment.pid, &status.request, moment.time_ns);
-        state.failures.push(id);
+        let Some(state) = self.requests.get_mut(moment.pid, &status.request) else { return };
+        state.failed(id);
         let key = state.key;
         let failure = Failure { id, ..self.kernel_failure(&unspoken, decision, Purpose::Http, Some(key)) };
         let failure = Failure { outcome: Outcome::Final, status: Some(status.status), ..failure };
@@ -572,9 +626,9 @@ impl Engine {
 
     fn emit_failure(&mut self, failure: Failure, request: u64) {
         if failure.outcome == Outcome::Unknown && request != 0 {
-            self.open_outcomes.push_back((failure.worker, request, failure.id));
+            self.open_outcomes.insert(failure.id, (failure.worker, request));
             if self.open_outcomes.len() > RECENT {
-                self.open_outcomes.pop_front();
+                self.open_outcomes.pop_first();
             }
         }
         self.causes.insert(failure.id, failure.cause);
@@ -609,7 +663,16 @@ impl Engine {
         if lossy { confidence.min(Confidence::Likely) } else { confidence }
     }
 
-    fn worker_gone(&mut self, worker: u32) {
+    fn worker_gone(&mut self, worker: u32, time_ns: u64) {
+        self.gone.insert(worker, time_ns);
+        self.stands_alone(worker);
+        // Its silence counts as long as it could be heard: what it closed is judged now.
+        let (of_worker, others): (VecDeque<_>, _) =
+            std::mem::take(&mut self.unspoken).into_iter().partition(|unspoken| unspoken.connection.worker == worker);
+        self.unspoken = others;
+        for unspoken in of_worker {
+            self.remains_unspoken(&unspoken);
+        }
         let mut index = 0;
         while index < self.held.len() {
             if self.held[index].failure.worker == worker
@@ -625,7 +688,7 @@ impl Engine {
         }
         self.unbound.remove(&worker);
         self.words.retain(|(owner, _), _| *owner != worker);
-        self.open_outcomes.retain(|(owner, _, _)| *owner != worker);
+        self.open_outcomes.retain(|_, (owner, _)| *owner != worker);
         self.requests.worker_gone(worker);
         self.listening.remove(&worker);
         self.sequences.remove(&worker);

@@ -13,6 +13,8 @@ const FORGET_NS: u64 = 600_000_000_000;
 const SUBREQUEST_NS: u64 = 100_000_000;
 /// Requests remembered; above it the oldest are forgotten early.
 const CAPACITY: usize = 20_000;
+/// Failures remembered of one request.
+const FAILURES: usize = 64;
 
 /// One main request that had a failure or an error page.
 #[derive(Clone, Debug)]
@@ -23,6 +25,10 @@ pub struct RequestState {
     start_ms: Option<u64>,
     /// Attempts when it last failed or was answered: a smaller number than this is a new request at the same address.
     pub attempts: u32,
+    /// The (sub)request which they are counted for.
+    counted: u64,
+    /// Attempts followed the last failure that was seen: it is not what the request was answered for.
+    pub superseded: bool,
     /// A response was emitted for it, with this status.
     pub responded: Option<u16>,
     /// Something was said about it since that response.
@@ -30,11 +36,30 @@ pub struct RequestState {
     last_ns: u64,
 }
 
+impl RequestState {
+    /// One more of its attempts failed. Where requests cannot be told apart the oldest may be another's: let go.
+    pub fn failed(&mut self, failure: VerdictId) {
+        if self.failures.len() >= FAILURES {
+            self.failures.remove(0);
+        }
+        self.failures.push(failure);
+        self.superseded = false;
+        self.news_since_response = true;
+    }
+
+    /// Its attempts are those of this (sub)request. Without a start time nothing but their number tells requests apart.
+    fn counts(&self, request: &Request) -> bool {
+        self.counted == request.request || self.start_ms.is_none()
+    }
+}
+
 /// Requests by worker and address of the main request.
 #[derive(Debug, Default)]
 pub struct Requests {
     states: HashMap<(u32, u64), RequestState>,
     ordinals: HashMap<(u32, u64), u32>,
+    /// Highest ordinal of a worker's connections that were forgotten: none is given again.
+    forgotten: HashMap<u32, u32>,
 }
 
 impl Requests {
@@ -44,11 +69,15 @@ impl Requests {
         let fresh = self.states.get(&(worker, request.main)).is_none_or(|state| {
             state.key.connection != request.connection
                 || state.start_ms != request.start_ms
-                || request.attempts.is_some_and(|attempts| attempts <= state.attempts)
-                || (request.attempts.is_none() && state.responded.is_some())
+                || match request.attempts {
+                    Some(attempts) if state.counts(request) => attempts <= state.attempts,
+                    _ => state.responded.is_some(),
+                }
         });
         let state = self.entry(worker, request, fresh, now_ns);
         state.attempts = request.attempts.unwrap_or(state.attempts + 1);
+        state.counted = request.request;
+        state.superseded = false;
         state.news_since_response = true;
         state
     }
@@ -60,7 +89,7 @@ impl Requests {
                 return true;
             }
             match request.attempts {
-                Some(attempts) if request.request == request.main => attempts < state.attempts,
+                Some(attempts) if request.request == request.main => state.counts(request) && attempts < state.attempts,
                 Some(_) => false,
                 // No upstream of its own: 500 because a subrequest failed just now, else a request of its own.
                 None if status == 500 || request.has_upstream => now_ns.saturating_sub(state.last_ns) > SUBREQUEST_NS,
@@ -68,8 +97,14 @@ impl Requests {
             }
         });
         let state = self.entry(worker, request, fresh, now_ns);
-        if request.request == request.main {
-            state.attempts = request.attempts.unwrap_or(state.attempts);
+        state.superseded = !fresh
+            && state.counted == request.request
+            && request.attempts.is_some_and(|attempts| attempts > state.attempts);
+        if let Some(attempts) = request.attempts
+            && request.request == request.main
+        {
+            state.attempts = attempts;
+            state.counted = request.request;
         }
         state
     }
@@ -85,7 +120,8 @@ impl Requests {
         }
         let place = (worker, request.main);
         if fresh {
-            let ordinal = self.ordinals.entry((worker, request.connection)).or_insert(0);
+            let former = self.forgotten.get(&worker).copied().unwrap_or(0);
+            let ordinal = self.ordinals.entry((worker, request.connection)).or_insert(former);
             *ordinal += 1;
             let key = RequestKey { worker, connection: request.connection, ordinal: *ordinal };
             self.states.insert(
@@ -95,6 +131,8 @@ impl Requests {
                     start_ms: request.start_ms,
                     failures: Vec::new(),
                     attempts: 0,
+                    counted: request.request,
+                    superseded: false,
                     responded: None,
                     news_since_response: false,
                     last_ns: now_ns,
@@ -106,6 +144,8 @@ impl Requests {
             start_ms: request.start_ms,
             failures: Vec::new(),
             attempts: 0,
+            counted: request.request,
+            superseded: false,
             responded: None,
             news_since_response: false,
             last_ns: now_ns,
@@ -125,6 +165,7 @@ impl Requests {
     pub fn worker_gone(&mut self, worker: u32) {
         self.states.retain(|(owner, _), _| *owner != worker);
         self.ordinals.retain(|(owner, _), _| *owner != worker);
+        self.forgotten.remove(&worker);
     }
 
     /// Forgets what is old; when full, the older half.
@@ -139,6 +180,14 @@ impl Requests {
         }
         let live: std::collections::HashSet<(u32, u64)> =
             self.states.values().map(|state| (state.key.worker, state.key.connection)).collect();
-        self.ordinals.retain(|place, _| live.contains(place));
+        let forgotten = &mut self.forgotten;
+        self.ordinals.retain(|place, ordinal| {
+            let keep = live.contains(place);
+            if !keep {
+                let highest = forgotten.entry(place.0).or_insert(0);
+                *highest = (*highest).max(*ordinal);
+            }
+            keep
+        });
     }
 }

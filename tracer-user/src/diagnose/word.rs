@@ -91,6 +91,10 @@ pub fn said(complaint: &Complaint) -> Option<Said> {
             .iter()
             .any(|prefix| starts(prefix));
     let phase = if unbuffered { Phase::Body } else { phase? };
+    // The first of the body, read together with the header: ngx_http_upstream_send_response() hands it to the input
+    // filter of an unbuffered response before the action changes.
+    let accepted = matches!(&complaint.subject, Subject::Http(request) if request.header_accepted == Some(true));
+    let phase = if phase == Phase::Header && accepted { Phase::Body } else { phase };
     let in_body = phase == Phase::Body;
     let said = if starts("connect() failed") {
         Said::ConnectFailed

@@ -61,6 +61,8 @@ pub enum RootKind {
     NotListening,
     UnreadData,
     ApplicationClosed,
+    AddressFamily,
+    PeerIdleClose,
 }
 
 /// The reason behind the cause.

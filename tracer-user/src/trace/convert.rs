@@ -6,9 +6,11 @@ use crate::{
     context::process::{ProcessFacts, Processes, Role},
     diagnose::evidence::errno_name,
     explain,
-    model::{address::Address, observation, verdict},
+    model::{address::Address, cause::Cause, observation, verdict},
     record,
 };
+
+use super::roots;
 
 /// Wall clock and processes: what verdicts lack to be records.
 pub(super) struct Converter {
@@ -22,7 +24,12 @@ impl Converter {
         record::Timestamp::from_unix_ns(i128::from(monotonic_ns) + self.wall_offset_ns)
     }
 
-    pub(super) fn failure(&mut self, failure: verdict::Failure) -> record::Failure {
+    pub(super) fn failure(&mut self, mut failure: verdict::Failure) -> record::Failure {
+        if failure.cause == Cause::ConnectRefused
+            && let Some(root) = roots::refused(&failure)
+        {
+            failure.root = Some(root);
+        }
         let hint = explain::hint(failure.cause);
         let start = failure.started_ns.unwrap_or(failure.time_ns);
         record::Failure {
@@ -192,6 +199,8 @@ fn root(root: verdict::Root) -> record::Root {
             verdict::RootKind::NotListening => record::RootKind::NotListening,
             verdict::RootKind::UnreadData => record::RootKind::UnreadData,
             verdict::RootKind::ApplicationClosed => record::RootKind::ApplicationClosed,
+            verdict::RootKind::AddressFamily => record::RootKind::AddressFamily,
+            verdict::RootKind::PeerIdleClose => record::RootKind::PeerIdleClose,
         },
         text: root.text,
         process: root.process.map(|(pid, comm)| record::ProcessFate { pid, comm, code: None, signal: None, oom: None }),

@@ -4,6 +4,7 @@ mod convert;
 mod log;
 mod notify;
 mod prepare;
+mod roots;
 mod session;
 mod statistics;
 mod workers;

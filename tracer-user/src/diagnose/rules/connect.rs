@@ -3,6 +3,7 @@
 use super::{
     Attempt, Decision, Excluded,
     keepalive::{Reuse, reuse},
+    response::idle_close,
 };
 use crate::{
     diagnose::{evidence::errno_name, word::errno},
@@ -50,10 +51,14 @@ pub(super) fn failed(attempt: &Attempt<'_>) -> Decision {
 fn failed_after_connect(attempt: &Attempt<'_>) -> Decision {
     let number = attempt.complaint.errno;
     match reuse(attempt) {
-        Reuse::Reused { .. } => Decision::proven(Cause::StaleKeepalive, Phase::Send, number).but(
-            "nginx says connect() failed, but made no connect in this attempt: the connection came from its keepalive cache",
-            Excluded::Yes,
-        ),
+        Reuse::Reused { .. } => {
+            let mut decision = Decision::proven(Cause::StaleKeepalive, Phase::Send, number).but(
+                "nginx says connect() failed, but made no connect in this attempt: the connection came from its keepalive cache",
+                Excluded::Yes,
+            );
+            decision.root = idle_close(attempt);
+            decision
+        }
         Reuse::Unknown => Decision::likely(Cause::StaleKeepalive, Phase::Send, number).but(
             "nginx says connect() failed; the connection is older than the tracing, so it came from the keepalive cache",
             Excluded::No,
@@ -97,6 +102,21 @@ pub(super) fn timed_out(attempt: &Attempt<'_>) -> Decision {
         }
         Some(_) => decision,
     }
+}
+
+/// The kernel never completed the handshake, whatever nginx says it was doing: it met the error of the connect in a later
+/// call (seen with EHOSTUNREACH: `recv() failed (113`).
+pub(super) fn never_made(attempt: &Attempt<'_>) -> Option<Decision> {
+    let connection = attempt.connection?;
+    let ended = connection.ended.filter(|ended| ended.state == TcpState::SynSent && ended.error != 0)?;
+    if connected_before(connection) || connection.preexisting {
+        return None;
+    }
+    let cause = cause_of(ended.error, false);
+    let mut decision = Decision::proven(cause, Phase::Connect, ended.error)
+        .but("nginx met the error only later; the kernel never completed the connect", Excluded::Yes);
+    decision.root = not_listening(connection, cause);
+    Some(decision)
 }
 
 fn connected_before(connection: &Connection) -> bool {

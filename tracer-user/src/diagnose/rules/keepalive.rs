@@ -1,7 +1,10 @@
 //! Reused connections: was this one, how long had it been idle, and did it die of that?
 
 use super::Attempt;
-use crate::model::event::{Connection, Subject, TcpState};
+use crate::{
+    diagnose::word::{self, Said},
+    model::event::{Connection, Subject, TcpState},
+};
 
 /// A FIN or RST that comes this soon after the request was written answers its first bytes: the peer had closed
 /// already, or closes what it had given up. An application that dies of a request needs longer, or is not told apart.
@@ -26,7 +29,7 @@ pub fn reuse(attempt: &Attempt<'_>) -> Reuse {
         Subject::Http(request) => request.cached,
         _ => None,
     };
-    let idle_us = attempt.connection.and_then(|connection| idle_us(connection, attempt.jiffy_us));
+    let idle_us = attempt.connection.and_then(|connection| idle_us(connection, attempt));
     match (cached, attempt.connection) {
         (Some(true), _) => Reuse::Reused { idle_us },
         (Some(false), _) => Reuse::Fresh,
@@ -43,17 +46,21 @@ fn received(connection: &Connection) -> u64 {
     connection.ended.map_or(connection.now.bytes_received, |ended| ended.bytes_received)
 }
 
-/// Time between the last payload received and the last one sent; None when nothing was received, or it came last.
-fn idle_us(connection: &Connection, jiffy_us: u64) -> Option<u64> {
+/// Time between the last payload received and the request; None when nothing was received, or it came after the request.
+fn idle_us(connection: &Connection, attempt: &Attempt<'_>) -> Option<u64> {
     let (sent, got) = (connection.now.since_sent_jiffies, connection.now.since_received_jiffies);
     if received(connection) == 0 {
         return None;
     }
     if connection.now.bytes_sent > 0 && sent < got {
-        return Some(u64::from(got - sent) * jiffy_us);
+        return Some(u64::from(got - sent) * attempt.jiffy_us);
     }
-    // The request was not written at all (SO_ERROR came first): idle until now.
-    (sent >= got).then(|| u64::from(got) * jiffy_us)
+    if matches!(word::said(attempt.complaint), Some(Said::ConnectFailed | Said::SendFailed)) {
+        // The request was not written at all: idle until now.
+        return Some(u64::from(got) * attempt.jiffy_us);
+    }
+    // Within one jiffy: it was not idle.
+    (sent == got).then_some(0)
 }
 
 /// The reused connection died of having been idle: zero response bytes, and its end was there before the request or

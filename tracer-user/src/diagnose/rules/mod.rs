@@ -14,7 +14,7 @@ use crate::model::{
 pub use keepalive::{Reuse, reuse};
 pub use kernel_only::{unspoken, with_status};
 
-use super::word::{Said, errno};
+use super::word::{Said, errno, phase};
 
 /// A cause with what supports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +75,11 @@ impl Attempt<'_> {
         }
     }
 
+    /// nginx alone knows how it ended: no socket could be told, or a unix socket that may have been idle for long.
+    fn unwatched(&self) -> bool {
+        self.connection.is_none() && !(self.unix() && reuse(self) == Reuse::Fresh)
+    }
+
     /// The peer's RST arrived, in any state after the handshake.
     fn reset_after_handshake(&self) -> bool {
         self.connection
@@ -106,7 +111,11 @@ pub fn decide(said: Said, attempt: &Attempt<'_>) -> Option<Decision> {
         Said::BindFailed => Decision::proven(Cause::BindFailed, Phase::Connect, errno),
         Said::WorkerConnections => Decision::proven(Cause::WorkerConnections, Phase::Connect, 0),
         Said::Misconfigured => Decision::proven(Cause::UpstreamMisconfigured, Phase::Connect, errno),
-        Said::TempFile => Decision::proven(Cause::TempfileFailed, Phase::Body, errno),
+        Said::TempFile => {
+            // The client's body, unless nginx names another phase.
+            let phase = phase(&attempt.complaint.action).unwrap_or(Phase::Send);
+            Decision::proven(Cause::TempfileFailed, phase, errno)
+        }
         Said::NoLiveUpstreams => Decision::proven(Cause::NoLiveUpstreams, Phase::Connect, 0),
         Said::NoResolver => Decision::proven(Cause::NoResolver, Phase::Connect, 0),
         Said::NotResolved => {

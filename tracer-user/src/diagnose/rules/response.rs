@@ -1,6 +1,9 @@
 //! After the connect: sending the request, waiting for the header, reading the body.
 
-use super::{Attempt, Decision, Excluded, keepalive::stale};
+use super::{
+    Attempt, Decision, Excluded, Reuse, connect,
+    keepalive::{reuse, stale},
+};
 use crate::{
     diagnose::word::errno,
     model::{
@@ -35,6 +38,9 @@ pub(super) fn timed_out(attempt: &Attempt<'_>, phase: Phase) -> Decision {
 
 /// End of file before the response was complete.
 pub(super) fn closed(attempt: &Attempt<'_>, phase: Phase) -> Decision {
+    if let Some(decision) = connect::never_made(attempt) {
+        return decision;
+    }
     if phase == Phase::Body {
         return if attempt.reset_after_handshake() && !fin_first(attempt) {
             Decision::proven(Cause::ResetMidResponse, phase, errno::ECONNRESET).but(TLS_RESET, Excluded::Yes)
@@ -56,7 +62,7 @@ pub(super) fn closed(attempt: &Attempt<'_>, phase: Phase) -> Decision {
     }
     let decision = Decision::proven(Cause::ClosedBeforeResponse, phase, 0);
     match attempt.connection {
-        None if !attempt.unix() => Decision::likely(Cause::ClosedBeforeResponse, phase, 0),
+        None if attempt.unwatched() => Decision::likely(Cause::ClosedBeforeResponse, phase, 0),
         Some(connection) if connection.fin_ns.is_none() && !connection.preexisting => {
             decision.but("nginx read an end of file, but the kernel saw no FIN", Excluded::No)
         }
@@ -69,6 +75,9 @@ const TLS_RESET: &str =
 
 /// `recv()` or `readv()` with an error.
 pub(super) fn receive_failed(attempt: &Attempt<'_>, phase: Phase) -> Decision {
+    if let Some(decision) = connect::never_made(attempt) {
+        return decision;
+    }
     let number = attempt.complaint.errno;
     let by_kernel = matches!(number, errno::ETIMEDOUT | errno::EHOSTUNREACH | errno::ENETUNREACH);
     let decision = match (phase, by_kernel) {
@@ -79,7 +88,7 @@ pub(super) fn receive_failed(attempt: &Attempt<'_>, phase: Phase) -> Decision {
         (_, false) => Decision::proven(Cause::ResetBeforeResponse, phase, number),
     };
     let decision = match attempt.connection {
-        None if !attempt.unix() => Decision::likely(decision.cause, phase, number),
+        None if attempt.unwatched() => Decision::likely(decision.cause, phase, number),
         Some(connection) if !by_kernel && connection.reset.is_none() && !connection.preexisting => {
             decision.but("nginx read a reset, but the kernel received no RST on this connection", Excluded::No)
         }
@@ -90,23 +99,40 @@ pub(super) fn receive_failed(attempt: &Attempt<'_>, phase: Phase) -> Decision {
 
 /// Writing the request failed.
 pub(super) fn send_failed(attempt: &Attempt<'_>) -> Decision {
+    if let Some(decision) = connect::never_made(attempt) {
+        return decision;
+    }
     let number = attempt.complaint.errno;
     let decision = match attempt.connection {
         _ if stale(attempt) => stale_keepalive(attempt, Phase::Send),
-        None if !attempt.unix() => Decision::likely(Cause::SendFailed, Phase::Send, number),
+        None if attempt.unwatched() => Decision::likely(Cause::SendFailed, Phase::Send, number),
         _ => Decision::proven(Cause::SendFailed, Phase::Send, number),
     };
     with_owner(decision, attempt)
 }
 
 /// Proven where the connection's end was seen; of one older than the tracing only its present state is known.
-fn stale_keepalive(attempt: &Attempt<'_>, phase: Phase) -> Decision {
+pub(super) fn stale_keepalive(attempt: &Attempt<'_>, phase: Phase) -> Decision {
     let number = attempt.complaint.errno;
-    if attempt.connection.is_some_and(|connection| connection.ended.is_none()) {
+    let mut decision = if attempt.connection.is_some_and(|connection| connection.ended.is_none()) {
         Decision::likely(Cause::StaleKeepalive, phase, number)
     } else {
         Decision::proven(Cause::StaleKeepalive, phase, number)
-    }
+    };
+    decision.root = idle_close(attempt);
+    decision
+}
+
+/// The upstream closes connections that were idle for so long.
+pub(super) fn idle_close(attempt: &Attempt<'_>) -> Option<Root> {
+    let Reuse::Reused { idle_us: Some(idle_us) } = reuse(attempt) else { return None };
+    let idle = if idle_us < 1_000_000 {
+        format!("{} ms", idle_us / 1000)
+    } else {
+        format!("{:.1} s", std::time::Duration::from_micros(idle_us).as_secs_f64())
+    };
+    let text = format!("the upstream gave the connection up after it had been idle for {idle}");
+    Some(Root { kind: RootKind::PeerIdleClose, text, process: None })
 }
 
 /// The FIN came first; a RST after it only answers what nginx wrote then.
@@ -118,7 +144,7 @@ fn fin_first(attempt: &Attempt<'_>) -> bool {
 
 /// Names the process whose close reset the connection, where it is on this host.
 fn with_owner(mut decision: Decision, attempt: &Attempt<'_>) -> Decision {
-    decision.root = attempt.connection.and_then(reset_by);
+    decision.root = decision.root.or_else(|| attempt.connection.and_then(reset_by));
     decision
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     link::connecting,
-    script::{START_MS, Step, check, failures, play, refused, responses, status, tick},
+    script::{START_MS, Step, check, failures, play, refused, responses, retry, status, tick},
 };
 use crate::model::verdict::RequestKey;
 
@@ -19,7 +19,7 @@ fn keys(steps: impl IntoIterator<Item = Step>) -> Vec<RequestKey> {
 fn another_start_is_another_request() {
     check(
         [refused(), refused_with(2).started(START_MS + 1).attempt(2), status(502).started(START_MS + 1).attempt(2)],
-        &["#1 connect_refused proven final", "502 nginx connect_refused #1", "#2 connect_refused proven unknown"],
+        &["#1 connect_refused proven final", "#2 connect_refused proven unknown", "502 nginx connect_refused #1"],
     );
 }
 
@@ -27,7 +27,7 @@ fn another_start_is_another_request() {
 #[test]
 fn an_attempt_that_is_not_beyond_the_last_is_another_request() {
     check(
-        [refused(), status(502), refused_with(2), status(502)],
+        [refused(), status(502), tick(20), refused_with(2), status(502)],
         &[
             "#1 connect_refused proven final",
             "502 nginx connect_refused #1",
@@ -66,7 +66,7 @@ fn attempts_share_their_request_key() {
 fn requests_are_told_apart_by_their_answers_at_least() {
     let blind = |step: Step| step.unread().with(|request| request.start_ms = None);
     check(
-        [blind(refused()), blind(status(502)), blind(refused_with(2)), blind(status(502))],
+        [blind(refused()), blind(status(502)), tick(20), blind(refused_with(2)), blind(status(502))],
         &[
             "#1 connect_refused proven final",
             "502 nginx connect_refused #1",
@@ -74,6 +74,20 @@ fn requests_are_told_apart_by_their_answers_at_least() {
             "502 nginx connect_refused #2",
         ],
     );
+}
+
+/// A client that comes back for ever to a request slot that is never answered with an error.
+#[test]
+fn requests_that_cannot_be_told_apart_do_not_pile_up() {
+    let blind = |step: Step| step.unread().with(|request| request.start_ms = None);
+    let mut steps = Vec::new();
+    for number in 1..1000 {
+        steps.extend([blind(refused_with(number)), retry(), tick(30)]);
+    }
+    steps.push(blind(status(502)));
+    let verdicts = play(steps);
+    assert_eq!(failures(&verdicts).count(), 999);
+    assert!(responses(&verdicts).all(|response| response.failures.len() <= 64));
 }
 
 /// A key names one request for the whole session, although old ones are forgotten.

@@ -19,7 +19,7 @@ fn a_gap_in_the_workers_sequence_is_a_loss() {
     let first = refused().on(connecting().failed(111).number(2)).at(0x9000);
     check(
         [first, refused().after_loss_of(1), status(502)],
-        &["#1 connect_refused likely final", "502 nginx connect_refused #1", "#2 connect_refused proven unknown"],
+        &["#1 connect_refused likely final", "#2 connect_refused proven unknown", "502 nginx connect_refused #1"],
     );
 }
 

@@ -6,6 +6,7 @@ use super::{
     script::{BODY, HEADER, SENDING, Step},
 };
 
+const CLIENT: &str = "sending to client";
 const UPGRADED: &str = "proxying upgraded connection";
 
 /// The FIN of an idle connection answers the request's first bytes.
@@ -211,8 +212,8 @@ const ROWS: &[Row] = &[
     ("memcached_invalid", "memcached sent invalid response: \"%V\"", 0, HEADER, answering, "header_invalid", 502),
 ];
 
-/// nginx reads the first of the body together with the header, and still says that it is reading the header: unbuffered
-/// and gRPC responses, ngx_http_upstream_send_response() calls `input_filter` before the action changes.
+/// An unbuffered or gRPC response: nginx reads the first of the body together with the header, and still says that it is
+/// reading the header (ngx_http_upstream_send_response() calls `input_filter`); the rest while it says that it sends.
 const STALE_ACTION: &[Row] = &[
     (
         "fcgi_stdout_closed",
@@ -234,6 +235,9 @@ const STALE_ACTION: &[Row] = &[
         200,
     ),
     ("invalid_chunked", "upstream sent invalid chunked response", 0, HEADER, stalled, "response_invalid", 200),
+    ("timeout_read_body", "upstream timed out", 110, CLIENT, stalled, "response_stalled", 200),
+    ("premature_close_body", PREMATURE, 0, CLIENT, cut, "closed_mid_response", 200),
+    ("reset_body", "recv() failed", 104, CLIENT, cut_by_rst, "reset_mid_response", 200),
 ];
 
 #[test]

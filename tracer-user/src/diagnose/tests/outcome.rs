@@ -1,8 +1,15 @@
 //! What became of the request after a failed attempt: final, retried, truncated, or not known (yet).
 
 use super::{
-    link::{connecting, connection},
-    script::{BODY, CONNECTING, HEADER, check, closed_early, complaint, failures, play, refused, retry, status, tick},
+    link::{JIFFY_US, connecting, connection},
+    script::{
+        Act, BODY, CONNECTING, HEADER, Kind, REQUEST, WORKER, acts, check, closed_early, complaint, failures, play,
+        refused, retry, status, step, tell, tick, told,
+    },
+};
+use crate::{
+    diagnose::engine::{Engine, Facts},
+    model::event::ResponseRead,
 };
 
 #[test]
@@ -69,7 +76,7 @@ fn it_is_told_after_twenty_milliseconds() {
     let late = play([refused(), tick(20), status(502).after(5)]);
     assert_eq!(failures(&early).count(), 1, "at the end of the session at the latest");
     check([refused(), tick(19), status(502)], &["#1 connect_refused proven final", "502 nginx connect_refused #1"]);
-    assert_eq!(super::script::told(&late).first().map(String::as_str), Some("#1 connect_refused proven unknown"));
+    assert_eq!(told(&late).first().map(String::as_str), Some("#1 connect_refused proven unknown"));
 }
 
 #[test]
@@ -106,15 +113,62 @@ fn a_body_that_breaks_off_is_truncated() {
     let verdicts = play([cut, retry()]);
     for failure in failures(&verdicts) {
         assert_eq!(failure.status, Some(200), "the client's, not an error of nginx");
-        assert_eq!(super::script::told(&verdicts), ["#1 closed_mid_response proven truncated"]);
+        assert_eq!(told(&verdicts), ["#1 closed_mid_response proven truncated"]);
     }
+}
+
+/// The complaint stood at the end of what nginx had to read anyway: nothing was cut.
+#[test]
+fn a_response_that_nginx_had_read_did_not_fail() {
+    let link = connection().received(4096, 5).rst(2);
+    let said = complaint("recv() failed", BODY).errno(104).accepted_header().on(link.clone());
+    let ended = |response| step(Kind::Closed(link.clone(), response));
+    check([said.clone(), ended(ResponseRead::Complete), tick(20)], &[]);
+    check([said.clone(), ended(ResponseRead::Cut)], &["#1 reset_mid_response proven truncated"]);
+    check([said.clone(), ended(ResponseRead::Unknown)], &["#1 reset_mid_response proven truncated"]);
+    // Nor is it named by what the request is answered with.
+    let after = refused().attempt(2).on(connecting().failed(111).number(2));
+    check(
+        [said, ended(ResponseRead::Complete), after, status(502).attempt(2)],
+        &["#1 connect_refused proven final", "502 nginx connect_refused #1"],
+    );
+    // Before the header it does not matter.
+    let close = step(Kind::Closed(connecting().failed(111), ResponseRead::Complete));
+    check([refused(), close], &["#1 connect_refused proven unknown"]);
+}
+
+/// Before an outcome stays unknown, nginx's memory is asked for the number of attempts.
+#[test]
+fn what_no_hook_saw_is_asked_for() {
+    let asked = |attempts: u32| {
+        let mut engine = Engine::new(Facts { jiffy_us: JIFFY_US });
+        let mut now_ns = 0;
+        for act in acts([refused()]) {
+            if let Act::Event(event) = &act {
+                now_ns = event.moment.time_ns;
+            }
+            tell(&mut engine, act);
+        }
+        assert_eq!(engine.questions(now_ns), [], "not before it is told");
+        now_ns += 20_000_000;
+        for question in engine.questions(now_ns) {
+            assert_eq!((question.worker, question.request, question.client_connection), (WORKER, REQUEST, 7));
+            engine.answer(&question, attempts);
+        }
+        engine.tick(now_ns);
+        let verdicts: Vec<_> = engine.take().collect();
+        assert_eq!(engine.questions(now_ns), [], "once");
+        told(&verdicts)
+    };
+    assert_eq!(asked(1), ["#1 connect_refused proven unknown"]);
+    assert_eq!(asked(2), ["#1 connect_refused proven retried"]);
 }
 
 #[test]
 fn a_retry_concerns_its_own_request_and_worker() {
     check([refused(), retry().at(0x9000)], &["#1 connect_refused proven unknown"]);
     check([refused(), retry().worker(5000)], &["#1 connect_refused proven unknown"]);
-    check([refused(), status(502).worker(5000)], &["502 nginx unexplained", "#1 connect_refused proven unknown"]);
+    check([refused(), status(502).worker(5000)], &["#1 connect_refused proven unknown", "502 nginx unexplained"]);
 }
 
 /// Three peers, each with a failure of its own.
@@ -142,7 +196,6 @@ fn only_the_last_of_several_attempts_is_final() {
 
 #[test]
 fn a_worker_that_goes_releases_what_is_held() {
-    use super::script::{Kind, step};
     check([refused(), step(Kind::Gone), tick(0)], &["#1 connect_refused proven unknown"]);
     let verdicts = play([refused(), closed_early().worker(5000).on(connection().number(2).fin(2)), step(Kind::Gone)]);
     assert_eq!(failures(&verdicts).count(), 2, "each worker's on its own");

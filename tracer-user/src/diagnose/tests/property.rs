@@ -175,8 +175,7 @@ fn outcomes_of_undisturbed_stories_are_right() {
     for seed in 0..300 {
         let story = story(&mut Random::new(seed), CAST);
         let verdicts = told(&acts(story.steps));
-        let mut outcomes: HashMap<_, _> =
-            failures(&verdicts).map(|failure| (failure.id, failure.outcome)).collect();
+        let mut outcomes: HashMap<_, _> = failures(&verdicts).map(|failure| (failure.id, failure.outcome)).collect();
         for verdict in &verdicts {
             if let Verdict::Update(update) = verdict {
                 outcomes.insert(update.failure, update.outcome);
@@ -195,23 +194,20 @@ fn outcomes_of_undisturbed_stories_are_right() {
 fn memory_is_bounded() {
     let mut engine = Engine::new(Facts { jiffy_us: JIFFY_US });
     let mut random = Random::new(1);
-    let endless = Cast { workers: 3, addresses: 0, requests: 80_000 };
+    let endless = Cast { workers: 3, addresses: 0, requests: 40_000 };
     let acts = acts(story(&mut random, endless).steps);
     let events = acts.iter().filter(|act| matches!(act, Act::Event(_))).count();
     assert!(events >= 200_000, "{events} events");
-    let middle = acts.len() / 2;
-    let mut at_middle = 0;
+    let mut largest = 0;
     let mut most_verdicts = 0;
     for (index, act) in acts.into_iter().enumerate() {
         tell(&mut engine, act);
         most_verdicts = most_verdicts.max(engine.take().count());
-        if index == middle {
-            at_middle = format!("{engine:?}").len();
+        if index % 10_000 == 0 {
+            largest = largest.max(format!("{engine:?}").len());
         }
     }
-    let at_end = format!("{engine:?}").len();
     // 20,000 requests, and some thousand connections and outcomes.
-    assert!(at_middle < 12_000_000, "{at_middle} bytes of text");
-    assert!(at_end < at_middle + at_middle / 2, "{at_middle} bytes of text grew to {at_end}");
+    assert!(largest < 9_000_000, "{largest} bytes of text");
     assert!(most_verdicts < 100, "a single event let {most_verdicts} verdicts out");
 }

@@ -10,14 +10,34 @@ fn one_request_has_one_response() {
     check([refused(), status(502), status(502)], &["#1 connect_refused proven final", "502 nginx connect_refused #1"]);
 }
 
-/// `error_page 502 = @fallback`, and the fallback fails as well: the request has been answered for.
+/// `error_page 502 = @fallback`, and the fallback fails as well, at once.
 #[test]
-fn a_fallback_that_fails_adds_a_failure_and_no_response() {
-    let fallback = refused().attempt(3).on(connecting().failed(111).number(2));
+fn a_fallback_that_fails_has_its_say() {
+    let fallback = refused().attempt(3).on(connecting().failed(113).number(2)).errno(113);
     check(
-        [refused(), status(502), fallback, status(502).attempt(3)],
-        &["#1 connect_refused proven final", "502 nginx connect_refused #1", "#2 connect_refused proven final"],
+        [refused(), status(502), fallback.clone(), status(502).attempt(3)],
+        &[
+            "#1 connect_refused proven final",
+            "#2 connect_unreachable proven final",
+            "502 nginx connect_unreachable #1 #2",
+        ],
     );
+    // Too late: the request has been answered for.
+    check(
+        [refused(), status(502), tick(20), fallback, status(502).attempt(3)],
+        &["#1 connect_refused proven final", "502 nginx connect_refused #1", "#2 connect_unreachable proven final"],
+    );
+}
+
+/// The failure of a subrequest in the fallback is held longer than the response.
+#[test]
+fn a_fallback_names_no_failure_before_it_is_told() {
+    let inside = refused().attempt(3).subrequest(0x2000).on(connecting().failed(111).number(2)).after(15);
+    let verdicts = play([refused(), status(502), inside, status(502).attempt(1), tick(6)]);
+    let told = super::script::told(&verdicts);
+    assert!(told.iter().all(|line| !line.contains("#?")), "{told:?}");
+    let first = told.iter().position(|line| line.starts_with("502")).expect("a response");
+    assert!(told.iter().skip(first).all(|line| !line.starts_with('#')), "{told:?}");
 }
 
 #[test]

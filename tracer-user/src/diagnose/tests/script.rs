@@ -6,7 +6,7 @@ use super::link::{JIFFY_US, Link};
 use crate::{
     diagnose::engine::{Engine, Facts},
     model::{
-        event::{Bound, Complaint, Event, Happening, Moment, Request, Status, Subject},
+        event::{Bound, Complaint, Event, Happening, Moment, Request, ResponseRead, Status, Subject},
         verdict::{Failure, Response, Verdict, VerdictId},
     },
 };
@@ -29,7 +29,6 @@ pub(super) struct Step {
 }
 
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a handful of them, for a moment")]
 pub(super) enum Kind {
     Complaint {
         literal: String,
@@ -42,7 +41,7 @@ pub(super) enum Kind {
     Other,
     Status(u16),
     Retry,
-    Closed(Link),
+    Closed(Link, ResponseRead),
     Gone,
     Appeared,
     /// Its complaints are visible, or not.
@@ -53,7 +52,6 @@ pub(super) enum Kind {
 
 /// What the complaint could be bound to.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a handful of them, for a moment")]
 pub(super) enum Socket {
     Tcp(Link),
     Unix,
@@ -113,7 +111,7 @@ pub(super) fn retry() -> Step {
 }
 
 pub(super) fn closed(link: Link) -> Step {
-    step(Kind::Closed(link))
+    step(Kind::Closed(link, ResponseRead::Unknown))
 }
 
 pub(super) fn tick(after_ms: u64) -> Step {
@@ -243,7 +241,9 @@ impl Step {
             }),
             Kind::Status(status) => Happening::Status(Status { request: self.request.clone(), status: *status }),
             Kind::Retry => Happening::Retry { request: self.request.request },
-            Kind::Closed(link) => Happening::Closed(link.build(now_ns, pid, started)),
+            Kind::Closed(link, response) => {
+                Happening::Closed { connection: link.build(now_ns, pid, started), response: *response }
+            }
             Kind::Gone => Happening::Gone { pid, comm: comm() },
             Kind::Appeared => Happening::Appeared { pid, comm: comm() },
             Kind::Listens(_) | Kind::Lost | Kind::Tick => unreachable!("no event"),
