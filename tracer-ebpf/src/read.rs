@@ -115,13 +115,23 @@ pub(crate) fn identity(socket: &mut Socket, sk: u64, family: u16, flags: u32) {
     socket.reset_reason = tracer_common::socket::NO_REASON;
     socket.reset_by_tgid = 0;
     socket.reset_by_comm = [0; 16];
-    socket.local_address = local_address(sk, family);
+    // Ours is chosen after the connect begins; `local` fills it in when it is wanted.
+    socket.local_address = [0; 16];
+    socket.local_port = 0;
     socket.remote_address = remote_address(sk, family);
-    socket.local_port = local_port(sk);
     socket.remote_port = remote_port(sk);
     socket.family = family;
     socket.ended_state = 0;
     socket.reset_state = 0;
+}
+
+/// Fills in our own end's address.
+#[inline(always)]
+pub(crate) fn local(socket: &mut Socket, sk: u64) {
+    if socket.local_port == 0 {
+        socket.local_port = local_port(sk);
+        socket.local_address = local_address(sk, socket.family);
+    }
 }
 
 /// Payload counters and the ages of the last payload in each direction.

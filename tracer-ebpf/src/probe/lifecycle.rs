@@ -29,7 +29,7 @@ use tracer_common::{
 use super::nginx;
 use crate::{
     emit,
-    maps::{NEW_AT_CONNECT, NEW_SOCKET, PROCESSES, RESETS, SOCKETS, UPSTREAMS},
+    maps::{LAST_UNBOUND, NEW_AT_CONNECT, NEW_SOCKET, PROCESSES, RESETS, SOCKETS, UPSTREAMS},
     owner, read,
     settings::setting,
 };
@@ -37,6 +37,8 @@ use crate::{
 const IPPROTO_TCP: u16 = 6;
 /// RCV_SHUTDOWN | SEND_SHUTDOWN: tcp_close() sets both before it changes the state, `__tcp_close()` in net/ipv4/tcp.c.
 const SHUTDOWN_MASK: u8 = 3;
+/// nginx closes the socket right after it complained about it.
+const UNBOUND_MEMORY_NS: u64 = 50_000_000;
 /// A RST sent longer ago than this has nothing to do with the one received now.
 const RESET_MEMORY_NS: u64 = 2_000_000_000;
 
@@ -113,7 +115,6 @@ fn remember(sk: u64, family: u16) -> u32 {
         emit::lost(Program::SetState, Reason::MapFull);
         return 0;
     }
-    count(&upstream_key(socket), |counts| counts.connects += 1);
     1
 }
 
@@ -136,12 +137,9 @@ fn changed(sk: u64, socket: &mut Socket, old: u8, new: u8) {
     let now = unsafe { bpf_ktime_get_ns() };
     if old == SYN_SENT && new == ESTABLISHED {
         socket.established_ns = now;
-        if socket.local_port == 0 {
-            socket.local_port = read::local_port(sk);
-            socket.local_address = read::local_address(sk, socket.family);
-        }
         let class = log2((now - socket.started_ns) / 1000);
         count(&upstream_key(socket), |counts| {
+            counts.connects += 1;
             counts.established += 1;
             if let Some(class) = counts.connect_latency.get_mut(class) {
                 *class += 1;
@@ -165,16 +163,16 @@ fn ended(sk: u64, socket: &mut Socket, old: u8, new: u8, now: u64) -> u32 {
     socket.ended_bytes_received = traffic.bytes_received.wrapping_sub(fin);
     socket.ended_since_sent_jiffies = traffic.since_sent_jiffies;
     socket.ended_since_received_jiffies = traffic.since_received_jiffies;
-    if socket.local_port == 0 {
-        socket.local_port = read::local_port(sk);
-        socket.local_address = read::local_address(sk, socket.family);
-    }
     if new == CLOSE_WAIT {
         socket.fin_ns = now;
         socket.flags |= FIN_RECEIVED;
     } else {
         socket.ended_error = read::kernel(sk, setting!(offsets.sock_err));
+        read::local(socket, sk);
         who_reset(socket, now);
+    }
+    if old == SYN_SENT {
+        count(&upstream_key(socket), |counts| counts.connects += 1);
     }
     // Ended before anything was sent is nobody's request, unless an error ended it (`connect_reset`).
     let unsent_error = traffic.bytes_sent == 0 && socket.ended_error != 0;
@@ -219,22 +217,24 @@ fn closing(sk: u64, socket: &mut Socket, old: u8, program: Program) -> u32 {
     socket.flags |= CLOSED;
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let unbound = tgid == socket.tgid && take_unbound_complaint(tgid);
-    let ended = socket.ended_ns != 0;
-    let traffic = read::traffic(sk);
-    let fin = u64::from(socket.flags & FIN_RECEIVED != 0);
-    let suspicious = if ended { socket.flags & OUTSTANDING != 0 } else { old == SYN_SENT || traffic.outstanding(fin) };
+    let suspicious = if socket.ended_ns != 0 {
+        socket.flags & OUTSTANDING != 0
+    } else if old == SYN_SENT {
+        count(&upstream_key(socket), |counts| counts.connects += 1);
+        true
+    } else {
+        read::traffic(sk).outstanding(0)
+    };
     if !(suspicious || unbound || socket.flags & COMPLAINED != 0) {
         return 0;
     }
+    let traffic = read::traffic(sk);
     if tgid != socket.tgid {
         // Not the worker's decision: its descriptors are being closed for it (exit of the last holder, a passed
         // descriptor). Nothing nginx did about a request.
         socket.flags |= socket::EXITING;
     }
-    if socket.local_port == 0 {
-        socket.local_port = read::local_port(sk);
-        socket.local_address = read::local_address(sk, socket.family);
-    }
+    read::local(socket, sk);
     who_reset(socket, socket.ended_ns);
     let complained = tgid == socket.tgid && socket.flags & COMPLAINED != 0;
     let response = if complained { nginx::response_read(tgid) } else { RESPONSE_UNKNOWN };
@@ -253,16 +253,22 @@ fn closing(sk: u64, socket: &mut Socket, old: u8, program: Program) -> u32 {
     1
 }
 
+/// Was this process's last complaint about a socket that could not be told? Then this close is what it was about.
 #[inline(always)]
 fn take_unbound_complaint(tgid: u32) -> bool {
-    match PROCESSES.get_ptr_mut(tgid) {
-        // SAFETY: a live map entry, written only in its process's context, which this is.
-        Some(process) => unsafe {
-            let unbound = (*process).complained_unbound != 0;
-            (*process).complained_unbound = 0;
-            unbound
-        },
-        None => false,
+    let Some(last) = LAST_UNBOUND.get_ptr(0) else { return false };
+    // SAFETY: a live map entry; no arguments, no effects.
+    let now = unsafe { bpf_ktime_get_ns() };
+    // SAFETY: as above.
+    if now - unsafe { *last } > UNBOUND_MEMORY_NS {
+        return false;
+    }
+    let Some(process) = PROCESSES.get_ptr_mut(tgid) else { return false };
+    // SAFETY: a live map entry, written only in its process's context, which this is.
+    unsafe {
+        let unbound = (*process).complained_unbound != 0;
+        (*process).complained_unbound = 0;
+        unbound
     }
 }
 

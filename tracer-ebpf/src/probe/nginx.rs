@@ -32,7 +32,7 @@ use tracer_common::{
 use super::lifecycle;
 use crate::{
     emit,
-    maps::{NEW_AT_COMPLAINT, NEW_SOCKET, PROCESSES, SCRATCH, SCRATCH_WORDS, SOCKETS},
+    maps::{LAST_UNBOUND, NEW_AT_COMPLAINT, NEW_SOCKET, PROCESSES, SCRATCH, SCRATCH_WORDS, SOCKETS},
     owner, read,
     settings::setting,
 };
@@ -151,6 +151,10 @@ fn complaint(context: &ProbeContext, level: u64, log: u64) {
     if find_socket(slot, request, upstream) != 0 {
         // SAFETY: the process entry is live and written only in its own context.
         unsafe { (*process).complained_unbound = 1 };
+        if let Some(last) = LAST_UNBOUND.get_ptr_mut(0) {
+            // SAFETY: a live map entry.
+            unsafe { *last = header.time_ns };
+        }
     }
     emit::submit(entry);
 }
@@ -490,10 +494,7 @@ fn fill_socket(slot: *mut Complaint, sk: u64) -> bool {
     unsafe {
         (*socket).flags |= COMPLAINED;
         lifecycle::who_reset(&mut *socket, (*socket).ended_ns);
-        if (*socket).local_port == 0 {
-            (*socket).local_port = read::local_port(sk);
-            (*socket).local_address = read::local_address(sk, (*socket).family);
-        }
+        read::local(&mut *socket, sk);
         (&raw mut (*slot).socket).write(*socket);
         (&raw mut (*slot).live).write(read::live(sk, state, &traffic));
         (*slot).request.flags |= SOCKET_BOUND;

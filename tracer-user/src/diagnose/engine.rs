@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use super::{
     evidence,
-    request::Requests,
+    request::{After, Requests},
     rules::{self, Attempt, Decision, Reuse},
     word::{self, Said},
 };
@@ -27,7 +27,7 @@ pub const HOLD_NS: u64 = 20_000_000;
 /// A socket closed this long after a complaint that could not be bound to one is not what it was about.
 const UNBOUND_NS: u64 = 50_000_000;
 /// nginx closes the socket and makes the error page in one go.
-const SILENT_NS: u64 = 5_000_000;
+const SILENT_NS: u64 = HOLD_NS;
 /// NGX_LOG_ERR: below it nginx logs no failed attempt.
 const NGX_LOG_ERR: u32 = 4;
 /// How often old requests are forgotten.
@@ -472,7 +472,9 @@ impl Engine {
     fn status(&mut self, moment: Moment, status: &Status) {
         self.stands_alone(moment.pid);
         let request = &status.request;
-        let state = self.requests.answering(moment.pid, status.status, request, moment.time_ns);
+        let silent = self.silently_closed(&moment, status);
+        let after = if silent.is_some() { After::SilentClose } else { After::Other };
+        let state = self.requests.answering(moment.pid, status.status, request, after, moment.time_ns);
         let (key, failures) = (state.key, state.failures.clone());
         let outcome = if state.superseded { Outcome::Retried } else { Outcome::Final };
         for held in &mut self.held {
@@ -485,8 +487,8 @@ impl Engine {
             }
         }
         self.settle(&moment, request.request, outcome, &failures);
-        if request.log_level < NGX_LOG_ERR && request.header_accepted != Some(true) {
-            self.silent_failure(&moment, status);
+        if let Some(silent) = silent {
+            self.silent_failure(&moment, status, silent);
         }
         if request.request != request.main {
             return; // A subrequest: its main request will be answered in its own name.
@@ -555,19 +557,23 @@ impl Engine {
         }
     }
 
-    /// nginx logged nothing (its level is above `error`): the close just before the error page on the same thread is it.
-    fn silent_failure(&mut self, moment: &Moment, status: &Status) {
+    /// The connection that nginx closed just before this error page without logging anything, and what that means.
+    fn silently_closed(&self, moment: &Moment, status: &Status) -> Option<(usize, Decision)> {
+        if status.request.log_level >= NGX_LOG_ERR || status.request.header_accepted == Some(true) {
+            return None;
+        }
         let just_before = |unspoken: &Unspoken| {
             unspoken.connection.worker == moment.pid
                 && !self.reported_set.contains(&unspoken.connection.id)
                 && moment.time_ns.saturating_sub(unspoken.moment.time_ns) < SILENT_NS
         };
-        let Some(index) = self.unspoken.iter().rposition(just_before) else { return };
-        let Some(decision) =
-            self.unspoken.get(index).and_then(|unspoken| rules::with_status(&unspoken.connection, status.status))
-        else {
-            return;
-        };
+        let index = self.unspoken.iter().rposition(just_before)?;
+        let decision = rules::with_status(&self.unspoken.get(index)?.connection, status.status)?;
+        Some((index, decision))
+    }
+
+    /// nginx logged nothing (its level is above `error`): the close just before the error page on the same thread is it.
+    fn silent_failure(&mut self, moment: &Moment, status: &Status, (index, decision): (usize, Decision)) {
         let Some(unspoken) = self.unspoken.remove(index) else { return };
         let id = self.id();
         let Some(state) = self.requests.get_mut(moment.pid, &status.request) else { return };

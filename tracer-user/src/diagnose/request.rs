@@ -53,6 +53,14 @@ impl RequestState {
     }
 }
 
+/// What came just before an error page on its thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// The close of a failed connection, without a word of nginx.
+    SilentClose,
+    Other,
+}
+
 /// Requests by worker and address of the main request.
 #[derive(Debug, Default)]
 pub struct Requests {
@@ -83,9 +91,21 @@ impl Requests {
     }
 
     /// The request that an error page belongs to.
-    pub fn answering(&mut self, worker: u32, status: u16, request: &Request, now_ns: u64) -> &mut RequestState {
+    pub fn answering(
+        &mut self,
+        worker: u32,
+        status: u16,
+        request: &Request,
+        after: After,
+        now_ns: u64,
+    ) -> &mut RequestState {
         let fresh = self.states.get(&(worker, request.main)).is_none_or(|state| {
             if state.key.connection != request.connection || state.start_ms != request.start_ms {
+                return true;
+            }
+            // Its connection was closed just now, and it is not beyond an attempt that was answered for: another request.
+            let again = request.attempts.is_some_and(|attempts| attempts <= state.attempts);
+            if after == After::SilentClose && state.responded.is_some() && again {
                 return true;
             }
             match request.attempts {

@@ -4,7 +4,7 @@ use super::{
     link::{Link, connection, reused},
     script::{CONNECTING, HEADER, SENDING, Step, complaint, failures, play, told},
 };
-use crate::model::verdict::Failure;
+use crate::model::verdict::{Failure, RootKind};
 
 /// nginx read an end of file from it.
 fn closed_on(link: Link) -> Step {
@@ -111,6 +111,20 @@ fn the_failure_says_how_long_it_had_idled() {
     let fresh = failure(closed_on(connection().fin(2)).cached(false));
     assert_eq!((fresh.connection.reused, fresh.connection.idle_us), (Some(false), None));
     assert_eq!(fresh.connection.requests, Some(1));
+}
+
+#[test]
+fn the_reason_is_the_idle_time() {
+    let connect = complaint("connect() failed", CONNECTING).errno(104).cached(true);
+    for (step, idle) in [
+        (closed_on(reused(5000).sent(100, 40).fin(2)), "5.0 s"),
+        (reset_on(reused(500).sent(100, 40).rst(2)), "500 ms"),
+        (connect.on(reused(5000).unsent().rst(40)), "5.0 s"),
+    ] {
+        let root = failure(step).root.expect("a reason");
+        assert_eq!(root.kind, RootKind::PeerIdleClose);
+        assert!(root.text.contains(idle), "{}", root.text);
+    }
 }
 
 /// No kernel witness counts a unix socket's bytes: whether it idled is not known.

@@ -154,6 +154,23 @@ fn the_failure_behind_a_silent_error_page_is_the_requests() {
     assert_eq!((failure.purpose, failure.status), (Purpose::Http, Some(502)));
 }
 
+/// nginx uses the memory again within the millisecond.
+#[test]
+fn each_silent_error_page_has_its_own_close() {
+    let close = |number| closed(connection().fin(2).number(number));
+    let page = || status(502).log_level(2);
+    check(
+        [close(1), page(), tick(20), close(2), page()],
+        &[
+            "#1 closed_before_response likely final",
+            "502 nginx closed_before_response #1",
+            "#2 closed_before_response likely final",
+            "502 nginx closed_before_response #2",
+        ],
+    );
+    assert_eq!(responses(&play([close(1), page(), close(2), page()])).count(), 2);
+}
+
 #[test]
 fn an_error_page_explains_nothing_else() {
     let unexplained = &["502 nginx unexplained"];

@@ -43,6 +43,16 @@ fn an_end_of_file_under_tls_may_have_been_a_reset() {
     check(body.on(connection().received(4096, 5).rst(2)), "reset_mid_response", "proven", "received a RST");
 }
 
+/// nginx met the error of the connect in a later call, and takes it for an answer.
+#[test]
+fn a_connect_that_was_never_made_is_no_reset() {
+    let never = || connecting().failed(113);
+    check(reset_on(never()).errno(113), "connect_unreachable", "proven", "never completed");
+    check(closed_on(connecting().failed(111)), "connect_refused", "proven", "never completed");
+    let written = complaint("writev() failed", SENDING).errno(32).on(never());
+    check(written, "connect_unreachable", "proven", "never completed");
+}
+
 /// The RST answers what nginx wrote after the FIN: nginx read the end of file first.
 #[test]
 fn a_reset_after_the_fin_is_a_close() {
