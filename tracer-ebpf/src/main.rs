@@ -5,6 +5,11 @@
 //! connection leaves only counts in a map. One file per probe family in `probe/`; everything else serves them.
 #![no_std]
 #![no_main]
+#![expect(clippy::needless_pass_by_value, reason = "aya's macros hand a program its context by value")]
+#![expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "a value instead of a reference would be copied to the stack"
+)]
 
 mod emit;
 mod maps;

@@ -10,7 +10,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_task, bpf_probe_read_user_buf, bpf_probe_read_user_str_bytes, generated},
+    helpers::{bpf_get_current_task, bpf_probe_read_user_buf, generated},
     macros::uprobe,
     programs::ProbeContext,
 };
@@ -143,9 +143,9 @@ fn complaint(context: &ProbeContext, level: u64, log: u64) {
         let action = read::user(log, log::ACTION);
         (&raw mut (*slot).literal_address).write(literal);
         (&raw mut (*slot).action_address).write(action);
-        string::<LITERAL_LEN>(literal, &mut *(&raw mut (*slot).literal));
-        string::<ACTION_LEN>(action, &mut *(&raw mut (*slot).action));
-        text(context, &*(&raw const (*slot).literal), &mut *(&raw mut (*slot).text));
+        string(literal, (&raw mut (*slot).literal).cast(), LITERAL_LEN);
+        string(action, (&raw mut (*slot).action).cast(), ACTION_LEN);
+        text(context, (&raw mut (*slot).text).cast());
         (*process).complained_request = request;
     }
     if find_socket(slot, request, upstream) != 0 {
@@ -263,7 +263,8 @@ fn describe(slot: *mut Request, request: u64, log: u64, process: *mut Process) -
     // SAFETY: the caller's slot; every field is written.
     unsafe {
         (&raw mut (*slot).start_ms).write(start_ms);
-        ngx_str::<LINE_LEN>(if start == 0 { 0 } else { start + start::REQUEST_LINE }, &mut *(&raw mut (*slot).line));
+        let line = if start == 0 { 0 } else { start + start::REQUEST_LINE };
+        ngx_str(line, (&raw mut (*slot).line).cast(), LINE_LEN);
         (&raw mut (*slot).request).write(request);
         (&raw mut (*slot).main).write(main);
         (&raw mut (*slot).connection).write(read::user(log, log::CONNECTION));
@@ -273,9 +274,9 @@ fn describe(slot: *mut Request, request: u64, log: u64, process: *mut Process) -
         (&raw mut (*slot).attempt).write(attempt);
         (&raw mut (*slot).log_level).write(read::user::<u64>(log, log::LEVEL) as u32);
         let name = if upstream == 0 { 0 } else { read::user::<u64>(peer, peer::NAME) };
-        ngx_str::<NAME_LEN>(name, &mut *(&raw mut (*slot).peer));
+        ngx_str(name, (&raw mut (*slot).peer).cast(), NAME_LEN);
         let address = if client == 0 { 0 } else { client + connection::ADDR_TEXT };
-        ngx_str::<CLIENT_LEN>(address, &mut *(&raw mut (*slot).client));
+        ngx_str(address, (&raw mut (*slot).client).cast(), CLIENT_LEN);
         (&raw mut (*slot).flags).write(flags);
     }
     0
@@ -536,33 +537,37 @@ unsafe fn zero(slot: *mut Complaint) {
     }
 }
 
-/// A C string of the current process.
+/// A C string of the current process, cut to `capacity`.
 #[inline(always)]
-fn string<const N: usize>(address: u64, into: &mut [u8; N]) {
+fn string(address: u64, into: *mut u8, capacity: usize) {
     if address != 0 {
-        // SAFETY: the helper checks the address; at most N bytes are written.
-        let _ = unsafe { bpf_probe_read_user_str_bytes(address as *const u8, into) };
+        // SAFETY: `into` has room for `capacity` bytes; the helper checks the source.
+        unsafe { generated::bpf_probe_read_user_str(into.cast(), capacity as u32, address as *const c_void) };
     }
 }
 
 /// An `ngx_str_t` of the current process, NUL terminated; a longer one is cut.
 #[inline(always)]
-fn ngx_str<const N: usize>(address: u64, into: &mut [u8; N]) {
-    copy(read::user(address, 8), read::user(address, 0), into.as_mut_ptr(), N as u64 - 1);
+fn ngx_str(address: u64, into: *mut u8, capacity: usize) {
+    copy(read::user(address, 8), read::user(address, 0), into, capacity as u64 - 1);
 }
 
-/// The text argument: length and address of `"%*s"`, else an `ngx_str_t` for `%V`. Where the literal has neither, the
-/// argument is no address, and nothing is copied.
+/// The text argument: length and address of `"%*s"`, else an `ngx_str_t` for `%V`; told apart by the first being too small
+/// for an address, since the literal itself may not be readable yet. Where the literal takes neither, what is copied means
+/// nothing, and user space does not look at it.
 #[inline(always)]
-fn text(context: &ProbeContext, literal: &[u8; LITERAL_LEN], into: &mut [u8; TEXT_LEN]) {
+fn text(context: &ProbeContext, into: *mut u8) {
     let first: u64 = context.arg(4).unwrap_or(0);
     let second: u64 = context.arg(5).unwrap_or(0);
-    if literal[0] == b'%' && literal[1] == b'*' {
-        copy(second, first, into.as_mut_ptr(), TEXT_LEN as u64 - 1);
+    if first < LOWEST_ADDRESS {
+        copy(second, first, into, TEXT_LEN as u64 - 1);
     } else {
-        ngx_str(first, into);
+        ngx_str(first, into, TEXT_LEN);
     }
 }
+
+/// vm.mmap_min_addr of every distribution: no user address is lower.
+const LOWEST_ADDRESS: u64 = 65_536;
 
 /// Copies at most `room` of `length` bytes of the current process, and a NUL.
 #[inline(never)]

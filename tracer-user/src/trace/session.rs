@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeSet, io, time::Duration};
 use anyhow::Context as _;
 use aya::maps::{MapData, PerCpuHashMap, RingBuf};
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tracer_common::{
@@ -57,7 +57,28 @@ pub enum Stopped {
 pub fn run(settings: &WatchSettings, sinks: &mut Sinks) -> anyhow::Result<Stopped> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the event loop")?;
-    runtime.block_on(async { Session::start(settings, sinks)?.follow().await })
+    runtime.block_on(async {
+        // Before the session record: it says "ready", and a signal may follow at once.
+        let signals = Signals::listen().context("cannot listen to signals")?;
+        Session::start(settings, sinks)?.follow(signals).await
+    })
+}
+
+/// What the user and the service manager say.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 struct Session<'a> {
@@ -144,16 +165,14 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    async fn follow(mut self) -> anyhow::Result<Stopped> {
+    async fn follow(mut self, signals: Signals) -> anyhow::Result<Stopped> {
         let mut poll = every(POLL);
         let mut second = every(Duration::from_secs(1));
         let mut tenth = every(Duration::from_millis(100));
         let mut stats = every(STATS);
         stats.reset();
         let mut last_stats = Instant::now();
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut hangup = signal(SignalKind::hangup())?;
+        let Signals { mut interrupt, mut terminate, mut hangup } = signals;
         let started = Instant::now();
         let end = self.settings.duration.map(|duration| started + duration);
         let stopped = loop {

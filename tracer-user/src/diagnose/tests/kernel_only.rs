@@ -175,7 +175,7 @@ fn each_silent_error_page_has_its_own_close() {
 fn an_error_page_explains_nothing_else() {
     let unexplained = &["502 nginx unexplained"];
     // Too long ago, another worker's, or not what makes a 502.
-    check([closed(connection().fin(2)), status(502).log_level(2).after(6)], unexplained);
+    check([closed(connection().fin(2)), status(502).log_level(2).after(21)], unexplained);
     check([closed(connection().fin(2)), status(502).log_level(2).worker(WORKER + 1)], unexplained);
     check([closed(connection()), status(502).log_level(2)], unexplained);
     // nginx says what it has to say at its usual level.
