@@ -1,0 +1,266 @@
+//! The engine: joins attempt, word and status of one worker, by socket, by request, and by the order of its thread.
+//!
+//! A failed attempt is decided at nginx's complaint (or, where nginx stays silent, at the close of its socket) and held
+//! for [`HOLD_NS`], in which its outcome shows on the same thread: an error page is `final`, a connect for the same
+//! request `retried`.
+
+mod attempt;
+mod outcome;
+mod page;
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+
+use self::outcome::Held;
+pub use self::outcome::Question;
+use super::request::Requests;
+use crate::model::{
+    cause::Cause,
+    event::{Complaint, Connection, ConnectionId, Event, Happening, Moment},
+    verdict::{Confidence, RequestKey, Response, Verdict, VerdictId},
+};
+
+/// How long a decided failure waits for its outcome. nginx goes on synchronously: microseconds would do.
+pub const HOLD_NS: u64 = 20_000_000;
+/// A socket closed this long after a complaint that could not be bound to one is not what it was about.
+const UNBOUND_NS: u64 = 50_000_000;
+/// nginx closes the socket and makes the error page in one go.
+const SILENT_NS: u64 = HOLD_NS;
+/// NGX_LOG_ERR: below it nginx logs no failed attempt.
+const NGX_LOG_ERR: u32 = 4;
+/// How often old requests are forgotten.
+const TIDY_NS: u64 = 30_000_000_000;
+/// How many earlier failures a response without an attempt names.
+const RELATED: usize = 8;
+/// Connections reported lately, so that their close is not reported again.
+const REPORTED: usize = 4096;
+/// Failures whose outcome may still be corrected.
+const RECENT: usize = 4096;
+
+/// What the engine must know beforehand.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    pub jiffy_us: u64,
+}
+
+/// The diagnosis of one session.
+#[derive(Debug)]
+pub struct Engine {
+    facts: Facts,
+    next_id: u64,
+    requests: Requests,
+    /// Decided, waiting for their outcome; oldest first.
+    held: VecDeque<Held>,
+    /// Decided responses, held for as long: an error page may fail at once, and then has a say too.
+    responses: VecDeque<Response>,
+    /// Closed without a word, waiting for nginx's status.
+    unspoken: VecDeque<Unspoken>,
+    /// Complaints about a socket that could not be told: the worker's next close is it.
+    unbound: HashMap<u32, (Moment, Option<Complaint>)>,
+    /// Last word that explains a response without an attempt, by worker and main request.
+    words: HashMap<(u32, u64), Wordless>,
+    reported: VecDeque<ConnectionId>,
+    reported_set: HashSet<ConnectionId>,
+    /// Emitted failures whose outcome is unknown: worker and request.
+    open_outcomes: BTreeMap<VerdictId, (u32, u64)>,
+    causes: HashMap<VerdictId, Cause>,
+    /// Failures by upstream, for `related` of `no_live_upstreams`.
+    recent: VecDeque<(u64, u32, VerdictId)>,
+    /// Workers whose complaints are visible: their silence counts.
+    listening: HashSet<u32>,
+    /// Workers that exited lately: what the kernel closes for them then is no decision of nginx.
+    gone: HashMap<u32, u64>,
+    /// Last sequence seen of each worker; a gap is a loss.
+    sequences: HashMap<u32, u64>,
+    /// Time of the last loss: attempts around it are `likely` at most.
+    last_loss_ns: Option<u64>,
+    /// Failures of workers that were not about an HTTP request.
+    others: u64,
+    tidied_ns: u64,
+    out: Vec<Verdict>,
+}
+
+#[derive(Debug)]
+struct Unspoken {
+    moment: Moment,
+    connection: Connection,
+}
+
+#[derive(Debug)]
+struct Wordless {
+    /// The request it is about: nginx reuses the addresses.
+    key: RequestKey,
+    cause: Cause,
+    message: String,
+    time_ns: u64,
+}
+
+impl Engine {
+    pub fn new(facts: Facts) -> Self {
+        Self {
+            facts,
+            next_id: 1,
+            requests: Requests::default(),
+            held: VecDeque::new(),
+            responses: VecDeque::new(),
+            unspoken: VecDeque::new(),
+            unbound: HashMap::new(),
+            words: HashMap::new(),
+            reported: VecDeque::new(),
+            reported_set: HashSet::new(),
+            open_outcomes: BTreeMap::new(),
+            causes: HashMap::new(),
+            recent: VecDeque::new(),
+            listening: HashSet::new(),
+            gone: HashMap::new(),
+            sequences: HashMap::new(),
+            last_loss_ns: None,
+            others: 0,
+            tidied_ns: 0,
+            out: Vec::new(),
+        }
+    }
+
+    /// Verdicts since the last call.
+    pub fn take(&mut self) -> std::vec::Drain<'_, Verdict> {
+        self.out.drain(..)
+    }
+
+    /// Attempts that failed and were not HTTP's: stream, mail, resolver, logging.
+    pub const fn others(&self) -> u64 {
+        self.others
+    }
+
+    /// nginx's complaints of this worker are visible from now on (or no longer).
+    pub fn listens(&mut self, worker: u32, visible: bool) {
+        if visible {
+            self.listening.insert(worker);
+        } else {
+            self.listening.remove(&worker);
+        }
+    }
+
+    /// Events were lost at about this time.
+    pub const fn lost(&mut self, time_ns: u64) {
+        self.last_loss_ns = Some(time_ns);
+    }
+
+    /// Takes one event, in ring order.
+    pub fn event(&mut self, event: Event) {
+        let Event { moment, happening } = event;
+        if moment.sequence != 0 {
+            let before = self.sequences.insert(moment.pid, moment.sequence);
+            if before.is_some_and(|before| before + 1 != moment.sequence) {
+                self.last_loss_ns = Some(moment.time_ns);
+            }
+        }
+        match happening {
+            Happening::Closed { connection, response } => self.closed(moment, connection, response),
+            Happening::Retry { request } => self.retried(moment, request),
+            Happening::Complaint(complaint) => self.complaint(moment, complaint),
+            Happening::Status(status) => self.status(moment, &status),
+            Happening::Appeared { pid, .. } => {
+                self.sequences.remove(&pid);
+                self.gone.remove(&pid);
+            }
+            Happening::Gone { pid, .. } => self.worker_gone(pid, moment.time_ns),
+        }
+    }
+
+    /// The ring has been drained up to `now_ns`.
+    pub fn tick(&mut self, now_ns: u64) {
+        let stale: Vec<u32> = self
+            .unbound
+            .iter()
+            .filter(|(_, (moment, _))| moment.time_ns.saturating_add(UNBOUND_NS) <= now_ns)
+            .map(|(worker, _)| *worker)
+            .collect();
+        for worker in stale {
+            if let Some((moment, Some(complaint))) = self.unbound.remove(&worker) {
+                self.decide(&moment, &complaint, None);
+            }
+        }
+        while self.held.front().is_some_and(|held| held.deadline_ns <= now_ns) {
+            if let Some(held) = self.held.pop_front() {
+                self.release(held, None);
+            }
+        }
+        while self.responses.front().is_some_and(|response| response.time_ns.saturating_add(HOLD_NS) <= now_ns) {
+            self.out.extend(self.responses.pop_front().map(Verdict::Response));
+        }
+        while self.unspoken.front().is_some_and(|unspoken| unspoken.moment.time_ns + HOLD_NS <= now_ns) {
+            if let Some(unspoken) = self.unspoken.pop_front() {
+                self.remains_unspoken(&unspoken);
+            }
+        }
+        if now_ns.saturating_sub(self.tidied_ns) > TIDY_NS {
+            self.tidied_ns = now_ns;
+            self.words.retain(|_, word| now_ns.saturating_sub(word.time_ns) < TIDY_NS);
+            self.gone.retain(|_, time_ns| now_ns.saturating_sub(*time_ns) < TIDY_NS);
+            self.requests.forget(now_ns);
+        }
+    }
+
+    /// The session ends: nothing waits any longer.
+    pub fn finish(&mut self) {
+        self.tick(u64::MAX);
+    }
+
+    /// True for a connection not reported before.
+    fn first_report(&mut self, id: ConnectionId) -> bool {
+        if !self.reported_set.insert(id) {
+            return false;
+        }
+        self.reported.push_back(id);
+        if self.reported.len() > REPORTED
+            && let Some(old) = self.reported.pop_front()
+        {
+            self.reported_set.remove(&old);
+        }
+        true
+    }
+
+    /// A loss within the attempt's window means that something may have been missed.
+    fn capped(&self, confidence: Confidence, started_ns: Option<u64>, time_ns: u64) -> Confidence {
+        let lossy = self
+            .last_loss_ns
+            .is_some_and(|loss| loss >= started_ns.unwrap_or(time_ns) && loss <= time_ns.saturating_add(HOLD_NS));
+        if lossy { confidence.min(Confidence::Likely) } else { confidence }
+    }
+
+    fn worker_gone(&mut self, worker: u32, time_ns: u64) {
+        self.gone.insert(worker, time_ns);
+        self.stands_alone(worker);
+        // Its silence counts as long as it could be heard: what it closed is judged now.
+        let (of_worker, others): (VecDeque<_>, _) =
+            std::mem::take(&mut self.unspoken).into_iter().partition(|unspoken| unspoken.connection.worker == worker);
+        self.unspoken = others;
+        for unspoken in of_worker {
+            self.remains_unspoken(&unspoken);
+        }
+        let mut index = 0;
+        while index < self.held.len() {
+            if self.held[index].failure.worker == worker
+                && let Some(held) = self.held.remove(index)
+            {
+                self.release(held, None);
+            } else {
+                index += 1;
+            }
+        }
+        for response in std::mem::take(&mut self.responses) {
+            self.out.push(Verdict::Response(response));
+        }
+        self.unbound.remove(&worker);
+        self.words.retain(|(owner, _), _| *owner != worker);
+        self.open_outcomes.retain(|_, (owner, _)| *owner != worker);
+        self.requests.worker_gone(worker);
+        self.listening.remove(&worker);
+        self.sequences.remove(&worker);
+    }
+
+    fn id(&mut self) -> VerdictId {
+        let id = VerdictId(self.next_id);
+        self.next_id += 1;
+        id
+    }
+}

@@ -1,0 +1,122 @@
+//! nginx makes an error page: the end of an attempt, and the response to the client.
+
+use super::{Engine, NGX_LOG_ERR, RELATED, SILENT_NS, Unspoken};
+use crate::{
+    diagnose::{
+        request::After,
+        rules::{self, Decision},
+    },
+    model::{
+        cause::Cause,
+        event::{Moment, Status},
+        verdict::{Failure, Origin, Outcome, Purpose, Response},
+    },
+};
+
+impl Engine {
+    pub(super) fn status(&mut self, moment: Moment, status: &Status) {
+        self.stands_alone(moment.pid);
+        let request = &status.request;
+        let silent = self.silently_closed(&moment, status);
+        let after = if silent.is_some() { After::SilentClose } else { After::Other };
+        let state = self.requests.answering(moment.pid, status.status, request, after, moment.time_ns);
+        let (key, failures) = (state.key, state.failures.clone());
+        let outcome = if state.superseded { Outcome::Retried } else { Outcome::Final };
+        for held in &mut self.held {
+            if outcome == Outcome::Final
+                && held.failure.worker == moment.pid
+                && held.request == request.request
+                && failures.contains(&held.failure.id)
+            {
+                held.failure.status = Some(status.status);
+            }
+        }
+        self.settle(&moment, request.request, outcome, &failures);
+        if let Some(silent) = silent {
+            self.silent_failure(&moment, status, silent);
+        }
+        if request.request != request.main {
+            return; // A subrequest: its main request will be answered in its own name.
+        }
+        let word = self.words.remove(&(moment.pid, request.main)).filter(|word| word.key == key);
+        let Some(state) = self.requests.get_mut(moment.pid, request) else { return };
+        let news = std::mem::take(&mut state.news_since_response);
+        let failures = state.failures.clone();
+        let superseded = state.superseded;
+        if status.status == 500 && (!news || request.header_accepted == Some(true)) {
+            return; // Not because of a failure.
+        }
+        let responded = state.responded.replace(status.status);
+        self.tell(&failures);
+        if responded.is_some() && request.attempts.is_some() {
+            // The same request again: its error page failed too.
+            let last = failures.last().and_then(|id| self.causes.get(id).copied());
+            if let Some(response) = self.responses.iter_mut().find(|response| response.request_key == key)
+                && let Some(cause) = last
+            {
+                response.failures = failures;
+                response.cause = cause;
+            }
+            return;
+        }
+        let last = failures.last().filter(|_| !superseded).and_then(|id| self.causes.get(id).copied());
+        let (origin, cause) = match (&word, last) {
+            (Some(word), _) => (Origin::Nginx, word.cause),
+            _ if request.header_accepted == Some(true) => (Origin::Upstream, Cause::UpstreamStatus),
+            (None, Some(cause)) if news => (Origin::Nginx, cause),
+            _ if !request.has_upstream => (Origin::Config, Cause::ConfiguredStatus),
+            _ => (Origin::Nginx, Cause::Unexplained),
+        };
+        let related = if cause == Cause::NoLiveUpstreams {
+            let of_worker =
+                self.recent.iter().rev().filter(|(_, worker, id)| *worker == moment.pid && !failures.contains(id));
+            of_worker.take(RELATED).map(|(_, _, id)| *id).collect()
+        } else {
+            Vec::new()
+        };
+        let id = self.id();
+        self.responses.push_back(Response {
+            id,
+            time_ns: moment.time_ns,
+            status: status.status,
+            origin,
+            handled_by: (status.status == 500 && !request.has_upstream).then_some("auth_request"),
+            cause,
+            failures,
+            related,
+            request_key: key,
+            worker: moment.pid,
+            client: request.client.clone(),
+            request: request.line.clone(),
+            upstream: request.peer.clone(),
+            message: word.map(|word| word.message),
+        });
+    }
+
+    /// The connection that nginx closed just before this error page without logging anything, and what that means.
+    pub(super) fn silently_closed(&self, moment: &Moment, status: &Status) -> Option<(usize, Decision)> {
+        if status.request.log_level >= NGX_LOG_ERR || status.request.header_accepted == Some(true) {
+            return None;
+        }
+        let just_before = |unspoken: &Unspoken| {
+            unspoken.connection.worker == moment.pid
+                && !self.reported_set.contains(&unspoken.connection.id)
+                && moment.time_ns.saturating_sub(unspoken.moment.time_ns) < SILENT_NS
+        };
+        let index = self.unspoken.iter().rposition(just_before)?;
+        let decision = rules::with_status(&self.unspoken.get(index)?.connection, status.status)?;
+        Some((index, decision))
+    }
+
+    /// nginx logged nothing (its level is above `error`): the close just before the error page on the same thread is it.
+    pub(super) fn silent_failure(&mut self, moment: &Moment, status: &Status, (index, decision): (usize, Decision)) {
+        let Some(unspoken) = self.unspoken.remove(index) else { return };
+        let id = self.id();
+        let Some(state) = self.requests.get_mut(moment.pid, &status.request) else { return };
+        state.failed(id);
+        let key = state.key;
+        let failure = Failure { id, ..self.kernel_failure(&unspoken, decision, Purpose::Http, Some(key)) };
+        let failure = Failure { outcome: Outcome::Final, status: Some(status.status), ..failure };
+        self.emit_failure(failure, status.request.request);
+    }
+}
