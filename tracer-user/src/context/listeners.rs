@@ -1,10 +1,37 @@
 //! TCP listeners of a network namespace, as /proc/PID/net shows them at the moment of asking.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io::{BufRead as _, BufReader},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::{Duration, Instant},
 };
+
+/// How long an answer is good for: a flood of refused connects asks once.
+const FRESH: Duration = Duration::from_secs(1);
+/// Answers kept.
+const CAPACITY: usize = 1024;
+
+/// Listeners by network namespace and port, asked for once a second at most.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    known: HashMap<(u32, u16), (Instant, Option<Vec<SocketAddr>>)>,
+}
+
+impl Listeners {
+    /// As [`on_port`], of the network namespace `netns` that process `pid` is in.
+    pub fn on_port(&mut self, netns: u32, pid: u32, port: u16) -> Option<&[SocketAddr]> {
+        if self.known.len() >= CAPACITY {
+            self.known.clear();
+        }
+        let (asked, answer) = self.known.entry((netns, port)).or_insert_with(|| (Instant::now(), on_port(pid, port)));
+        if asked.elapsed() > FRESH {
+            (*asked, *answer) = (Instant::now(), on_port(pid, port));
+        }
+        answer.as_deref()
+    }
+}
 
 /// `st` of a listening socket.
 const LISTEN: &str = "0A";

@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 
 use crate::{
-    context::process::{ProcessFacts, Processes, Role},
+    context::{
+        listeners::Listeners,
+        process::{ProcessFacts, Processes, Role},
+    },
     diagnose::evidence::errno_name,
     explain,
     model::{address::Address, cause::Cause, observation, verdict},
@@ -17,6 +20,7 @@ pub(super) struct Converter {
     /// Wall clock minus monotonic clock, re-sampled regularly.
     pub(super) wall_offset_ns: i128,
     pub(super) processes: Processes,
+    pub(super) listeners: Listeners,
 }
 
 impl Converter {
@@ -26,7 +30,7 @@ impl Converter {
 
     pub(super) fn failure(&mut self, mut failure: verdict::Failure) -> record::Failure {
         if failure.cause == Cause::ConnectRefused
-            && let Some(root) = roots::refused(&failure)
+            && let Some(root) = roots::refused(&failure, &mut self.listeners)
         {
             failure.root = Some(root);
         }

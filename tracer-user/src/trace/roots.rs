@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{
-    context::listeners,
+    context::listeners::Listeners,
     model::{
         address::Address,
         verdict::{Failure, Root, RootKind},
@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Looks at the listeners in the worker's network namespace; None: not of this host, or somebody does listen there (now).
-pub(super) fn refused(failure: &Failure) -> Option<Root> {
+pub(super) fn refused(failure: &Failure, listeners: &mut Listeners) -> Option<Root> {
     let Some(Address::Tcp(upstream)) = failure.upstream else { return None };
     // A RST that this host's own kernel sent, or loopback: the upstream is here.
     let local =
@@ -20,7 +20,7 @@ pub(super) fn refused(failure: &Failure) -> Option<Root> {
     if !local || !refused_by_reset {
         return None;
     }
-    root(upstream, &listeners::on_port(failure.worker, upstream.port())?)
+    root(upstream, listeners.on_port(failure.netns?, failure.worker, upstream.port())?)
 }
 
 fn root(upstream: SocketAddr, listeners: &[SocketAddr]) -> Option<Root> {

@@ -23,8 +23,9 @@ use super::{
 };
 use crate::{
     collect::{counters::Losses, decode::Decoder, memory},
-    context::{host, process::Processes},
+    context::{host, listeners::Listeners, process::Processes},
     diagnose::engine::{Engine, Facts},
+    exit::say,
     kernel::clock,
     model::{
         event::{Event, Happening},
@@ -122,7 +123,11 @@ impl<'a> Session<'a> {
                 .context("cannot read the kernel programs' own log")?,
             decoder: Decoder::new(facts.reset_reasons),
             engine: Engine::new(Facts { jiffy_us: clock::jiffy_us() }),
-            converter: Converter { wall_offset_ns: clock::wall_offset_ns(), processes: Processes::default() },
+            converter: Converter {
+                wall_offset_ns: clock::wall_offset_ns(),
+                processes: Processes::default(),
+                listeners: Listeners::default(),
+            },
             statistics: Statistics::default(),
             target: Target { names: settings.processes.clone(), pids: settings.pids.clone() },
             traced: BTreeSet::new(),
@@ -189,7 +194,7 @@ impl<'a> Session<'a> {
                 }
                 _ = second.tick() => self.every_second(),
                 _ = tenth.tick() => self.every_tenth(),
-                _ = poll.tick() => self.drain(),
+                _ = poll.tick() => self.drain().map(drop),
             };
             match result {
                 Ok(()) if self.settings.count.is_some_and(|count| self.sinks.failures_shown() >= count.get()) => {
@@ -208,25 +213,23 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Reads the ring until it is empty, or a batch is full.
-    fn drain(&mut self) -> io::Result<()> {
+    /// Reads the ring until it is empty, or a batch is full; tells up to which time it has been read.
+    fn drain(&mut self) -> io::Result<u64> {
         let mut now_ns = clock::monotonic_ns();
         let mut taken = 0;
-        loop {
-            let event = match self.events.next() {
-                None => break,
-                Some(item) => self.decoder.decode(&item),
-            };
+        while taken < BATCH {
+            let Some(item) = self.events.next() else { break };
+            let event = self.decoder.decode(&item);
+            drop(item);
             taken += 1;
             match event {
                 Ok(event) => {
-                    now_ns = if taken >= BATCH { event.moment.time_ns } else { now_ns };
+                    if taken == BATCH {
+                        now_ns = event.moment.time_ns;
+                    }
                     self.event(event)?;
                 }
                 Err(_) => self.undecodable += 1,
-            }
-            if taken >= BATCH {
-                break;
             }
         }
         self.statistics.events += taken as u64;
@@ -240,7 +243,8 @@ impl<'a> Session<'a> {
         if let Some(log) = &mut self.debug {
             log.flush();
         }
-        self.sinks.flush()
+        self.sinks.flush()?;
+        Ok(now_ns)
     }
 
     fn event(&mut self, event: Event) -> io::Result<()> {
@@ -349,7 +353,12 @@ impl<'a> Session<'a> {
 
     /// Everything that waits is judged; then the numbers and the last record.
     fn end(&mut self, stopped: Stopped, interval_s: f64) -> io::Result<()> {
-        self.drain()?;
+        // What happened until now counts; what goes on happening does not.
+        let stopped_ns = clock::monotonic_ns();
+        while self.drain()? < stopped_ns {}
+        if self.undecodable > 0 {
+            say(&format!("{} events could not be decoded: a bug of why502", self.undecodable));
+        }
         self.engine.finish();
         self.verdicts()?;
         self.introduce(u64::MAX)?;
