@@ -50,6 +50,9 @@ pub struct Request {
     /// `log->log_level`: lines above it are not written, and not seen here.
     pub log_level: u32,
     pub flags: u32,
+    /// Where `start_sec` is in this build's `ngx_http_request_t`; 0: not found.
+    pub start_offset: u32,
+    pub reserved: u32,
     /// When the main request began, ms since 1970 by nginx's clock: with its address it tells requests apart.
     pub start_ms: u64,
     /// Name of the peer of the attempt (`u->peer.name`), NUL padded.
@@ -60,7 +63,7 @@ pub struct Request {
     pub line: [u8; LINE_LEN],
 }
 
-crate::wire_pod!(Request, 6 * 8 + 4 * 4 + NAME_LEN + CLIENT_LEN + LINE_LEN);
+crate::wire_pod!(Request, 6 * 8 + 6 * 4 + NAME_LEN + CLIENT_LEN + LINE_LEN);
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
@@ -87,4 +90,4 @@ pub struct Complaint {
     pub action: [u8; ACTION_LEN],
 }
 
-crate::wire_pod!(Complaint, 32 + 544 + 160 + 48 + 40 + LITERAL_LEN + TEXT_LEN + ACTION_LEN);
+crate::wire_pod!(Complaint, 32 + 552 + 160 + 48 + 40 + LITERAL_LEN + TEXT_LEN + ACTION_LEN);

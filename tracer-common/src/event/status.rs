@@ -14,4 +14,4 @@ pub struct Status {
     pub reserved: u32,
 }
 
-crate::wire_pod!(Status, 32 + 544 + 8);
+crate::wire_pod!(Status, 32 + 552 + 8);

@@ -68,7 +68,7 @@ mod request {
 mod upstream {
     pub(super) const PEER: u64 = 16;
     /// Right after the peer: without and with what --with-compat reserves there.
-    pub(super) const PIPE: [u64; 3] = [144, 152, 160];
+    pub(super) const PIPE: [u64; 4] = [144, 152, 160, 168];
 }
 /// `ngx_event_pipe_t`
 mod pipe {
@@ -85,7 +85,16 @@ mod peer {
     pub(super) const NAME: u64 = 24;
     pub(super) const LOG: u64 = 112;
     pub(super) const BITS: u64 = 120;
-    pub(super) const CACHED_BIT: u8 = 1;
+    /// Two pointers more (`hint`, `sid`).
+    pub(super) const BITS_SINCE_1_29_6: u64 = 136;
+    pub(super) const CACHED_BIT: u32 = 1;
+
+    /// Six one-bit fields, the last two of which hold NGX_ERROR_ERR (1) for every HTTP upstream
+    /// (ngx_http_upstream_init_request()).
+    #[inline(always)]
+    pub(super) const fn are_bits(word: u32) -> bool {
+        word & !0xf == 0x10
+    }
 }
 /// `ngx_http_upstream_state_t`
 mod state {
@@ -248,8 +257,13 @@ fn describe(slot: *mut Request, request: u64, log: u64, process: *mut Process) -
     }
     let peer = upstream + upstream::PEER;
     if upstream != 0 && log != 0 && read::user::<u64>(peer, peer::LOG) == log {
-        flags |= CACHED_KNOWN;
-        if read::user::<u8>(peer, peer::BITS) & peer::CACHED_BIT != 0 {
+        let before = read::user::<u32>(peer, peer::BITS);
+        let since = read::user::<u32>(peer, peer::BITS_SINCE_1_29_6);
+        let bits = if peer::are_bits(before) { before } else { since };
+        if peer::are_bits(bits) {
+            flags |= CACHED_KNOWN;
+        }
+        if bits & peer::CACHED_BIT != 0 {
             flags |= CACHED;
         }
     }
@@ -263,6 +277,8 @@ fn describe(slot: *mut Request, request: u64, log: u64, process: *mut Process) -
     // SAFETY: the caller's slot; every field is written.
     unsafe {
         (&raw mut (*slot).start_ms).write(start_ms);
+        (&raw mut (*slot).start_offset).write(if start == 0 { 0 } else { (start - main) as u32 });
+        (&raw mut (*slot).reserved).write(0);
         let line = if start == 0 { 0 } else { start + start::REQUEST_LINE };
         ngx_str(line, (&raw mut (*slot).line).cast(), LINE_LEN);
         (&raw mut (*slot).request).write(request);

@@ -177,6 +177,7 @@ fn request(wire: &complaint::Request) -> Request {
         peer: Some(text(&wire.peer)).filter(|name| !name.is_empty()),
         client: Some(text(&wire.client)).filter(|client| !client.is_empty()),
         start_ms: has(complaint::LINE_KNOWN).then_some(wire.start_ms),
+        start_offset: wire.start_offset,
         line: Some(text(&wire.line)).filter(|line| has(complaint::LINE_KNOWN) && !line.is_empty()),
     }
 }

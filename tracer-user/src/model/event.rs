@@ -133,6 +133,8 @@ pub struct Request {
     pub start_ms: Option<u64>,
     /// The main request's request line.
     pub line: Option<String>,
+    /// Where to find the start time in the main request.
+    pub start_offset: u32,
 }
 
 /// Whose log the complaint went to.

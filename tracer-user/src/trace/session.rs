@@ -233,8 +233,9 @@ impl<'a> Session<'a> {
             }
         }
         self.statistics.events += taken as u64;
-        for question in self.engine.questions(now_ns) {
-            if let Some(attempts) = memory::attempts(question.worker, question.request, question.client_connection) {
+        for question in self.engine.questions() {
+            let start = memory::Start { request: question.main, ms: question.start_ms, offset: question.start_offset };
+            if let Some(attempts) = memory::attempts(question.worker, question.request, start) {
                 self.engine.answer(&question, attempts);
             }
         }

@@ -11,9 +11,12 @@ use crate::model::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Question {
     pub worker: u32,
-    /// Address of the `ngx_http_request_t`.
+    /// Address of the `ngx_http_request_t`, and of the main request's.
     pub request: u64,
-    pub client_connection: u64,
+    pub main: u64,
+    /// When the main request began, and where that stands in it: nginx reuses addresses.
+    pub start_ms: u64,
+    pub start_offset: u32,
     pub failure: VerdictId,
     /// The request went on if it has had more attempts than these.
     pub attempts: u32,
@@ -25,24 +28,30 @@ pub(super) struct Held {
     /// nginx's request; 0: unknown.
     pub(super) request: u64,
     pub(super) main: u64,
-    /// nginx's number of the client connection, and of the attempt within its request.
-    pub(super) client_connection: u64,
+    /// When the main request began, and where that stands in it; None: not found.
+    pub(super) start: Option<(u64, u32)>,
+    /// Number of the attempt within its request.
     pub(super) attempt: Option<u32>,
+    /// The request has had more attempts by now, says its memory; an error page says better.
+    pub(super) went_on: bool,
     pub(super) connection: Option<ConnectionId>,
     pub(super) deadline_ns: u64,
 }
 
 impl Engine {
-    /// Failures that will be emitted at `now_ns` with an unknown outcome.
-    pub fn questions(&self, now_ns: u64) -> Vec<Question> {
+    /// Failures whose outcome is still unknown.
+    pub fn questions(&self) -> Vec<Question> {
         self.held
             .iter()
-            .filter(|held| held.deadline_ns <= now_ns && held.failure.outcome == Outcome::Unknown && held.request != 0)
+            .filter(|held| held.failure.outcome == Outcome::Unknown && held.request != 0 && !held.went_on)
             .filter_map(|held| {
+                let (start_ms, start_offset) = held.start?;
                 Some(Question {
                     worker: held.failure.worker,
                     request: held.request,
-                    client_connection: held.client_connection,
+                    main: held.main,
+                    start_ms,
+                    start_offset,
                     failure: held.failure.id,
                     attempts: held.attempt?,
                 })
@@ -53,9 +62,7 @@ impl Engine {
     /// The answer to a question: the request had this many attempts when asked.
     pub fn answer(&mut self, question: &Question, attempts: u32) {
         for held in &mut self.held {
-            if held.failure.id == question.failure && attempts > question.attempts {
-                held.failure.outcome = Outcome::Retried;
-            }
+            held.went_on |= held.failure.id == question.failure && attempts > question.attempts;
         }
     }
 
@@ -113,7 +120,8 @@ impl Engine {
     }
 
     pub(super) fn release(&mut self, held: Held, outcome: Option<Outcome>) {
-        let Held { mut failure, request, .. } = held;
+        let Held { mut failure, request, went_on, .. } = held;
+        let outcome = outcome.or_else(|| went_on.then_some(Outcome::Retried));
         if let Some(outcome) = outcome
             && failure.outcome == Outcome::Unknown
         {

@@ -73,6 +73,7 @@ pub(super) fn step(kind: Kind) -> Step {
         client: Some("127.0.0.1".to_owned()),
         start_ms: Some(START_MS),
         line: Some("GET / HTTP/1.1".to_owned()),
+        start_offset: 960,
     };
     Step { after_us: 10, worker: WORKER, request, kind, lost_before: 0 }
 }
