@@ -3,13 +3,13 @@
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf},
 };
 use tracer_common::{
     loss::COUNTERS,
     process::Process,
     reset::{ResetKey, ResetSent},
-    socket::Socket,
+    socket::{NO_REASON, Socket},
     upstream::{UpstreamCounts, UpstreamKey},
 };
 
@@ -47,13 +47,40 @@ pub(crate) static EMITTED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0
 #[map]
 pub(crate) static LAST_UNBOUND: Array<u64> = Array::with_max_entries(1, 0);
 
-/// Where a new `Socket` is made: one entry for each program that makes them, since one may interrupt the other.
+/// Empty for ever: see `probe::nginx::on_the_kernel_stack`.
 #[map]
-pub(crate) static NEW_SOCKET: PerCpuArray<Socket> = PerCpuArray::with_max_entries(2, 0);
+pub(crate) static NOWHERE: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
-/// Entries of [`NEW_SOCKET`].
-pub(crate) const NEW_AT_CONNECT: u32 = 0;
-pub(crate) const NEW_AT_COMPLAINT: u32 = 1;
+/// What a new entry of [`SOCKETS`] begins as, to be filled in place: on the stack it would take a third of it, and a
+/// scratch entry per CPU could be overwritten by a preempting worker.
+pub(crate) static NEW_SOCKET: Socket = Socket {
+    sk: 0,
+    started_ns: 0,
+    established_ns: 0,
+    ended_ns: 0,
+    ended_bytes_sent: 0,
+    ended_bytes_received: 0,
+    fin_ns: 0,
+    last_retransmit_ns: 0,
+    tgid: 0,
+    tid: 0,
+    netns: 0,
+    flags: 0,
+    ended_error: 0,
+    ended_since_sent_jiffies: 0,
+    ended_since_received_jiffies: 0,
+    retransmits: 0,
+    reset_reason: NO_REASON,
+    reset_by_tgid: 0,
+    reset_by_comm: [0; 16],
+    local_address: [0; 16],
+    remote_address: [0; 16],
+    local_port: 0,
+    remote_port: 0,
+    family: 0,
+    ended_state: 0,
+    reset_state: 0,
+};
 
 /// A copy of the head of an `ngx_http_request_t`, for a moment.
 #[map]

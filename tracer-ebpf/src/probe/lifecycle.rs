@@ -29,7 +29,7 @@ use tracer_common::{
 use super::nginx;
 use crate::{
     emit,
-    maps::{LAST_UNBOUND, NEW_AT_CONNECT, NEW_SOCKET, PROCESSES, RESETS, SOCKETS, UPSTREAMS},
+    maps::{LAST_UNBOUND, NEW_SOCKET, PROCESSES, RESETS, SOCKETS, UPSTREAMS},
     owner, read,
     settings::setting,
 };
@@ -107,14 +107,13 @@ fn connecting<C: EbpfContext>(sk: u64, context: &C) {
 /// Remembers a new socket; 0: no room.
 #[inline(never)]
 fn remember(sk: u64, family: u16) -> u32 {
-    let Some(socket) = NEW_SOCKET.get_ptr_mut(NEW_AT_CONNECT) else { return 0 };
-    // SAFETY: this CPU's entry; only connects of processes write it, and they do not interrupt each other.
-    let socket = unsafe { &mut *socket };
-    read::identity(socket, sk, family, 0);
-    if SOCKETS.insert(sk, &*socket, 0).is_err() {
+    if SOCKETS.insert(sk, &NEW_SOCKET, 0).is_err() {
         emit::lost(Program::SetState, Reason::MapFull);
         return 0;
     }
+    let Some(socket) = SOCKETS.get_ptr_mut(sk) else { return 0 };
+    // SAFETY: the live map entry of a socket whose lock this connect holds.
+    read::identity(unsafe { &mut *socket }, sk, family, 0);
     1
 }
 

@@ -32,7 +32,7 @@ use tracer_common::{
 use super::lifecycle;
 use crate::{
     emit,
-    maps::{LAST_UNBOUND, NEW_AT_COMPLAINT, NEW_SOCKET, PROCESSES, SCRATCH, SCRATCH_WORDS, SOCKETS},
+    maps::{LAST_UNBOUND, NEW_SOCKET, NOWHERE, PROCESSES, SCRATCH, SCRATCH_WORDS, SOCKETS},
     owner, read,
     settings::setting,
 };
@@ -108,6 +108,7 @@ mod state {
 #[uprobe]
 pub(crate) fn log_error_core(context: ProbeContext) -> u32 {
     let level: u64 = context.arg(0).unwrap_or(u64::MAX);
+    on_the_kernel_stack(&context, level);
     if level <= NGX_LOG_ERR {
         let log: u64 = context.arg(1).unwrap_or(0);
         complaint(&context, level, log);
@@ -119,11 +120,27 @@ pub(crate) fn log_error_core(context: ProbeContext) -> u32 {
 #[uprobe]
 pub(crate) fn special_response(context: ProbeContext) -> u32 {
     let status: u64 = context.arg(1).unwrap_or(0);
+    on_the_kernel_stack(&context, status);
     if matches!(status, 500 | 502 | 504) {
         let request: u64 = context.arg(0).unwrap_or(0);
         error_page(request, status as u32);
     }
     0
+}
+
+/// Keeps the program on the kernel's stack.
+///
+/// Since 6.13 the frames of tracing programs lie on a stack per program and CPU, for which the kernel counts on the same
+/// program not running twice at once on a CPU. A uprobe's program can be preempted, and another worker's then runs over
+/// its frames: seen on 7.2 as a page fault in this program. A program with a tail call gets no such stack
+/// (check_max_stack_depth(), kernel/bpf/verifier.c); this one is never made.
+#[inline(always)]
+fn on_the_kernel_stack(context: &ProbeContext, argument: u64) {
+    const NEVER: u64 = 0x6e65_7665_7200;
+    if argument == NEVER {
+        // SAFETY: the array is empty: the call fails, and the program goes on.
+        let _ = unsafe { NOWHERE.tail_call(context, 0) };
+    }
 }
 
 #[inline(always)]
@@ -337,7 +354,8 @@ fn start_of_request(main: u64, process: *mut Process) -> u64 {
 #[inline(never)]
 fn find_start(main: u64) -> u32 {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
-    // SAFETY: this CPU's entry; uprobes on one CPU do not preempt each other.
+    // SAFETY: this CPU's entry. A preempting worker may overwrite it: with a request of the same layout, or another
+    // nginx's, whose offset then fails the check at its use.
     let words = unsafe { &mut *scratch };
     // SAFETY: the helper checks the address and fails rather than faults; the slice is the entry's bytes.
     let read = unsafe {
@@ -526,14 +544,14 @@ fn adopt(sk: u64) -> bool {
     if read::remote_port(sk) == 0 {
         return false;
     }
-    let Some(socket) = NEW_SOCKET.get_ptr_mut(NEW_AT_COMPLAINT) else { return false };
-    // SAFETY: this CPU's entry; uprobes on one CPU do not preempt each other.
-    let socket = unsafe { &mut *socket };
-    read::identity(socket, sk, read::kernel(sk, setting!(offsets.sock_family)), PREEXISTING);
-    if SOCKETS.insert(sk, &*socket, 0).is_err() {
+    if SOCKETS.insert(sk, &NEW_SOCKET, 0).is_err() {
         emit::lost(Program::LogErrorCore, Reason::MapFull);
         return false;
     }
+    let Some(socket) = SOCKETS.get_ptr_mut(sk) else { return false };
+    // SAFETY: the live map entry of a socket that only this worker uses.
+    let socket = unsafe { &mut *socket };
+    read::identity(socket, sk, read::kernel(sk, setting!(offsets.sock_family)), PREEXISTING);
     true
 }
 
