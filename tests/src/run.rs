@@ -40,7 +40,6 @@ const SHOWN: usize = 6;
 /// between two processes (a RST before the first write) cannot be injected reliably on it.
 const IN_A_VM: &[&str] = &[
     "connect/refused",
-    "connect/unreachable_icmp",
     "connect/timeout_filtered",
     "connect/timeout_kernel",
     "connect/rejected_by_icmp_port",

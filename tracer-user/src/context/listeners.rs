@@ -16,8 +16,12 @@ const CAPACITY: usize = 1024;
 /// Listeners by network namespace and port, asked for once a second at most.
 #[derive(Debug, Default)]
 pub struct Listeners {
-    known: HashMap<(u32, u16), (Instant, Option<Vec<SocketAddr>>)>,
+    /// By network namespace and port.
+    known: HashMap<(u32, u16), Answer>,
 }
+
+/// What was found, and when; None: it could not be read.
+type Answer = (Instant, Option<Vec<SocketAddr>>);
 
 impl Listeners {
     /// As [`on_port`], of the network namespace `netns` that process `pid` is in.
