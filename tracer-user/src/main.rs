@@ -6,7 +6,8 @@ use why502::{
     cli, doctor,
     exit::{self, Exit},
     explain,
-    settings::Command,
+    settings::{Command, WatchSettings},
+    sink::Sinks,
     trace,
 };
 
@@ -16,18 +17,8 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
-        Command::Trace(settings) => {
-            let mut sinks = settings.sinks()?;
-            let fail = settings.watch.fail;
-            trace::run(&settings.watch, &mut sinks)?;
-            Ok(if fail && sinks.gateway_errors() > 0 { Exit::Seen } else { Exit::Fine })
-        }
-        Command::Record(settings) => {
-            let mut sinks = settings.sinks()?;
-            let fail = settings.watch.fail;
-            trace::run(&settings.watch, &mut sinks)?;
-            Ok(if fail && sinks.gateway_errors() > 0 { Exit::Seen } else { Exit::Fine })
-        }
+        Command::Trace(settings) => watch(&settings.watch, settings.sinks()?),
+        Command::Record(settings) => watch(&settings.watch, settings.sinks()?),
         Command::Explain(settings) => {
             std::io::stdout().write_all(explain::answer(settings.cause, columns()).as_bytes())?;
             Ok(Exit::Fine)
@@ -38,6 +29,12 @@ fn run(command: Command) -> anyhow::Result<Exit> {
             Ok(if report.verdicts_possible() { Exit::Fine } else { Exit::Failed })
         }
     }
+}
+
+/// Traces into these sinks until something stops it.
+fn watch(settings: &WatchSettings, mut sinks: Sinks) -> anyhow::Result<Exit> {
+    trace::run(settings, &mut sinks)?;
+    Ok(if settings.fail && sinks.gateway_errors() > 0 { Exit::Seen } else { Exit::Fine })
 }
 
 /// Columns to fill with prose: those of the terminal, within reason.
