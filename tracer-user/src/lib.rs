@@ -10,6 +10,7 @@ pub mod probe;
 pub mod collect;
 pub mod context;
 pub mod diagnose;
+pub mod nginx;
 
 pub mod explain;
 pub mod record;

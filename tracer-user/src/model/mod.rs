@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod cause;
+pub mod configured;
 pub mod event;
 pub mod observation;
 pub mod verdict;

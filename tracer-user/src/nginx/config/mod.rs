@@ -1,0 +1,1 @@
+//! The configuration files of a running master, as on disk.

@@ -1,0 +1,1 @@
+//! The log files that workers have open, read along.

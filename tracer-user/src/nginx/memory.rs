@@ -1,0 +1,1 @@
+//! What a worker's memory says about the configuration in force.
