@@ -129,16 +129,20 @@ impl Engine {
                 message: word::message(complaint),
                 client: request.client.clone(),
                 request: request.line.clone(),
+                host: request.host.clone(),
             }),
             evidence,
             disagreement: decision.disagreement,
+            configured: request.configured.clone(),
         };
         self.held.push_back(Held {
             failure,
             request: request.request,
             main: request.main,
-            start: request.start_ms.zip(Some(request.start_offset)),
+            place: request.place(moment.pid),
+            page_expected: !after_header && !request.cacheable && self.paging.contains(&moment.pid),
             went_on: false,
+            ended_ns: None,
             attempt: request.attempts,
             connection: connection.map(|connection| connection.id),
             deadline_ns: moment.time_ns + HOLD_NS,
@@ -214,6 +218,7 @@ impl Engine {
             word: None,
             evidence: list,
             disagreement: decision.disagreement,
+            configured: None,
         }
     }
 }
