@@ -37,6 +37,8 @@ const TIDY_NS: u64 = 30_000_000_000;
 const RELATED: usize = 8;
 /// Connections reported lately, so that their close is not reported again.
 const REPORTED: usize = 4096;
+/// Requests about which nginx said something strange, at most.
+const STRANGE: usize = 4096;
 /// Failures whose outcome may still be corrected.
 const RECENT: usize = 4096;
 
@@ -62,6 +64,8 @@ pub struct Engine {
     unbound: HashMap<u32, (Moment, Option<Complaint>)>,
     /// Last word that explains a response without an attempt, by worker and main request.
     words: HashMap<(u32, u64), Wordless>,
+    /// Last complaint of nginx that was not understood, by worker and main request.
+    strange: HashMap<(u32, u64), Strange>,
     reported: VecDeque<ConnectionId>,
     reported_set: HashSet<ConnectionId>,
     /// Emitted failures whose outcome is unknown: worker and request.
@@ -120,6 +124,15 @@ struct Unspoken {
     connection: Connection,
 }
 
+/// A complaint that is not understood.
+#[derive(Debug)]
+struct Strange {
+    /// Which request at this address.
+    start_ms: Option<u64>,
+    time_ns: u64,
+    message: String,
+}
+
 #[derive(Debug)]
 struct Wordless {
     /// The request it is about: nginx reuses the addresses.
@@ -140,6 +153,7 @@ impl Engine {
             unspoken: VecDeque::new(),
             unbound: HashMap::new(),
             words: HashMap::new(),
+            strange: HashMap::new(),
             reported: VecDeque::new(),
             reported_set: HashSet::new(),
             open_outcomes: BTreeMap::new(),
@@ -243,6 +257,7 @@ impl Engine {
         if now_ns.saturating_sub(self.tidied_ns) > TIDY_NS {
             self.tidied_ns = now_ns;
             self.words.retain(|_, word| now_ns.saturating_sub(word.time_ns) < TIDY_NS);
+            self.strange.retain(|_, word| now_ns.saturating_sub(word.time_ns) < TIDY_NS);
             self.gone.retain(|_, time_ns| now_ns.saturating_sub(*time_ns) < TIDY_NS);
             self.requests.forget(now_ns);
         }
@@ -301,6 +316,7 @@ impl Engine {
         self.release_responses_of(worker);
         self.unbound.remove(&worker);
         self.words.retain(|(owner, _), _| *owner != worker);
+        self.strange.retain(|(owner, _), _| *owner != worker);
         self.open_outcomes.retain(|_, (owner, _)| *owner != worker);
         self.requests.worker_gone(worker);
         self.listening.remove(&worker);

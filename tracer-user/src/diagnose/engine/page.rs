@@ -42,6 +42,7 @@ impl Engine {
             return; // A subrequest: its main request will be answered in its own name.
         }
         let word = self.words.remove(&(moment.pid, request.main)).filter(|word| word.key == key);
+        let strange = self.strange.remove(&(moment.pid, request.main)).filter(|word| word.start_ms == request.start_ms);
         let Some(state) = self.requests.get_mut(moment.pid, request) else { return };
         let news = std::mem::take(&mut state.news_since_response);
         let failures = state.failures.clone();
@@ -96,7 +97,9 @@ impl Engine {
             client: request.client.clone(),
             request: request.line.clone(),
             upstream: request.peer.clone(),
-            message: word.map(|word| word.message),
+            message: word
+                .map(|word| word.message)
+                .or(strange.filter(|_| cause == Cause::Unexplained).map(|word| word.message)),
             host: request.host.clone(),
             configured: request.configured.clone(),
         };

@@ -220,3 +220,28 @@ fn a_response_names_its_request() {
         Some(response.request_key)
     );
 }
+
+/// What nginx says is told as it is where nothing better is known.
+#[test]
+fn a_message_that_nobody_knows_is_kept() {
+    let strange = || complaint("the balancer has the hiccups", CONNECTING).errno(5);
+    let verdicts = play([strange(), status(502)]);
+    let response = responses(&verdicts).next().expect("a response");
+    assert_eq!(response.cause, crate::model::cause::Cause::Unexplained);
+    let message = response.message.as_deref().unwrap_or_default();
+    assert!(message.starts_with("the balancer has the hiccups (5: "), "{message}");
+    // Something better is known.
+    check([strange(), refused(), status(502)], &["#1 connect_refused proven final", "502 nginx connect_refused #1"]);
+    let other = play([strange(), status(502).started(START_MS + 5)]);
+    assert_eq!(responses(&other).next().expect("a response").message, None, "another request's");
+}
+
+/// nginx complains twice about one attempt over a unix socket.
+#[test]
+fn one_attempt_fails_once() {
+    let first = || complaint("upstream prematurely closed FastCGI stdout", HEADER).on_unix();
+    let second = || complaint("upstream sent unexpected FastCGI record: %d", HEADER).on_unix();
+    check([first(), second(), status(502)], &["#1 header_invalid proven final", "502 nginx header_invalid #1"]);
+    let verdicts = play([first(), second().attempt(2), status(502).attempt(2)]);
+    assert_eq!(super::script::failures(&verdicts).count(), 2, "two attempts");
+}
