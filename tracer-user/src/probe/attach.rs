@@ -82,6 +82,8 @@ impl Probes {
             return Err(AttachError::Impossible(plan.impossible.join("; ")));
         }
         let mut ebpf = EbpfLoader::new()
+            // Nothing here is relocated by BTF: offsets come as settings. Parsing the kernel's would cost 10 MB and 100 ms.
+            .btf(None)
             .override_global("SETTINGS", settings, true)
             .load(OBJECT)
             .map_err(|source| AttachError::Load(Box::new(source)))?;
