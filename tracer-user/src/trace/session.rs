@@ -23,7 +23,11 @@ use super::{
 };
 use crate::{
     collect::{counters::Losses, decode::Decoder, memory},
-    context::{host, listeners::Listeners, process::Processes},
+    context::{
+        host,
+        listeners::Listeners,
+        process::{Processes, Role},
+    },
     diagnose::engine::{Engine, Facts},
     exit::say,
     kernel::clock,
@@ -32,6 +36,7 @@ use crate::{
         observation::Observation,
         verdict::Verdict,
     },
+    nginx::config::Advisor,
     probe::attach::Probes,
     record::{self, Record},
     settings::WatchSettings,
@@ -43,6 +48,8 @@ const POLL: Duration = Duration::from_millis(10);
 /// Events taken in one go, so that signals and timers get their turn in a flood.
 const BATCH: usize = 8192;
 const STATS: Duration = Duration::from_secs(10);
+/// How long the session record waits for the configuration, which is read while the hooks are attached.
+const CONFIGURATION: Duration = Duration::from_millis(20);
 
 /// Why it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +134,7 @@ impl<'a> Session<'a> {
                 wall_offset_ns: clock::wall_offset_ns(),
                 processes: Processes::default(),
                 listeners: Listeners::default(),
+                advisor: Advisor::default(),
             },
             statistics: Statistics::default(),
             target: Target { names: settings.processes.clone(), pids: settings.pids.clone() },
@@ -144,6 +152,9 @@ impl<'a> Session<'a> {
         let running = self.target.running();
         workers::seed(&mut self.probes.take_processes()?, &running);
         for process in &running {
+            if process.role == Role::Worker {
+                self.converter.advisor.watch(process.pid);
+            }
             self.traced.insert(process.pid);
             self.converter.processes.refresh(process.pid);
             self.listen(process.pid);
@@ -151,6 +162,7 @@ impl<'a> Session<'a> {
         if self.settings.nginx_witness {
             workers::observe(&mut observations, &self.probes);
         }
+        workers::observe_configuration(&mut observations, &running, &mut self.converter.advisor, CONFIGURATION);
         let now = clock::monotonic_ns();
         let session = Record::Session(record::Session {
             schema: record::SCHEMA,
@@ -284,6 +296,9 @@ impl<'a> Session<'a> {
         let ready: Vec<(u32, u64)> = ready;
         for (pid, time_ns) in ready {
             let Some(facts) = self.converter.processes.refresh(pid) else { continue };
+            if facts.role == Role::Worker {
+                self.converter.advisor.watch(pid);
+            }
             let process = convert::process(facts);
             let time = self.converter.time(time_ns);
             self.sinks.write(Record::Worker(record::WorkerChange {
@@ -302,13 +317,13 @@ impl<'a> Session<'a> {
             }
             let record = match verdict {
                 Verdict::Failure(failure) => {
-                    let failure = self.converter.failure(failure);
+                    let failure = self.converter.failure(failure, None);
                     self.statistics.failure(&failure);
                     Record::Failure(Box::new(failure))
                 }
                 Verdict::Response(response) => {
                     self.statistics.response();
-                    Record::Response(Box::new(self.converter.response(response)))
+                    Record::Response(Box::new(self.converter.response(response, None)))
                 }
                 Verdict::Update(update) => Record::Update(Box::new(self.converter.update(&update))),
             };
