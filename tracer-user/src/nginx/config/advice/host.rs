@@ -1,9 +1,6 @@
 //! Causes of the nginx host itself, and statuses that the configuration orders.
 
-use super::{
-    Advice, Question, Scope,
-    setting::{Setting, at},
-};
+use super::{Advice, Question, Scope, setting::Setting};
 use crate::nginx::config::{defaults, tree::Directive};
 
 fn of_events(scope: &Scope<'_>) -> Option<Setting> {
@@ -62,14 +59,7 @@ pub(super) fn configured_status(question: &Question<'_>, scope: &Scope<'_>) -> A
     }
     let settings: Vec<Setting> = found.iter().map(|line| Setting::written(view, line)).collect();
     let hint = match settings.as_slice() {
-        [line] => line.place.as_ref().map(|place| {
-            format!(
-                "{} {} at {} orders this status",
-                line.directive,
-                line.value.as_deref().unwrap_or_default(),
-                at(place)
-            )
-        }),
+        [line] => Some(format!("{}: {}", question.general, line.line())),
         _ => None,
     };
     Advice { hint, settings }

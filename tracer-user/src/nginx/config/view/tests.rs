@@ -1,4 +1,4 @@
-use super::{Said, View};
+use super::{Chain, Said, View};
 use crate::{
     model::configured::Place,
     nginx::config::tree::{Tree, read, tests::Memory},
@@ -38,7 +38,7 @@ fn said(view: &View<'_>, location: &str, directive: &str) -> String {
     let servers = view.servers(&Place { file: "/a".into(), line: 7 });
     assert_eq!(servers.len(), 1);
     let chains = view.locations(&servers[0], location);
-    let one = |chain: &_| match view.said(chain, directive) {
+    let one = |chain: &Chain<'_>| match view.said(chain, directive) {
         Said::Set(lines) => lines.iter().map(|line| line.arguments.join(" ")).collect::<Vec<_>>().join(", "),
         Said::Unset => "unset".to_owned(),
         Said::Unknown => "unknown".to_owned(),
