@@ -27,7 +27,9 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const GIVEN_UP: Duration = Duration::from_secs(10);
 /// Readers at work; one that hangs counts until it comes back.
 const READERS: usize = 4;
-/// Workers remembered, also after they are gone, for late verdicts.
+/// A number cannot be another process's within this time: numbers are given in turn.
+const SEEN: Duration = Duration::from_secs(1);
+/// Workers remembered, also after they are gone, for late verdicts; and questions.
 const CAPACITY: usize = 1024;
 /// Reasons named by the observation.
 const REASONS: usize = 4;
@@ -47,6 +49,8 @@ enum Files {
 #[derive(Clone, Debug)]
 struct Worker {
     started: u64,
+    /// When it was last seen to be the process of that number.
+    seen: Instant,
     generation: usize,
 }
 
@@ -63,13 +67,19 @@ pub struct Advisor {
     /// By number; never given again.
     generations: HashMap<usize, Known>,
     next: usize,
+    /// Advice by generation and question: a flood asks the same again and again.
+    given: HashMap<(usize, String), Advice>,
 }
 
 impl Advisor {
     /// Begins to read the configuration of a worker, unless it is known. Never waits.
     pub fn watch(&mut self, pid: u32) {
+        if self.workers.get(&pid).is_some_and(|known| known.seen.elapsed() < SEEN) {
+            return;
+        }
         let Some(process) = Process::read(pid) else { return };
-        if self.workers.get(&pid).is_some_and(|known| known.started == process.started) {
+        if let Some(known) = self.workers.get_mut(&pid).filter(|known| known.started == process.started) {
+            known.seen = Instant::now();
             return;
         }
         self.tidy();
@@ -82,21 +92,24 @@ impl Advisor {
             }),
             Err(reason) => self.add(Known { files: Files::Read(Err(reason)), loaded_ns: 0 }),
         };
-        self.workers.insert(pid, Worker { started, generation: number });
+        self.workers.insert(pid, Worker { started, seen: Instant::now(), generation: number });
     }
 
     /// The advice for what happened to a request of this worker. Waits for a moment where files are being read.
     pub fn advise(&mut self, worker: u32, question: &Question<'_>) -> Advice {
         self.watch(worker);
-        let Some(known) = self.workers.get(&worker).and_then(|worker| self.generations.get_mut(&worker.generation))
+        let generation = self.workers.get(&worker).map(|worker| worker.generation);
+        let Some((number, known)) = generation.and_then(|number| Some((number, self.generations.get_mut(&number)?)))
         else {
             return advise(question, None);
         };
         known.files.wait(|since| since + PATIENCE);
-        match &known.files {
-            Files::Read(Ok(tree)) => advise(question, Some(View::new(tree, known.loaded_ns))),
-            Files::Read(Err(_)) | Files::Reading { .. } => advise(question, None),
+        let Files::Read(Ok(tree)) = &known.files else { return advise(question, None) };
+        if self.given.len() >= CAPACITY {
+            self.given.clear();
         }
+        let ask = || advise(question, Some(View::new(tree, known.loaded_ns)));
+        self.given.entry((number, question.key())).or_insert_with(ask).clone()
     }
 
     /// How well the configurations of these workers are known by now; waits for so long at most.

@@ -6,15 +6,13 @@ use crate::model::configured::Module;
 
 /// Directives of modules that pass requests on, without the module's name.
 const OF_MODULES: &[(&str, &[Module], &str)] = {
-    use Module::{Fastcgi, Grpc, Memcached, Proxy, Scgi, Uwsgi};
+    use Module::{Fastcgi, Grpc, Proxy, Scgi, Uwsgi};
     &[
         ("connect_timeout", &Module::ALL, "60s"),
         ("send_timeout", &Module::ALL, "60s"),
         ("read_timeout", &Module::ALL, "60s"),
         ("buffer_size", &Module::ALL, PAGE),
         ("buffers", &[Proxy, Fastcgi, Uwsgi, Scgi], EIGHT_PAGES),
-        ("next_upstream_timeout", &[Proxy, Fastcgi, Uwsgi, Scgi, Grpc, Memcached], "0"),
-        ("next_upstream_tries", &[Proxy, Fastcgi, Uwsgi, Scgi, Grpc, Memcached], "0"),
         ("max_temp_file_size", &[Proxy, Fastcgi, Uwsgi, Scgi], "1024m"),
         ("ssl_server_name", &[Proxy, Grpc, Uwsgi], "off"),
         ("ssl_verify", &[Proxy, Grpc, Uwsgi], "off"),
@@ -83,10 +81,6 @@ mod tests {
         scgi_buffer_size 4k|8k;            grpc_buffer_size 4k|8k;           memcached_buffer_size 4k|8k;
         proxy_buffers 8 4k|8k;             fastcgi_buffers 8 4k|8k;          uwsgi_buffers 8 4k|8k;
         scgi_buffers 8 4k|8k;
-        proxy_next_upstream_timeout 0;     fastcgi_next_upstream_timeout 0;  uwsgi_next_upstream_timeout 0;
-        scgi_next_upstream_timeout 0;      grpc_next_upstream_timeout 0;     memcached_next_upstream_timeout 0;
-        proxy_next_upstream_tries 0;       fastcgi_next_upstream_tries 0;    uwsgi_next_upstream_tries 0;
-        scgi_next_upstream_tries 0;        grpc_next_upstream_tries 0;       memcached_next_upstream_tries 0;
         proxy_max_temp_file_size 1024m;    fastcgi_max_temp_file_size 1024m; uwsgi_max_temp_file_size 1024m;
         scgi_max_temp_file_size 1024m;
         proxy_ssl_server_name off;         grpc_ssl_server_name off;         uwsgi_ssl_server_name off;

@@ -93,7 +93,7 @@ impl Root {
 
 impl Files for Root {
     fn read(&mut self, path: &str) -> Result<Text, String> {
-        let found = self.find(path, OFlags::empty()).map_err(|errno| said(errno))?;
+        let found = self.find(path, OFlags::empty()).map_err(said)?;
         let stat = fstat(&found).map_err(said)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err("not a regular file".to_owned());

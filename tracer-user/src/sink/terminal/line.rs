@@ -69,7 +69,9 @@ impl Look {
                 connection.syn_retransmits.filter(|count| *count > 0).map(|n| counted(u64::from(n), "SYN retransmit")),
             ];
             let facts: Vec<_> = facts.into_iter().flatten().collect();
-            self.dim(&format!("connection {}", facts.join(", ")), out);
+            if !facts.is_empty() {
+                self.dim(&format!("connection {}", facts.join(", ")), out);
+            }
         }
         for setting in &failure.configuration {
             self.dim(&setting_line(setting), out);

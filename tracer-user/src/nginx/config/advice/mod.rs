@@ -62,6 +62,23 @@ impl<'a> Question<'a> {
         let status = Some(response.status);
         Self { cause: response.cause, upstream, status, idle_us: None, configured, general }
     }
+
+    /// How long it lay idle, as precise as matters.
+    fn idle(&self) -> Option<String> {
+        match self.idle_us? {
+            0 => None,
+            idle @ 10_000_000.. => Some(format!("{} s", idle / 1_000_000)),
+            idle @ 1_000_000.. => Some(format!("{}.{} s", idle / 1_000_000, idle / 100_000 % 10)),
+            idle => Some(format!("{} ms", (idle / 10_000 * 10).max(1))),
+        }
+    }
+
+    /// The same for questions with the same answer.
+    pub(super) fn key(&self) -> String {
+        let idle = self.idle().filter(|_| self.cause == Cause::StaleKeepalive);
+        let Self { cause, upstream, status, idle_us: _, configured, general } = self;
+        format!("{cause} {upstream:?} {status:?} {idle:?} {configured:?} {general}")
+    }
 }
 
 /// What is said beyond the general.

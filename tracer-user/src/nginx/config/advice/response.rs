@@ -65,10 +65,9 @@ pub(super) fn stale_keepalive(question: &Question<'_>, scope: &Scope<'_>) -> Adv
         Setting::of(Some(view), name, &said, defaults::of_upstream(name).map(str::to_owned), None)
     };
     let (timeout, keepalive) = (of_block("keepalive_timeout"), of_block("keepalive"));
-    let idle = question.idle_us.filter(|idle| *idle > 0).map(|idle| value::time((idle / 1000).max(1)));
     let hint = timeout.as_ref().map(|timeout| {
         let sentence = timeout.sentence(Some(&described(view, block)));
-        match idle {
+        match question.idle() {
             Some(idle) => format!(
                 "{sentence}, and the upstream had closed the connection by the time it was idle for {idle}: set it lower \
                  than the upstream's own, or raise that"

@@ -270,7 +270,7 @@ fn keepalive_and_what_was_seen_of_it() {
                 "10.0.0.1:3001",
                 &[
                     "keepalive_timeout is 60s (default; to change it: upstream backend at /n.conf:6), and the upstream had \
-                 closed the connection by the time it was idle for 5s: set it lower than the upstream's own, or raise that",
+                 closed the connection by the time it was idle for 5.0 s: set it lower than the upstream's own, or raise that",
                     "keepalive_timeout 60s @- -",
                     "keepalive 16 @10 -",
                     "server 10.0.0.1:3001 max_fails=3 @7 -",

@@ -1,6 +1,9 @@
-use std::time::Duration;
+use std::{
+    sync::mpsc::sync_channel,
+    time::{Duration, Instant},
+};
 
-use super::Advisor;
+use super::{Advisor, Files, Known};
 use crate::model::observation::State;
 
 #[test]
@@ -31,4 +34,23 @@ fn the_dead_are_forgotten() {
     }
     advisor.tidy();
     assert_eq!(advisor.workers.len(), 1);
+}
+
+#[test]
+fn files_that_never_answer_hold_up_nobody() {
+    let (sender, answer) = sync_channel(1);
+    let mut known = Known { files: Files::Reading { since: Instant::now(), answer }, loaded_ns: 0 };
+    known.files.wait(|since| since);
+    assert_eq!(known.state(), Err("its files are still being read".to_owned()));
+    if let Files::Reading { since, .. } = &mut known.files
+        && let Some(before) = since.checked_sub(super::GIVEN_UP + Duration::from_millis(1))
+    {
+        *since = before;
+        // Long overdue: asked, but not waited for.
+        known.files.wait(|since| since + super::PATIENCE);
+        assert_eq!(known.state(), Err("its files are not answered for".to_owned()));
+    }
+    drop(sender);
+    known.files.wait(|since| since);
+    assert!(known.state().is_err_and(|reason| reason.contains("bug")));
 }
