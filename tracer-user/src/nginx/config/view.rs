@@ -2,6 +2,8 @@
 //!
 //! A file that was changed since says nothing, neither that a directive is there nor that it is not.
 
+use std::collections::HashMap;
+
 use super::tree::{Directive, Gap, Tree};
 use crate::model::configured::Place;
 
@@ -98,15 +100,17 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Blocks that stand in `http` itself and are as nginx read them, with it.
+    fn blocks(&self, name: &'static str) -> impl Iterator<Item = (&'a Directive, &'a Directive)> + use<'a, '_> {
+        let http = self.tree.main.iter().filter(|directive| directive.name == "http");
+        http.flat_map(|http| http.block.iter().flatten().map(move |inner| (http, inner)))
+            .filter(move |(_, inner)| inner.name == name && inner.block.is_some() && !self.is_stale(inner))
+    }
+
     /// The `server` blocks which nginx calls by this place: one, but for a file that is included twice.
     pub(super) fn servers(&self, place: &Place) -> Vec<Chain<'a>> {
-        let mut found = Vec::new();
-        self.each(|chain, directive| {
-            if directive.name == "server" && directive.block.is_some() && self.tree.is_at(directive, place) {
-                found.push([chain, &[directive]].concat());
-            }
-        });
-        found
+        let called = |(_, server): &(&Directive, &Directive)| self.tree.is_at(server, place);
+        self.blocks("server").filter(called).map(|(http, server)| vec![http, server]).collect()
     }
 
     /// The locations of a server whose name, as nginx has it, is this; empty is the server itself. An `if` block has the
@@ -136,14 +140,14 @@ impl<'a> View<'a> {
 
     /// The `upstream` block of this name. None: there is none, or its file was changed.
     pub(super) fn upstream(&self, name: &str) -> Option<&'a Directive> {
-        let mut found = None;
-        self.each(|chain, directive| {
-            let named = directive.arguments.first().is_some_and(|argument| argument.eq_ignore_ascii_case(name));
-            if chain.len() == 1 && directive.name == "upstream" && directive.block.is_some() && named {
-                found = Some(directive);
-            }
-        });
-        found
+        let named = |argument: &String| argument.eq_ignore_ascii_case(name);
+        self.blocks("upstream").map(|(_, block)| block).find(|block| block.arguments.first().is_some_and(named))
+    }
+
+    /// All `upstream` blocks by name, in lower case.
+    pub(super) fn upstreams(&self) -> HashMap<String, &'a Directive> {
+        let name = |block: &'a Directive| Some((block.arguments.first()?.to_ascii_lowercase(), block));
+        self.blocks("upstream").filter_map(|(_, block)| name(block)).collect()
     }
 
     /// What is in force for a directive in the innermost block of a chain: it is inherited from outer blocks unless an

@@ -73,11 +73,11 @@ impl<'a> Scope<'a> {
 
     /// The only lines that the address, or the name, can have come from.
     fn by_address(view: View<'a>, upstream: Option<&Address>) -> Self {
-        let mut passes: Vec<(Chain<'a>, &'a Directive, Target)> = Vec::new();
+        let mut passes: Vec<(&'a Directive, Target)> = Vec::new();
         let mut peers: Vec<(&'a Directive, &'a Directive, Target)> = Vec::new();
         view.each(|chain, directive| {
             if let Some(target) = Target::of_pass(directive) {
-                passes.push((chain.to_vec(), directive, target));
+                passes.push((directive, target));
             } else if let Some(block) = chain.last()
                 && (block.name.as_str(), directive.name.as_str()) == ("upstream", "server")
                 && let Some(target) = Target::of_server(directive)
@@ -88,13 +88,14 @@ impl<'a> Scope<'a> {
         let mut scope = Self { view: Some(view), ..Self::default() };
         let Some(address) = upstream else { return scope };
         // Such a request could have gone anywhere.
-        if passes.iter().any(|(.., target)| *target == Target::Variable) {
+        if passes.iter().any(|(_, target)| *target == Target::Variable) {
             return scope;
         }
-        let block_of = |target: &Target| target.block_name().and_then(|name| view.upstream(name));
+        let blocks = view.upstreams();
+        let block_of = |target: &Target| blocks.get(&target.block_name()?.to_ascii_lowercase()).copied();
         peers.retain(|(.., target)| target.fit(address) != Fit::No);
         let direct = |target: &Target| target.fit(address) != Fit::No && block_of(target).is_none();
-        let directly = passes.iter().filter(|(.., target)| direct(target)).count();
+        let directly = passes.iter().filter(|(_, target)| direct(target)).count();
         match (address, peers.as_slice(), directly) {
             (Address::Name(name), ..) => scope.block = view.upstream(name),
             (_, [(block, peer, target)], 0) if target.fit(address) == Fit::Address => {
@@ -108,11 +109,15 @@ impl<'a> Scope<'a> {
             Some(block) => block_of(target).is_some_and(|other| std::ptr::eq(block, other)),
             None => direct(target) && target.fit(address) == Fit::Address,
         };
-        let mut leading = passes.into_iter().filter(|(.., target)| leads(target));
-        if let (Some((chain, pass, _)), None) = (leading.next(), leading.next()) {
+        let mut leading = passes.iter().filter(|(_, target)| leads(target));
+        if let (Some((pass, _)), None) = (leading.next(), leading.next()) {
             scope.module = module(pass);
             scope.pass = Some(pass);
-            scope.chains = vec![chain];
+            view.each(|chain, directive| {
+                if std::ptr::eq(directive, *pass) {
+                    scope.chains.push(chain.to_vec());
+                }
+            });
         }
         scope
     }
