@@ -4,14 +4,20 @@
 
 mod report;
 
+use std::time::Duration;
+
 use crate::{
     context::{host, process::ProcessFacts},
     kernel::{facts::KernelFacts, permission::missing_capabilities},
     model::observation::Observation,
+    nginx::config::Advisor,
     probe::plan::plan,
     settings::DoctorSettings,
-    trace::{Prepared, Target, Wanted, listen, observe, prepare},
+    trace::{Prepared, Target, Wanted, listen, observe, observe_configuration, prepare},
 };
+
+/// How long it waits for the files of nginx's configuration.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What was found.
 #[derive(Debug)]
@@ -72,5 +78,7 @@ pub fn examine(settings: &DoctorSettings) -> Report {
             }
         }
     }
+    let mut advisor = Advisor::default();
+    observe_configuration(&mut report.observations, &report.processes, &mut advisor, PATIENCE);
     report
 }

@@ -135,7 +135,7 @@ pub fn plan(facts: &KernelFacts, nginx_word: bool) -> Plan {
         } else {
             Observation::none(Name::NginxLogText, "switched off by --no-nginx")
         },
-        Observation::none(Name::Configuration, "not read yet"),
+        Observation::none(Name::Configuration, "read when a worker starts"),
     ];
     Plan { hooks, impossible, reset_has_reason, nginx_word, observations }
 }

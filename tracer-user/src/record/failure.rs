@@ -40,6 +40,23 @@ pub struct Failure {
     pub disagreement: Option<String>,
     /// What to do about it.
     pub hint: Option<Cow<'static, str>>,
+    /// Directives of nginx's configuration that have to do with it, as far as they are known for certain.
+    #[serde(default)]
+    pub configuration: Vec<Setting>,
+}
+
+/// A directive of nginx's configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    pub directive: String,
+    /// As written; the default where no file has it; null where the files do not tell.
+    pub value: Option<String>,
+    /// As nginx names it, in its own mount namespace; null for a default.
+    pub file: Option<String>,
+    /// From 1.
+    pub line: Option<u32>,
+    /// What the worker's memory has; null where it was not read.
+    pub in_force: Option<String>,
 }
 
 /// How well a verdict is supported.

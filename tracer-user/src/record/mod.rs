@@ -17,8 +17,8 @@ mod time;
 mod totals;
 
 pub use failure::{
-    Attempt, AttemptResult, Confidence, Connection, Evidence, Failure, Outcome, Phase, Purpose, Transport, Update,
-    Upstream, Worker,
+    Attempt, AttemptResult, Confidence, Connection, Evidence, Failure, Outcome, Phase, Purpose, Setting, Transport,
+    Update, Upstream, Worker,
 };
 pub use line::ReadError;
 pub use nginx::{Handler, NginxSource, NginxWord, Origin, Response};

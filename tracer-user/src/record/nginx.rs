@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
+use super::failure::Setting;
 use super::failure::Worker;
 use crate::model::cause::Cause;
 
@@ -64,6 +65,9 @@ pub struct Response {
     /// nginx's own message, where no failure carries it.
     pub message: Option<String>,
     pub hint: Option<Cow<'static, str>>,
+    /// As in `failure`, where this has none.
+    #[serde(default)]
+    pub configuration: Vec<Setting>,
 }
 
 /// Who made a status.

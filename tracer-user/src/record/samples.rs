@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::{
     Attempt, AttemptResult, Change, Confidence, Connection, End, EndReason, Evidence, Exit, Failure, Listener,
     LossReason, Lost, NginxSource, NginxWord, Observation, ObservationState, Origin, Outcome, Overflow, Owner, Phase,
-    Process, ProcessFate, Purpose, Quantiles, Queue, Record, Response, Role, Root, RootKind, SCHEMA, Session, Stats,
-    Timestamp, Transport, Update, Upstream, UpstreamStats, Worker, WorkerChange,
+    Process, ProcessFate, Purpose, Quantiles, Queue, Record, Response, Role, Root, RootKind, SCHEMA, Session, Setting,
+    Stats, Timestamp, Transport, Update, Upstream, UpstreamStats, Worker, WorkerChange,
 };
 use crate::model::cause::Cause;
 
@@ -116,6 +116,22 @@ pub(crate) fn failure() -> Failure {
         ],
         disagreement: None,
         hint: Some("start the upstream, or point proxy_pass at 127.0.0.1:3000".into()),
+        configuration: vec![
+            Setting {
+                directive: "proxy_pass".to_owned(),
+                value: Some("http://127.0.0.1:3001/x?token=s3cret".to_owned()),
+                file: Some("/etc/nginx/sites-enabled/default".to_owned()),
+                line: Some(12),
+                in_force: None,
+            },
+            Setting {
+                directive: "proxy_connect_timeout".to_owned(),
+                value: Some("60s".to_owned()),
+                file: None,
+                line: None,
+                in_force: Some("60s".to_owned()),
+            },
+        ],
     }
 }
 
@@ -139,6 +155,7 @@ pub(crate) fn response() -> Response {
         upstream: None,
         message: None,
         hint: None,
+        configuration: vec![],
     }
 }
 
@@ -273,6 +290,7 @@ pub(crate) fn bare_failure() -> Failure {
         evidence: vec![],
         disagreement: None,
         hint: None,
+        configuration: vec![],
     }
 }
 

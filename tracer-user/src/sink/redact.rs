@@ -1,6 +1,8 @@
 //! `--redact-query`: what follows the ? in URLs is not for everyone who reads the records.
 
-use crate::record::{NginxWord, Record};
+use std::borrow::Cow;
+
+use crate::record::{NginxWord, Record, Setting};
 
 /// Replaces query strings in every field that can hold a URL.
 pub(super) fn redact(record: &mut Record) {
@@ -9,6 +11,8 @@ pub(super) fn redact(record: &mut Record) {
             failure.nginx.iter_mut().for_each(word);
             failure.root.iter_mut().for_each(|root| message(&mut root.text));
             failure.disagreement.iter_mut().for_each(message);
+            failure.hint.iter_mut().for_each(hint);
+            failure.configuration.iter_mut().for_each(setting);
             for evidence in &mut failure.evidence {
                 if evidence.text.contains('?') {
                     message(evidence.text.to_mut());
@@ -19,6 +23,8 @@ pub(super) fn redact(record: &mut Record) {
             response.request.iter_mut().for_each(request);
             response.upstream.iter_mut().for_each(url);
             response.message.iter_mut().for_each(message);
+            response.hint.iter_mut().for_each(hint);
+            response.configuration.iter_mut().for_each(setting);
         }
         Record::Update(update) => update.nginx.iter_mut().for_each(word),
         Record::Session(_)
@@ -30,6 +36,17 @@ pub(super) fn redact(record: &mut Record) {
         | Record::Stats(_)
         | Record::End(_) => {}
     }
+}
+
+/// It may name the line that passes requests on, with its URL.
+fn hint(hint: &mut Cow<'static, str>) {
+    if hint.contains('?') {
+        message(hint.to_mut());
+    }
+}
+
+fn setting(setting: &mut Setting) {
+    setting.value.iter_mut().for_each(message);
 }
 
 fn word(word: &mut NginxWord) {

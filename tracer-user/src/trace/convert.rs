@@ -10,6 +10,7 @@ use crate::{
     diagnose::evidence::errno_name,
     explain,
     model::{address::Address, cause::Cause, configured::Configured, observation, verdict},
+    nginx::config::{self, Advisor, Question},
     record,
 };
 
@@ -21,6 +22,7 @@ pub(super) struct Converter {
     pub(super) wall_offset_ns: i128,
     pub(super) processes: Processes,
     pub(super) listeners: Listeners,
+    pub(super) advisor: Advisor,
 }
 
 impl Converter {
@@ -29,12 +31,16 @@ impl Converter {
     }
 
     pub(super) fn failure(&mut self, mut failure: verdict::Failure) -> record::Failure {
+        let configured = failure.configured.take();
+        let configured = configured.as_deref();
         if failure.cause == Cause::ConnectRefused
             && let Some(root) = roots::refused(&failure, &mut self.listeners)
         {
             failure.root = Some(root);
         }
-        let hint = explain::hint(failure.cause);
+        let general = explain::hint(failure.cause);
+        let question = Question::of_failure(&failure, configured, general);
+        let advice = self.advisor.advise(failure.worker, &question);
         let start = failure.started_ns.unwrap_or(failure.time_ns);
         record::Failure {
             id: failure.id.0,
@@ -66,7 +72,7 @@ impl Converter {
             elapsed_us: failure.started_ns.map(|start| failure.time_ns.saturating_sub(start) / 1000),
             connection: Some(connection(failure.connection)),
             root: failure.root.map(root),
-            nginx: failure.word.map(|said| word(said, failure.configured.as_deref())),
+            nginx: failure.word.map(|said| word(said, configured)),
             evidence: failure
                 .evidence
                 .into_iter()
@@ -78,11 +84,25 @@ impl Converter {
                 })
                 .collect(),
             disagreement: failure.disagreement,
-            hint: Some(Cow::Borrowed(hint)),
+            hint: Some(advice.hint.map_or(Cow::Borrowed(general), Cow::Owned)),
+            configuration: advice.settings.into_iter().map(setting).collect(),
         }
     }
 
-    pub(super) fn response(&mut self, response: verdict::Response) -> record::Response {
+    /// As `failure`; only a response without failures has advice of its own.
+    pub(super) fn response(&mut self, mut response: verdict::Response) -> record::Response {
+        let configured = response.configured.take();
+        let configured = configured.as_deref();
+        let general = explain::hint(response.cause);
+        let advice = response.failures.is_empty().then(|| {
+            let upstream = response.upstream.as_deref().map(Address::from_nginx);
+            let question = Question::of_response(&response, upstream.as_ref(), configured, general);
+            self.advisor.advise(response.worker, &question)
+        });
+        let hint = advice.as_ref().map(|advice| match &advice.hint {
+            Some(hint) => Cow::Owned(hint.clone()),
+            None => Cow::Borrowed(general),
+        });
         record::Response {
             id: response.id.0,
             time: self.time(response.time_ns),
@@ -105,12 +125,13 @@ impl Converter {
             request_key: Some(key(response.request_key)),
             worker: self.worker(response.worker, None),
             client: response.client,
-            server: server(response.configured.as_deref()),
+            server: server(configured),
             request: response.request,
             host: response.host,
             upstream: response.upstream,
             message: response.message,
-            hint: response.failures.is_empty().then(|| Cow::Borrowed(explain::hint(response.cause))),
+            hint,
+            configuration: advice.into_iter().flat_map(|advice| advice.settings).map(setting).collect(),
         }
     }
 
@@ -133,6 +154,13 @@ impl Converter {
             cgroup: facts.and_then(|facts| facts.cgroup.clone()),
         }
     }
+}
+
+/// A directive as records describe it.
+fn setting(setting: config::Setting) -> record::Setting {
+    let config::Setting { directive, value, place, in_force } = setting;
+    let (file, line) = place.map(|place| (place.file, place.line)).unzip();
+    record::Setting { directive, value, file, line, in_force }
 }
 
 /// A process as records describe it.

@@ -12,4 +12,4 @@ mod workers;
 pub(crate) use convert::observation;
 pub(crate) use prepare::{Prepared, Wanted, prepare};
 pub use session::{Stopped, run};
-pub(crate) use workers::{Target, listen, observe};
+pub(crate) use workers::{Target, listen, observe, observe_configuration};

@@ -27,7 +27,11 @@ use crate::{
         decode::Decoder,
         memory::Memories,
     },
-    context::{host, listeners::Listeners, process::Processes},
+    context::{
+        host,
+        listeners::Listeners,
+        process::{Processes, Role},
+    },
     diagnose::engine::{Engine, Facts},
     exit::say,
     kernel::clock,
@@ -36,7 +40,7 @@ use crate::{
         observation::Observation,
         verdict::Verdict,
     },
-    nginx::memory::Configurations,
+    nginx::{config::Advisor, memory::Configurations},
     probe::attach::Probes,
     record::{self, Record},
     settings::WatchSettings,
@@ -48,6 +52,8 @@ const POLL: Duration = Duration::from_millis(10);
 /// Events taken in one go, so that signals and timers get their turn in a flood.
 const BATCH: usize = 8192;
 const STATS: Duration = Duration::from_secs(10);
+/// How long the session record waits for the configuration, which is read while the hooks are attached.
+const CONFIGURATION: Duration = Duration::from_millis(20);
 
 /// Why it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +142,7 @@ impl<'a> Session<'a> {
                 wall_offset_ns: clock::wall_offset_ns(),
                 processes: Processes::default(),
                 listeners: Listeners::default(),
+                advisor: Advisor::default(),
             },
             statistics: Statistics::default(),
             target: Target { names: settings.processes.clone(), pids: settings.pids.clone() },
@@ -153,6 +160,9 @@ impl<'a> Session<'a> {
         let running = self.target.running();
         workers::seed(&mut self.probes.take_processes()?, &running);
         for process in &running {
+            if process.role == Role::Worker {
+                self.converter.advisor.watch(process.pid);
+            }
             self.traced.insert(process.pid);
             self.converter.processes.refresh(process.pid);
             self.listen(process.pid);
@@ -160,6 +170,7 @@ impl<'a> Session<'a> {
         if self.settings.nginx_witness {
             workers::observe(&mut observations, &self.probes);
         }
+        workers::observe_configuration(&mut observations, &running, &mut self.converter.advisor, CONFIGURATION);
         let now = clock::monotonic_ns();
         let session = Record::Session(record::Session {
             schema: record::SCHEMA,
@@ -299,6 +310,9 @@ impl<'a> Session<'a> {
         let ready: Vec<(u32, u64)> = ready;
         for (pid, time_ns) in ready {
             let Some(facts) = self.converter.processes.refresh(pid) else { continue };
+            if facts.role == Role::Worker {
+                self.converter.advisor.watch(pid);
+            }
             let process = convert::process(facts);
             let time = self.converter.time(time_ns);
             self.sinks.write(Record::Worker(record::WorkerChange {

@@ -1,14 +1,15 @@
 //! The traced processes: found at the start, announced by the kernel afterwards; their binaries get the uprobes.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use aya::maps::{HashMap, MapData};
 use tracer_common::process::{Process, TRACED};
 
 use crate::{
-    context::process::{ProcessFacts, find},
+    context::process::{ProcessFacts, Role, find},
     diagnose::engine::Visible,
     model::observation::{Name, Observation, State},
+    nginx::config::Advisor,
     probe::attach::Probes,
 };
 
@@ -60,6 +61,20 @@ pub(crate) fn listen(probes: &mut Probes, pid: u32) -> Visible {
         |_| Visible::default(),
         |binary| Visible { complaints: binary.no_complaints.is_none(), pages: binary.no_status.is_none() },
     )
+}
+
+/// How well the configurations of the workers that run are known; `patience` is for files that are still being read.
+pub(crate) fn observe_configuration(
+    observations: &mut [Observation],
+    running: &[ProcessFacts],
+    advisor: &mut Advisor,
+    patience: Duration,
+) {
+    let workers = running.iter().filter(|process| process.role == Role::Worker).map(|process| process.pid);
+    let workers: Vec<u32> = workers.collect();
+    for observation in observations.iter_mut().filter(|observation| observation.name == Name::Configuration) {
+        *observation = advisor.observation(&workers, patience);
+    }
 }
 
 /// What the uprobes now serve.

@@ -258,7 +258,7 @@ fn a_file_that_cannot_be_rotated_grows() {
     for id in 0..20 {
         let mut failure = samples::failure();
         failure.id = id;
-        failure.worker = Worker { comm: "x".repeat(1000), ..failure.worker };
+        failure.worker = Worker { comm: "x".repeat(600), ..failure.worker };
         sink.write(&Record::Failure(Box::new(failure))).unwrap();
     }
     drop(sink);

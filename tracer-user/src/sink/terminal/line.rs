@@ -12,7 +12,7 @@ use crate::explain::wrap;
 use crate::model::cause::Cause;
 use crate::record::{
     Attempt, AttemptResult, Confidence, Exit, Failure, Lost, NginxWord, Origin, Outcome, Overflow, Queue, Response,
-    Root, Timestamp,
+    Root, Setting, Timestamp,
 };
 
 /// Where further lines of a record begin: under the status.
@@ -69,7 +69,12 @@ impl Look {
                 connection.syn_retransmits.filter(|count| *count > 0).map(|n| counted(u64::from(n), "SYN retransmit")),
             ];
             let facts: Vec<_> = facts.into_iter().flatten().collect();
-            self.dim(&format!("connection {}", facts.join(", ")), out);
+            if !facts.is_empty() {
+                self.dim(&format!("connection {}", facts.join(", ")), out);
+            }
+        }
+        for setting in &failure.configuration {
+            self.dim(&setting_line(setting), out);
         }
         if let Some(disagreement) = &failure.disagreement {
             self.below(&format!("the witnesses differ: {}", escape(disagreement)), out);
@@ -263,6 +268,27 @@ fn nginx_line(word: &NginxWord) -> String {
         }
     }
     line
+}
+
+/// `configuration proxy_read_timeout 5s (/etc/nginx/conf.d/a.conf:14)`.
+fn setting_line(setting: &Setting) -> String {
+    let Setting { directive, value, file, line, in_force } = setting;
+    let mut text = format!("configuration {}", escape(directive));
+    if let Some(value) = value.as_ref().or(in_force.as_ref()) {
+        text.push(' ');
+        text.push_str(&escape(value));
+    }
+    let place = match (file, line) {
+        (Some(file), Some(line)) => Some(format!("{}:{line}", escape(file))),
+        _ => value.as_ref().map(|_| "default".to_owned()),
+    };
+    let other = in_force.as_ref().filter(|in_force| Some(*in_force) != value.as_ref());
+    let in_force = other.map(|in_force| format!("in force: {}", escape(in_force)));
+    let about: Vec<_> = [place, in_force].into_iter().flatten().collect();
+    if !about.is_empty() {
+        text.push_str(&format!(" ({})", about.join(", ")));
+    }
+    text
 }
 
 fn label(status: Option<u16>, outcome: Outcome) -> (Cow<'static, str>, Option<Ink>) {

@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use super::text::Palette;
 use super::{Screen, Terminal, Verbosity};
 use crate::model::cause::Cause;
-use crate::record::{Failure, Outcome, Record, samples};
+use crate::record::{Failure, Outcome, Record, Setting, samples};
 use crate::sink::{Sink, Talk};
 
 /// What a terminal shows for these records, on standard output and standard error.
@@ -104,6 +104,8 @@ fn verbose_shows_the_evidence() {
             "                     +0 µs  CLOSE → SYN_SENT  (raw_tp/inet_sock_set_state)",
             "                   +131 µs  RST received in SYN_SENT  (raw_tp/tcp_receive_reset)",
             "              connection from 127.0.0.1:41234, 1 request, 0 bytes sent, 0 bytes received",
+            "              configuration proxy_pass http://127.0.0.1:3001/x?token=s3cret (/etc/nginx/sites-enabled/default:12)",
+            "              configuration proxy_connect_timeout 60s (default)",
             "              the witnesses differ: nginx says 104",
             "              → start the upstream, or point proxy_pass at 127.0.0.1:3000",
         ]
@@ -130,6 +132,10 @@ fn hostile_bytes_are_escaped_everywhere() {
         failure.root.as_mut().unwrap().text = evil();
         failure.hint = Some(evil().into());
         failure.disagreement = Some(evil());
+        for setting in &mut failure.configuration {
+            let (value, file, in_force) = (Some(evil()), Some(evil()), Some(evil()));
+            *setting = Setting { directive: evil(), value, file, line: Some(1), in_force };
+        }
         failure.evidence[0].text = evil().into();
         failure.evidence[0].source = evil().into();
         failure.connection.as_mut().unwrap().local = Some(evil());

@@ -1,0 +1,74 @@
+//! Causes without a connection: no server is left to try, or a name does not resolve.
+
+use super::{
+    Advice, Question, Scope,
+    setting::{Setting, at},
+};
+use crate::nginx::config::{
+    advice::scope::described,
+    defaults,
+    target::{has_flag, parameter},
+    tree::Directive,
+    view::Said,
+};
+
+/// Servers that a sentence names.
+const NAMED: usize = 4;
+
+/// Each server of the block, and for how long it is left alone after how many failures.
+pub(super) fn no_live(question: &Question<'_>, scope: &Scope<'_>) -> Advice {
+    let (Some(view), Some(block)) = (&scope.view, scope.block) else { return Advice::default() };
+    let Said::Set(lines) = view.said_in(block.block.as_deref().unwrap_or_default(), "server") else {
+        return Advice::default();
+    };
+    let mut named: Vec<String> = lines.iter().take(NAMED).map(|line| server(line, view.place(line).line)).collect();
+    if lines.len() > NAMED {
+        named.push(format!("and {} more", lines.len() - NAMED));
+    }
+    let hint = format!("{}; {}: {}", question.general, described(view, block), named.join(", "));
+    Advice { hint: Some(hint), settings: lines.iter().map(|line| Setting::written(view, line)).collect() }
+}
+
+/// `10.0.0.1:80 (line 4) max_fails=1 fail_timeout=10s`, or why it is never tried.
+fn server(line: &Directive, number: u32) -> String {
+    let address = line.arguments.first().map_or("", String::as_str);
+    let name = format!("{} (line {number})", super::setting::shortened(address));
+    if has_flag(line, "down") {
+        return format!("{name} is marked down");
+    }
+    let value = |name: &str| {
+        let (value, default) = (parameter(line, name), defaults::of_server(name));
+        value.or(default).map(|value| format!(" {name}={value}"))
+    };
+    let limit = parameter(line, "max_conns").map(|limit| format!(" max_conns={limit}"));
+    let parts = [value("max_fails"), value("fail_timeout"), limit];
+    let parts: String = parts.into_iter().flatten().collect();
+    format!("{name}{parts}{}", if has_flag(line, "backup") { " backup" } else { "" })
+}
+
+/// Whom nginx asks, and for how long.
+pub(super) fn resolver(question: &Question<'_>, scope: &Scope<'_>) -> Advice {
+    let resolver = scope.setting("resolver", None);
+    let timeout = scope.setting("resolver_timeout", None);
+    let hint = resolver.as_ref().map(|resolver| {
+        let patience = timeout.as_ref().and_then(Setting::value_in_force);
+        let patience = patience.map(|timeout| format!(" (resolver_timeout {timeout})")).unwrap_or_default();
+        format!("{}: {}{patience}", question.general, resolver.line())
+    });
+    Advice { hint, settings: [resolver, timeout].into_iter().flatten().chain(scope.leads()).collect() }
+}
+
+/// Where a resolver is missing.
+pub(super) fn no_resolver(question: &Question<'_>, scope: &Scope<'_>) -> Advice {
+    let home = scope.server_home().filter(|_| scope.lacks("resolver"));
+    let hint = match (home, scope.pass) {
+        (Some(home), Some(pass)) => {
+            let place = scope.place(pass).map(|place| format!(" at {}", at(&place))).unwrap_or_default();
+            let name = &pass.name;
+            Some(format!("add a resolver directive to {home}, or take the variable out of {name}{place}"))
+        }
+        (None, Some(_)) => scope.leads().first().map(|line| format!("{}: {}", question.general, line.line())),
+        _ => None,
+    };
+    Advice { hint, settings: scope.leads() }
+}

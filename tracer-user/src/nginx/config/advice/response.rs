@@ -1,0 +1,80 @@
+//! Causes that a size or a time of nginx's decides.
+
+use super::{
+    Advice, Question, Scope, of_module,
+    setting::{Measure, Setting},
+};
+use crate::{
+    model::configured::Module,
+    nginx::config::{advice::scope::described, defaults, value},
+};
+
+/// The buffer in force, one that is larger, and whether its companions must grow with it.
+pub(super) fn header_too_big(question: &Question<'_>, scope: &Scope<'_>) -> Advice {
+    let in_force = question.configured.and_then(|configured| configured.pass.as_ref()).map(|pass| pass.buffer_size);
+    let size = of_module(scope, "buffer_size", in_force.map(Measure::Bytes));
+    let (Some(size), Some(module)) = (size, scope.module) else {
+        return Advice { hint: None, settings: scope.leads() };
+    };
+    let now = in_force.or_else(|| value::bytes(size.value_in_force()?));
+    let raise = now.map(|now| now.saturating_mul(2).max(16 * 1024));
+    let buffers = of_module(scope, "buffers", None);
+    let busy = of_module(scope, "busy_buffers_size", None);
+    let raised = raise.map(|raise| {
+        let prefix = module.prefix();
+        let raised = value::size(raise);
+        let more = match module {
+            Module::Grpc | Module::Memcached => None,
+            _ => companions(raise, buffers.as_ref(), busy.as_ref()),
+        };
+        let more = match more {
+            Some(more) => format!(" with {prefix}_{more}"),
+            None => String::new(),
+        };
+        format!(": raise it to {raised}{more}, or send fewer cookies")
+    });
+    let hint = format!("{}{}", size.sentence(scope.home().as_deref()), raised.unwrap_or_default());
+    let settings = [Some(size), buffers, busy].into_iter().flatten().chain(scope.leads()).collect();
+    Advice { hint: Some(hint), settings }
+}
+
+/// What nginx demands of the other buffers (ngx_http_proxy_merge_loc_conf(), src/http/modules/ngx_http_proxy_module.c,
+/// 1.22): busy_buffers_size, twice the largest buffer unless it is set, holds one of each kind and leaves one free.
+fn companions(buffer_size: u64, buffers: Option<&Setting>, busy: Option<&Setting>) -> Option<String> {
+    let (count, each) = buffers?.value.as_deref()?.split_once(' ')?;
+    let (count, each): (u64, u64) = (count.parse().ok()?, value::bytes(each)?);
+    let largest = buffer_size.max(each);
+    let written = busy.and_then(|busy| value::bytes(busy.value.as_deref()?));
+    if let Some(written) = written
+        && written < largest
+    {
+        return Some(format!("busy_buffers_size {}", value::size(largest)));
+    }
+    let busy = written.unwrap_or_else(|| largest.saturating_mul(2));
+    let free = each.saturating_mul(count.saturating_sub(1));
+    (busy > free).then(|| format!("buffers {} {}", count.max(8), value::size(largest)))
+}
+
+/// nginx's own patience with idle connections against the one that was seen.
+pub(super) fn stale_keepalive(question: &Question<'_>, scope: &Scope<'_>) -> Advice {
+    let (Some(view), Some(block)) = (&scope.view, scope.block) else {
+        return Advice { hint: None, settings: scope.leads() };
+    };
+    let of_block = |name: &str| {
+        let said = view.said_in(block.block.as_deref().unwrap_or_default(), name);
+        Setting::of(Some(view), name, &said, defaults::of_upstream(name).map(str::to_owned), None)
+    };
+    let (timeout, keepalive) = (of_block("keepalive_timeout"), of_block("keepalive"));
+    let hint = timeout.as_ref().map(|timeout| {
+        let sentence = timeout.sentence(Some(&described(view, block)));
+        match question.idle() {
+            Some(idle) => format!(
+                "{sentence}, and the upstream had closed the connection by the time it was idle for {idle}: set it lower \
+                 than the upstream's own, or raise that"
+            ),
+            None => format!("{sentence}: set it lower than the upstream's own, or raise that"),
+        }
+    });
+    let settings = [timeout, keepalive].into_iter().flatten().chain(scope.leads()).collect();
+    Advice { hint, settings }
+}
