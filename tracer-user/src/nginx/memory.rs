@@ -134,14 +134,10 @@ impl Worker {
         })
     }
 
-    /// `ngx_http_upstream_srv_conf_t`: `peer` (three words), `srv_conf`, `servers`, `flags`, `host`, `file_name`, `line`,
-    /// `port`.
+    /// `ngx_http_upstream_srv_conf_t`: `peer` (three words), `srv_conf`, `servers`, `flags`, `host`, `file_name`, `line`.
     fn block(&self, address: u64) -> Option<Block> {
-        let words = self.memory.words::<11>(address)?;
-        let host = self.text(address + 6 * 8).filter(|host| !host.is_empty())?;
-        // An `upstream` block has a configuration of its own; what a URL names has none, and a port.
-        let port = words[10] as u16;
-        let name = if words[3] == 0 && port != 0 && !host.starts_with('/') { format!("{host}:{port}") } else { host };
+        let words = self.memory.words::<10>(address)?;
+        let name = self.text(address + 6 * 8).filter(|host| !host.is_empty())?;
         Some(Block { name, place: self.place(words[8], words[9]) })
     }
 
