@@ -8,9 +8,10 @@ use crate::{
     context::{host, process::ProcessFacts},
     kernel::{facts::KernelFacts, permission::missing_capabilities},
     model::observation::Observation,
+    nginx::log::{logs::Logs, tail::Start},
     probe::plan::plan,
     settings::DoctorSettings,
-    trace::{Prepared, Target, Wanted, listen, observe, prepare},
+    trace::{Prepared, Target, Wanted, listen, observe, observe_texts, prepare},
 };
 
 /// What was found.
@@ -54,10 +55,13 @@ pub fn examine(settings: &DoctorSettings) -> Report {
             report.missing_members = facts.missing_members;
             report.observations = plan.observations;
             if settings.nginx_witness {
+                let mut logs = Logs::default();
                 for process in &report.processes {
                     listen(&mut probes, process.pid);
+                    logs.follow(process.pid, Start::End);
                 }
                 observe(&mut report.observations, &probes);
+                observe_texts(&mut report.observations, &report.processes, &logs);
             }
         }
         Err(error) => {

@@ -10,6 +10,7 @@ use crate::{
     diagnose::evidence::errno_name,
     explain,
     model::{address::Address, cause::Cause, observation, verdict},
+    nginx::log::told::Told,
     record,
 };
 
@@ -226,4 +227,11 @@ fn word(word: verdict::Word) -> record::NginxWord {
         upstream: None,
         referrer: None,
     }
+}
+
+/// Adds what the line of the error log says. The word itself was heard by the uprobe: that stays its source.
+pub(super) fn tell(word: &mut record::NginxWord, told: &Told) {
+    let Told { message, server, subrequest: _, upstream, host, referrer } = told.clone();
+    word.message = message;
+    (word.server, word.upstream, word.host, word.referrer) = (server, upstream, host, referrer);
 }

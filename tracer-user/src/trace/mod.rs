@@ -1,15 +1,18 @@
 //! The live session: loads the programs, reads their events, lets the engine judge, hands records to the sinks.
 
 mod convert;
+mod join;
 mod log;
 mod notify;
+mod outbox;
 mod prepare;
 mod roots;
 mod session;
 mod statistics;
+mod texts;
 mod workers;
 
 pub(crate) use convert::observation;
 pub(crate) use prepare::{Prepared, Wanted, prepare};
 pub use session::{Stopped, run};
-pub(crate) use workers::{Target, listen, observe};
+pub(crate) use workers::{Target, listen, observe, observe_texts};

@@ -17,6 +17,7 @@ use super::{
     convert::{self, Converter},
     log::StandardError,
     notify,
+    outbox::Outbox,
     prepare::{Prepared, Wanted, prepare},
     statistics::Statistics,
     workers::{self, Target},
@@ -30,8 +31,8 @@ use crate::{
     model::{
         event::{Event, Happening},
         observation::Observation,
-        verdict::Verdict,
     },
+    nginx::log::tail::Start,
     probe::attach::Probes,
     record::{self, Record},
     settings::WatchSettings,
@@ -93,6 +94,7 @@ struct Session<'a> {
     decoder: Decoder,
     engine: Engine,
     converter: Converter,
+    outbox: Outbox,
     statistics: Statistics,
     target: Target,
     traced: BTreeSet<u32>,
@@ -128,6 +130,7 @@ impl<'a> Session<'a> {
                 processes: Processes::default(),
                 listeners: Listeners::default(),
             },
+            outbox: Outbox::default(),
             statistics: Statistics::default(),
             target: Target { names: settings.processes.clone(), pids: settings.pids.clone() },
             traced: BTreeSet::new(),
@@ -147,9 +150,13 @@ impl<'a> Session<'a> {
             self.traced.insert(process.pid);
             self.converter.processes.refresh(process.pid);
             self.listen(process.pid);
+            if self.settings.nginx_witness {
+                self.outbox.texts.logs.follow(process.pid, Start::End);
+            }
         }
         if self.settings.nginx_witness {
             workers::observe(&mut observations, &self.probes);
+            workers::observe_texts(&mut observations, &running, &self.outbox.texts.logs);
         }
         let now = clock::monotonic_ns();
         let session = Record::Session(record::Session {
@@ -240,6 +247,7 @@ impl<'a> Session<'a> {
             }
         }
         self.engine.tick(now_ns);
+        self.read_logs()?;
         self.verdicts()?;
         if let Some(log) = &mut self.debug {
             log.flush();
@@ -254,11 +262,26 @@ impl<'a> Session<'a> {
                 self.listen(*pid);
                 self.newcomers.push((*pid, event.moment.time_ns));
             }
-            Happening::Gone { pid, .. } if self.traced.remove(pid) => self.gone(*pid, event.moment.time_ns)?,
+            Happening::Gone { pid, .. } if self.traced.remove(pid) => {
+                self.outbox.texts.logs.gone(*pid);
+                self.gone(*pid, event.moment.time_ns)?;
+            }
+            Happening::Complaint(complaint) => {
+                self.outbox.texts.expect(&event.moment, complaint, self.converter.wall_offset_ns);
+            }
             _ => {}
         }
         self.engine.event(event);
-        self.verdicts()
+        Ok(())
+    }
+
+    /// The lines of what nginx complained about just now.
+    fn read_logs(&mut self) -> io::Result<()> {
+        for record in self.outbox.read(clock::monotonic_ns(), &self.converter) {
+            self.statistics.lost += u64::from(matches!(record, Record::Lost(_)));
+            self.sinks.write(record)?;
+        }
+        Ok(())
     }
 
     fn listen(&mut self, pid: u32) {
@@ -296,22 +319,21 @@ impl<'a> Session<'a> {
     }
 
     fn verdicts(&mut self) -> io::Result<()> {
-        for verdict in self.engine.take() {
+        self.tell_until(clock::monotonic_ns())
+    }
+
+    /// Tells what needs not wait for its text at this time.
+    fn tell_until(&mut self, now_ns: u64) -> io::Result<()> {
+        self.outbox.take(self.engine.take());
+        while let Some(record) = self.outbox.next(now_ns, &mut self.converter) {
             if self.settings.count.is_some_and(|count| self.sinks.failures_shown() >= count.get()) {
                 continue; // Enough: the session ends now.
             }
-            let record = match verdict {
-                Verdict::Failure(failure) => {
-                    let failure = self.converter.failure(failure);
-                    self.statistics.failure(&failure);
-                    Record::Failure(Box::new(failure))
-                }
-                Verdict::Response(response) => {
-                    self.statistics.response();
-                    Record::Response(Box::new(self.converter.response(response)))
-                }
-                Verdict::Update(update) => Record::Update(Box::new(self.converter.update(&update))),
-            };
+            match &record {
+                Record::Failure(failure) => self.statistics.failure(failure),
+                Record::Response(_) => self.statistics.response(),
+                _ => {}
+            }
             self.sinks.write(record)?;
         }
         Ok(())
@@ -361,7 +383,7 @@ impl<'a> Session<'a> {
             say(&format!("{} events could not be decoded: a bug of why502", self.undecodable));
         }
         self.engine.finish();
-        self.verdicts()?;
+        self.tell_until(u64::MAX)?;
         self.introduce(u64::MAX)?;
         self.count_losses()?;
         self.stats(interval_s)?;
