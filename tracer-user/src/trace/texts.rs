@@ -57,6 +57,8 @@ pub(super) struct Texts {
     /// Of complaints that explain a response without an attempt: when, and the message as the engine has it.
     wordless: HashMap<Place, (u64, String, Rc<Told>)>,
     reading: bool,
+    /// Files that were emptied before the last readings: if a line does not come, it went with them.
+    emptied: Vec<PathBuf>,
     tidied_ns: u64,
 }
 
@@ -104,7 +106,7 @@ impl Texts {
         }
         let since = if std::mem::replace(&mut self.reading, true) { Since::LastRead } else { Since::Idle };
         let Self { logs, lines, stored, .. } = self;
-        let Reading { gaps, more: _ } = logs.read(since, |found| {
+        let Reading { mut gaps, emptied } = logs.read(since, |found| {
             if let Some((place, line)) = store(&found, now_ns)
                 && *stored < LINES
             {
@@ -112,8 +114,13 @@ impl Texts {
                 *stored += 1;
             }
         });
+        self.emptied.extend(emptied);
         let found = self.join();
-        self.tidy(now_ns);
+        let let_go = self.tidy(now_ns);
+        if self.count == 0 || let_go > 0 {
+            let emptied = std::mem::take(&mut self.emptied);
+            gaps.extend(emptied.into_iter().filter(|_| let_go > 0));
+        }
         (found, gaps)
     }
 
@@ -155,10 +162,12 @@ impl Texts {
         found
     }
 
-    fn tidy(&mut self, now_ns: u64) {
+    /// Lets go of what is too old; tells how many complaints went without their text.
+    fn tidy(&mut self, now_ns: u64) -> usize {
         if now_ns.saturating_sub(self.tidied_ns) < TIDY_NS {
-            return;
+            return 0;
         }
+        let before = self.count;
         self.tidied_ns = now_ns;
         let fresh = |time_ns: u64| now_ns.saturating_sub(time_ns) < LET_GO_NS;
         let Self { waiting, logs, count, lines, stored, .. } = self;
@@ -182,6 +191,7 @@ impl Texts {
         }
         self.wordless.retain(|_, (time_ns, _, _)| fresh(*time_ns));
         logs.tidy();
+        before - self.count
     }
 }
 

@@ -68,8 +68,8 @@ pub struct Found<'a> {
 pub struct Reading {
     /// Files of which something was skipped that may have been wanted.
     pub gaps: Vec<PathBuf>,
-    /// There is more to read at once.
-    pub more: bool,
+    /// Files that were emptied while nobody read.
+    pub emptied: Vec<PathBuf>,
 }
 
 /// How the lines of one process are reached, for people.
@@ -149,9 +149,11 @@ impl Logs {
             }
             match progress {
                 Ok(progress) => {
-                    reading.more |= progress.more;
                     if progress.gap {
                         reading.gaps.push(file.path.clone());
+                    }
+                    if progress.emptied {
+                        reading.emptied.push(file.path.clone());
                     }
                 }
                 Err(_) => foreign.push(*id), // It cannot be read: as good as another log.

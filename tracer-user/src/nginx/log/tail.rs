@@ -46,6 +46,8 @@ pub enum Since {
 pub struct Progress {
     /// Something was skipped that may have been wanted.
     pub gap: bool,
+    /// It was emptied while nobody read: what is missed from now on may have gone with it.
+    pub emptied: bool,
     /// There is more than one reading may take.
     pub more: bool,
 }
@@ -92,6 +94,7 @@ impl Tail {
         if size < self.position {
             // Emptied (copytruncate): nginx goes on at the new end, and the rest of the old is gone.
             progress.gap = since == Since::LastRead;
+            progress.emptied = since == Since::Idle;
             self.position = 0;
             self.framer.restart();
         }
@@ -213,9 +216,12 @@ mod tests {
         let mut tail = Tail::open(&log.0, Start::End).expect("there");
         File::create(&log.0).expect("emptied");
         log.append("new\n");
-        assert_eq!(read(&mut tail, Since::LastRead), (vec!["new".to_owned()], Progress { gap: true, more: false }));
+        assert_eq!(
+            read(&mut tail, Since::LastRead),
+            (vec!["new".to_owned()], Progress { gap: true, ..Progress::default() })
+        );
         File::create(&log.0).expect("emptied");
-        assert_eq!(read(&mut tail, Since::Idle), (vec![], Progress::default()));
+        assert_eq!(read(&mut tail, Since::Idle), (vec![], Progress { emptied: true, ..Progress::default() }));
     }
 
     #[test]
@@ -226,7 +232,7 @@ mod tests {
         log.append(&mebibyte);
         log.append("last\n");
         let (lines, progress) = read(&mut tail, Since::LastRead);
-        assert_eq!((lines.len(), progress), (1024, Progress { gap: false, more: true }));
+        assert_eq!((lines.len(), progress), (1024, Progress { more: true, ..Progress::default() }));
         assert_eq!(read(&mut tail, Since::LastRead), (vec!["last".to_owned()], Progress::default()));
         for _ in 0..=BEHIND / TICK {
             log.append(&mebibyte);
