@@ -201,7 +201,7 @@ fn store(found: &Found<'_>, now_ns: u64) -> Option<(Place, Stored)> {
     // An application that speaks through nginx can forge what belongs to its own request: then there is one line more than
     // complaints, and none is taken.
     let own = match found.standing {
-        Standing::Own => true,
+        Standing::Own | Standing::AfterUnknown => true,
         Standing::PerhapsInside(of) => of == Some((line.pid, connection)),
     };
     (own && line.level <= NGX_LOG_ERR).then(|| {

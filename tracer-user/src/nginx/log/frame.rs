@@ -12,11 +12,48 @@ const LONGEST: usize = 2 * MAX_LINE;
 /// Messages whose text from outside may hold line feeds.
 const SPANNING: [&[u8]; 5] = [b"FastCGI sent in stderr", b"upstream sent invalid header", b"[lua]", b"js: ", b"perl: "];
 
+/// Messages that hold none: their arguments are numbers, addresses and what OpenSSL says.
+const SINGLE: [&[u8]; 30] = [
+    b"connect() failed",
+    b"connect() to ",
+    b"upstream timed out",
+    b"upstream prematurely ",
+    b"recv() failed",
+    b"readv() failed",
+    b"writev() failed",
+    b"send() failed",
+    b"sendfile() failed",
+    b"upstream sent too big header",
+    b"upstream sent \"Content-Length\" and",
+    b"upstream sent invalid chunked",
+    b"upstream sent no valid HTTP",
+    b"upstream sent more data than",
+    b"upstream sent data after",
+    b"upstream sent unexpected FastCGI record",
+    b"upstream server temporarily disabled",
+    b"peer closed connection in SSL handshake",
+    b"SSL_do_handshake() failed",
+    b"no live upstreams",
+    b"no resolver defined",
+    b"socket() failed",
+    b"bind(",
+    b"client ",
+    b"epoll_wait() reported",
+    b"signal ",
+    b"start worker",
+    b"gracefully shutting down",
+    b"exit",
+    b"worker process ",
+];
+
 /// Can a line be what it seems?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// As far as the lines before it tell, nginx began to write here.
     Own,
+    /// The same, if none of the messages before it that are not known here holds a line feed: a client's percent-encoded
+    /// path may, in one about a missing file.
+    AfterUnknown,
     /// It may be part of a message before it: of this process (as lines name it) and connection, where only one can be.
     PerhapsInside(Option<(u32, u64)>),
 }
@@ -32,6 +69,8 @@ pub struct Framer {
     doubtful: usize,
     /// Whose write: process and connection.
     doubt_of: Option<(u32, u64)>,
+    /// So many bytes from here may belong to a write with a message that is not known here.
+    unknown: usize,
 }
 
 impl Framer {
@@ -41,6 +80,7 @@ impl Framer {
         self.skipping = true;
         self.doubtful = MAX_LINE;
         self.doubt_of = None;
+        self.unknown = 0;
     }
 
     /// A new file, or an emptied one, begins.
@@ -79,7 +119,11 @@ impl Framer {
 
     fn line(&mut self, line: &[u8], each: &mut impl FnMut(&[u8], Standing)) {
         let doubtful = self.doubtful > 0;
-        let standing = if doubtful { Standing::PerhapsInside(self.doubt_of) } else { Standing::Own };
+        let standing = match (doubtful, self.unknown) {
+            (true, _) => Standing::PerhapsInside(self.doubt_of),
+            (false, 0) => Standing::Own,
+            (false, _) => Standing::AfterUnknown,
+        };
         match Line::parse(line) {
             Some(own) if SPANNING.iter().any(|start| own.text.starts_with(start)) => {
                 let writer = own.connection.map(|connection| (own.pid, connection));
@@ -88,9 +132,11 @@ impl Framer {
             }
             // The rest of something that began like a line of its own.
             None if !doubtful => (self.doubtful, self.doubt_of) = (MAX_LINE, None),
+            Some(own) if !SINGLE.iter().any(|start| own.text.starts_with(start)) => self.unknown = MAX_LINE,
             _ => {}
         }
         self.doubtful = self.doubtful.saturating_sub(line.len() + 1);
+        self.unknown = self.unknown.saturating_sub(line.len() + 1);
         each(line, standing);
     }
 }
@@ -111,7 +157,7 @@ mod tests {
         lines(&mut Framer::default(), &[text.as_bytes()]).into_iter().map(|(_, standing)| standing).collect()
     }
 
-    const START: &str = "2026/03/04 05:06:07 [error] 1#1: *2 ";
+    const START: &str = "2026/03/04 05:06:07 [error] 1#1: *2 connect() failed ";
 
     #[test]
     fn lines_come_whole_however_they_are_read() {
@@ -128,16 +174,24 @@ mod tests {
     fn what_an_application_says_may_hold_lines() {
         use Standing::Own;
         let inside = Standing::PerhapsInside(Some((1, 2)));
-        let forged = format!("{START}FastCGI sent in stderr: \"oops\n{START}connect() failed\n\" while reading\n");
+        let speaks = START.replace("connect() failed ", "");
+        let forged = format!("{speaks}FastCGI sent in stderr: \"oops\n{START}connect() failed\n\" while reading\n");
         assert_eq!(standing(&forged), [Own, inside, inside]);
         // A write ends after 2048 bytes: what begins there is nginx's again.
         let filler = format!("{START}{}\n", "x".repeat(2048));
         assert_eq!(standing(&format!("{forged}{filler}{START}own\n")).last(), Some(&Own));
         assert_eq!(standing(&format!("{forged}{START}own?\n")).last(), Some(&inside));
         // It writes in another's name, too.
-        let other = START.replace("*2", "*3");
+        let other = speaks.replace("*2", "*3");
         let forged = format!("{forged}{other}FastCGI sent in stderr: \"\n{other}x\n{START}x\n");
         assert_eq!(standing(&forged)[4..], [Standing::PerhapsInside(None); 2]);
+    }
+
+    #[test]
+    fn a_message_that_is_not_known_may_hold_anything() {
+        let open = START.replace("connect() failed ", "open() \"/x");
+        assert_eq!(standing(&format!("{open}\n{START}x\n")), [Standing::Own, Standing::AfterUnknown]);
+        assert_eq!(standing(&format!("{START}x\n{START}y\n")), [Standing::Own; 2]);
     }
 
     #[test]

@@ -70,8 +70,13 @@ fn time(line: &[u8]) -> Option<(i64, &[u8])> {
             .try_fold(0_i16, |value, digit| value.checked_mul(10)?.checked_add(i16::from(digit - b'0')))
     };
     let small = |from: usize| i8::try_from(field(from, from + 2)?).ok();
-    let civil = DateTime::new(field(0, 4)?, small(5)?, small(8)?, small(11)?, small(14)?, small(17)?, 0).ok()?;
-    Some((civil.to_zoned(TimeZone::UTC).ok()?.timestamp().as_second(), rest))
+    Some((civil_second(field(0, 4)?, [small(5)?, small(8)?, small(11)?, small(14)?, small(17)?])?, rest))
+}
+
+/// Seconds since 1970 of a year and month, day, hour, minute and second in UTC.
+pub(super) fn civil_second(year: i16, [month, day, hour, minute, second]: [i8; 5]) -> Option<i64> {
+    let civil = DateTime::new(year, month, day, hour, minute, second, 0).ok()?;
+    Some(civil.to_zoned(TimeZone::UTC).ok()?.timestamp().as_second())
 }
 
 /// Decimal digits at the start, at least one.

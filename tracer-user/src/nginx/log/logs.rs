@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    access::{Row, row},
     frame::Standing,
     line::Line,
     opened::{Elsewhere, Opened, leads_to, link, opened, own_pid},
@@ -17,6 +18,8 @@ use super::{
 const AGAIN: Duration = Duration::from_millis(100);
 /// A process that is gone may have written a line that is still to be read.
 const LINGER: Duration = Duration::from_secs(2);
+/// How long another kind of file is remembered as such.
+const OTHERS: Duration = Duration::from_secs(600);
 /// Files read along at most.
 const FILES: usize = 64;
 /// So many bytes without a line of an error log: it is another kind of log.
@@ -27,8 +30,8 @@ const FOREIGN: usize = 256 << 10;
 pub struct Logs {
     workers: HashMap<u32, Worker>,
     files: BTreeMap<FileId, Known>,
-    /// Others that processes append to: access logs.
-    others: BTreeMap<FileId, Instant>,
+    /// Others that processes append to.
+    others: BTreeMap<FileId, Other>,
 }
 
 #[derive(Debug)]
@@ -51,6 +54,13 @@ struct Known {
     unconfirmed_bytes: usize,
     /// Nobody has it open any more.
     left: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Other {
+    seen: Instant,
+    /// An access log whose rows can be read.
+    access: Option<Tail>,
 }
 
 /// A line of a traced process.
@@ -133,10 +143,13 @@ impl Logs {
         let workers = &self.workers;
         for (id, file) in &mut self.files {
             let mut confirmed = file.confirmed;
-            let mut bytes = 0;
+            let (mut bytes, mut access) = (0, false);
             let progress = file.tail.read(since, |bytes_of_line, standing| {
                 bytes += bytes_of_line.len();
-                let Some(line) = Line::parse(bytes_of_line) else { return };
+                let Some(line) = Line::parse(bytes_of_line) else {
+                    access |= !confirmed && row(bytes_of_line).is_some();
+                    return;
+                };
                 confirmed = true;
                 if let Some(worker) = writer(workers, line.pid, *id) {
                     each(Found { worker, file: *id, line, standing });
@@ -144,7 +157,7 @@ impl Logs {
             });
             file.confirmed = confirmed;
             file.unconfirmed_bytes = if confirmed { 0 } else { file.unconfirmed_bytes + bytes };
-            if file.unconfirmed_bytes > FOREIGN {
+            if file.unconfirmed_bytes > FOREIGN || (access && !confirmed) {
                 foreign.push(*id);
             }
             match progress {
@@ -165,6 +178,20 @@ impl Logs {
         reading
     }
 
+    /// Reads the rows that were written to access logs lately, which may be old ones again.
+    pub fn read_access(&mut self, mut each: impl FnMut(Row)) {
+        for other in self.others.values_mut() {
+            let Some(tail) = &mut other.access else { continue };
+            // It cannot be read: then there are no rows.
+            let _ = tail.read(Since::Idle, |line, _| row(line).into_iter().for_each(&mut each));
+        }
+    }
+
+    /// True: there is an access log whose rows can be read.
+    pub fn has_access(&self) -> bool {
+        self.others.values().any(|other| other.access.is_some())
+    }
+
     /// Forgets the processes that are gone, and the files that nobody has open.
     pub fn tidy(&mut self) {
         let now = Instant::now();
@@ -179,7 +206,9 @@ impl Logs {
         }
         self.files.retain(|_, file| file.left.is_none_or(|left| now.duration_since(left) < LINGER));
         let others = &mut self.others;
-        others.retain(|_, seen| now.duration_since(*seen) < Duration::from_secs(600));
+        others.retain(|_, other| {
+            now.duration_since(other.seen) < OTHERS || other.access.as_ref().is_some_and(Tail::is_linked)
+        });
     }
 
     fn look(&mut self, pid: u32, start: Start) {
@@ -210,7 +239,8 @@ impl Logs {
         let Ok(tail) = Tail::open(link, start) else { return false };
         let looks = tail.looks_like_an_error_log().ok().flatten();
         if looks == Some(false) && !standard_error {
-            self.is_foreign(id);
+            let access = Some(tail).filter(Tail::looks_like_an_access_log);
+            self.others.insert(id, Other { seen: Instant::now(), access });
             return false;
         }
         let confirmed = standard_error || looks == Some(true);
@@ -219,8 +249,8 @@ impl Logs {
     }
 
     fn is_foreign(&mut self, id: FileId) {
-        self.files.remove(&id);
-        self.others.insert(id, Instant::now());
+        let access = self.files.remove(&id).map(|file| file.tail.again()).filter(Tail::looks_like_an_access_log);
+        self.others.insert(id, Other { seen: Instant::now(), access });
         for worker in self.workers.values_mut() {
             worker.files.retain(|(_, of)| *of != id);
         }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    access::row,
     frame::{Framer, Standing},
     line::Line,
 };
@@ -85,6 +86,23 @@ impl Tail {
             return Ok(None);
         }
         Ok(Some(bytes.split(|byte| *byte == b'\n').any(|line| Line::parse(line).is_some())))
+    }
+
+    /// True: the last whole lines are rows of an access log.
+    pub fn looks_like_an_access_log(&self) -> bool {
+        let Ok(size) = self.file.metadata().map(|metadata| metadata.len()) else { return false };
+        let from = size.saturating_sub(SAMPLE);
+        let mut bytes = vec![0; usize::try_from(size - from).unwrap_or(0)];
+        let length = self.file.read_at(&mut bytes, from).unwrap_or(0);
+        bytes.truncate(length);
+        bytes.split(|byte| *byte == b'\n').rev().take(8).any(|line| row(line).is_some())
+    }
+
+    /// From what was written lately, as if it had just been opened.
+    pub fn again(mut self) -> Self {
+        let size = self.file.metadata().map_or(self.position, |metadata| metadata.len());
+        self.jump(size.saturating_sub(BACK));
+        self
     }
 
     /// Hands the lines that were written since the last reading to `each`.
