@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     convert::{self, Converter},
+    fallback::ERROR_LOG,
     texts::{ComplaintId, LET_GO_NS, Texts},
 };
 use crate::{
@@ -62,7 +63,13 @@ impl Outbox {
         if let Some(told) = &told {
             self.remember(id, told);
         }
+        let read = failure.evidence.iter().any(|fact| fact.source == ERROR_LOG);
         let mut record = converter.failure(failure);
+        if read {
+            // Its second, and no place among the events of its thread.
+            record.confidence = record.confidence.max(record::Confidence::Likely);
+            record.nginx.iter_mut().for_each(|word| word.source = record::NginxSource::Log);
+        }
         match (told, complaint, &mut record.nginx) {
             (Some(told), _, Some(word)) => convert::tell(word, &told),
             (None, Some((complaint, connection)), Some(word)) if self.texts.waits(connection, complaint) => {
@@ -127,6 +134,6 @@ impl Outbox {
 /// The complaint that a failure was decided by, and the connection it is about.
 fn complaint_of(failure: &Failure) -> Option<(ComplaintId, u64)> {
     let word = failure.word.as_ref()?;
-    let complaint = failure.evidence.iter().rev().find(|fact| fact.source == COMPLAINT)?;
+    let complaint = failure.evidence.iter().rev().find(|fact| fact.source == COMPLAINT || fact.source == ERROR_LOG)?;
     Some((ComplaintId { worker: failure.worker, time_ns: complaint.time_ns }, word.connection))
 }

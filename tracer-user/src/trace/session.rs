@@ -15,6 +15,7 @@ use tracer_common::{
 
 use super::{
     convert::{self, Converter},
+    fallback::Step,
     log::StandardError,
     notify,
     outbox::Outbox,
@@ -246,8 +247,8 @@ impl<'a> Session<'a> {
                 self.engine.answer(&question, attempts);
             }
         }
-        self.engine.tick(now_ns);
         self.read_logs()?;
+        self.engine.tick(now_ns);
         self.verdicts()?;
         if let Some(log) = &mut self.debug {
             log.flush();
@@ -263,8 +264,12 @@ impl<'a> Session<'a> {
                 self.newcomers.push((*pid, event.moment.time_ns));
             }
             Happening::Gone { pid, .. } if self.traced.remove(pid) => {
-                self.outbox.texts.logs.gone(*pid);
+                self.outbox.texts.gone(*pid);
                 self.gone(*pid, event.moment.time_ns)?;
+            }
+            Happening::Closed { connection, .. } if self.outbox.texts.fallback.covers(connection.worker) => {
+                self.outbox.texts.fallback.hold(event, clock::monotonic_ns());
+                return Ok(());
             }
             Happening::Complaint(complaint) => {
                 self.outbox.texts.expect(&event.moment, complaint, self.converter.wall_offset_ns);
@@ -281,6 +286,12 @@ impl<'a> Session<'a> {
             self.statistics.lost += u64::from(matches!(record, Record::Lost(_)));
             self.sinks.write(record)?;
         }
+        for step in self.outbox.texts.steps(clock::monotonic_ns()) {
+            match step {
+                Step::Event(event) | Step::Word(_, event, _) => self.engine.event(event),
+                Step::WithoutSocket(worker) => self.engine.without_socket(worker),
+            }
+        }
         Ok(())
     }
 
@@ -288,6 +299,10 @@ impl<'a> Session<'a> {
         if self.settings.nginx_witness {
             let visible = workers::listen(&mut self.probes, pid);
             self.engine.listens(pid, visible);
+            if !visible {
+                self.outbox.texts.fallback.add(pid);
+                self.outbox.texts.logs.follow(pid, Start::End);
+            }
         }
     }
 
@@ -382,6 +397,10 @@ impl<'a> Session<'a> {
         if self.undecodable > 0 {
             say(&format!("{} events could not be decoded: a bug of why502", self.undecodable));
         }
+        self.outbox.texts.fallback.ripen();
+        self.read_logs()?;
+        self.outbox.texts.fallback.ripen();
+        self.read_logs()?;
         self.engine.finish();
         self.tell_until(u64::MAX)?;
         self.introduce(u64::MAX)?;

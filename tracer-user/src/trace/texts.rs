@@ -11,10 +11,13 @@ use std::{
 
 use tracer_common::event::complaint::NAME_LEN;
 
-use super::join::{About, Stored, Waiting, join};
+use super::{
+    fallback::{Fallback, Step},
+    join::{About, Stored, Waiting, join},
+};
 use crate::{
     diagnose::{rules, word},
-    model::event::{Complaint, Moment, Subject},
+    model::event::{Complaint, Happening, Moment, Subject},
     nginx::log::{
         frame::Standing,
         logs::{Found, Logs, Reading},
@@ -48,6 +51,7 @@ type Place = (u32, u64);
 #[derive(Debug, Default)]
 pub(super) struct Texts {
     pub(super) logs: Logs,
+    pub(super) fallback: Fallback,
     waiting: HashMap<Place, Vec<Waiting>>,
     count: usize,
     lines: HashMap<Place, Vec<Stored>>,
@@ -57,6 +61,8 @@ pub(super) struct Texts {
     /// Of complaints that explain a response without an attempt: when, and the message as the engine has it.
     wordless: HashMap<Place, (u64, String, Rc<Told>)>,
     reading: bool,
+    /// The lines of `fallback` are all read up to now.
+    polled: bool,
     /// Files that were emptied before the last readings: if a line does not come, it went with them.
     emptied: Vec<PathBuf>,
     tidied_ns: u64,
@@ -93,10 +99,18 @@ impl Texts {
         self.count += 1;
     }
 
+    /// The process has ended.
+    pub(super) fn gone(&mut self, pid: u32) {
+        self.logs.gone(pid);
+        self.fallback.gone(pid);
+    }
+
     /// Reads the logs if anything waits for them. Tells which complaints have their text now, and what was missed.
     pub(super) fn read(&mut self, now_ns: u64) -> (Vec<ComplaintId>, Vec<PathBuf>) {
-        if self.count == 0 {
-            self.reading = false;
+        let due = self.fallback.is_due(now_ns);
+        self.polled |= due;
+        if self.count == 0 && !due {
+            self.reading = self.fallback.is_needed();
             if self.stored > 0 {
                 self.lines.clear();
                 self.stored = 0;
@@ -105,9 +119,11 @@ impl Texts {
             return (Vec::new(), Vec::new());
         }
         let since = if std::mem::replace(&mut self.reading, true) { Since::LastRead } else { Since::Idle };
-        let Self { logs, lines, stored, .. } = self;
+        let Self { logs, fallback, lines, stored, .. } = self;
         let Reading { mut gaps, emptied } = logs.read(since, |found| {
-            if let Some((place, line)) = store(&found, now_ns)
+            if fallback.covers(found.worker) {
+                fallback.hear(&found, now_ns);
+            } else if let Some((place, line)) = store(&found, now_ns)
                 && *stored < LINES
             {
                 lines.entry(place).or_default().push(line);
@@ -122,6 +138,29 @@ impl Texts {
             gaps.extend(emptied.into_iter().filter(|_| let_go > 0));
         }
         (found, gaps)
+    }
+
+    /// What lines say where no uprobe hears nginx: events for the engine.
+    pub(super) fn steps(&mut self, now_ns: u64) -> Vec<Step> {
+        if !std::mem::take(&mut self.polled) {
+            return Vec::new();
+        }
+        let steps = self.fallback.steps(now_ns, &mut self.logs);
+        for step in &steps {
+            let Step::Word(id, event, told) = step else { continue };
+            let told = Rc::new(told.clone());
+            if let Happening::Complaint(complaint) = &event.happening
+                && let Subject::Http(request) = &complaint.subject
+                && word::said(complaint).is_some_and(rules::without_attempt)
+            {
+                let message = word::message(complaint);
+                let place = (id.worker, request.connection);
+                self.wordless.insert(place, (id.time_ns, message, Rc::clone(&told)));
+            }
+            self.told.insert(*id, told);
+            self.told_order.push_back(*id);
+        }
+        steps
     }
 
     /// Does this complaint still wait for its text?

@@ -134,6 +134,22 @@ pub(crate) fn observe_texts(observations: &mut [Observation], running: &[Process
     observation.hook = (!files.is_empty()).then(|| Cow::Owned(format!("tail {}", files.join(", "))));
     observation.missing =
         (!reasons.is_empty()).then(|| Cow::Owned(format!("{}: no server, host and referrer", reasons.join("; "))));
+    let hook = observation.hook.clone();
+    for observation in observations.iter_mut().filter(|observation| observation.state == State::None) {
+        // Where no uprobe hears nginx, its logs speak (`fallback`).
+        let instead = match (observation.name, &hook) {
+            (Name::NginxCause, Some(hook)) => (hook.clone(), "lines of the error log instead, likely at most"),
+            (Name::NginxStatus, Some(_)) if logs.has_access() => (
+                Cow::Borrowed("tail of the access log"),
+                "rows of the access log instead, where they can mean one request",
+            ),
+            _ => continue,
+        };
+        observation.state = State::Partial;
+        observation.hook = Some(instead.0);
+        let why = observation.missing.take().unwrap_or_default();
+        observation.missing = Some(Cow::Owned(format!("{why}; {}", instead.1)));
+    }
 }
 
 /// `worker 123`, or `workers 123, 124 and 6 more`.

@@ -132,13 +132,20 @@ impl Framer {
             }
             // The rest of something that began like a line of its own.
             None if !doubtful => (self.doubtful, self.doubt_of) = (MAX_LINE, None),
-            Some(own) if !SINGLE.iter().any(|start| own.text.starts_with(start)) => self.unknown = MAX_LINE,
+            Some(own) if !is_single(own.text) => self.unknown = MAX_LINE,
             _ => {}
         }
         self.doubtful = self.doubtful.saturating_sub(line.len() + 1);
         self.unknown = self.unknown.saturating_sub(line.len() + 1);
         each(line, standing);
     }
+}
+
+fn is_single(text: &[u8]) -> bool {
+    // The name that was not resolved stands before it: it held no line feed.
+    const NOT_RESOLVED: &[u8] = b" could not be resolved (";
+    SINGLE.iter().any(|start| text.starts_with(start))
+        || text.windows(NOT_RESOLVED.len()).any(|part| part == NOT_RESOLVED)
 }
 
 #[cfg(test)]
