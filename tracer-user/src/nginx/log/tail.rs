@@ -22,6 +22,8 @@ const TICK: u64 = 1 << 20;
 const BEHIND: u64 = 16 << 20;
 /// Read back this far when the reading begins anew: what is wanted was written just now.
 const BACK: u64 = 1 << 20;
+/// Bytes by which a place is known again: more than the lines of two moments have in common.
+const LAST: usize = 256;
 /// What is looked at to tell what kind of log it is.
 const SAMPLE: u64 = 64 << 10;
 
@@ -60,6 +62,8 @@ pub struct Tail {
     position: u64,
     framer: Framer,
     buffer: Vec<u8>,
+    /// What stands before `position`.
+    last: Vec<u8>,
 }
 
 impl Tail {
@@ -67,7 +71,7 @@ impl Tail {
     pub fn open(path: &Path, start: Start) -> io::Result<Self> {
         let file = File::open(path)?;
         let size = file.metadata()?.len();
-        let mut tail = Self { file, position: 0, framer: Framer::default(), buffer: Vec::new() };
+        let mut tail = Self { file, position: 0, framer: Framer::default(), buffer: Vec::new(), last: Vec::new() };
         match start {
             Start::End => tail.jump(size),
             Start::Recent => tail.jump(size.saturating_sub(BACK)),
@@ -109,11 +113,12 @@ impl Tail {
     pub fn read(&mut self, since: Since, mut each: impl FnMut(&[u8], Standing)) -> io::Result<Progress> {
         let size = self.file.metadata()?.len();
         let mut progress = Progress::default();
-        if size < self.position {
+        if size < self.position || !self.still_there() {
             // Emptied (copytruncate): nginx goes on at the new end, and the rest of the old is gone.
             progress.gap = since == Since::LastRead;
             progress.emptied = since == Since::Idle;
             self.position = 0;
+            self.last.clear();
             self.framer.restart();
         }
         let behind = size - self.position;
@@ -130,6 +135,10 @@ impl Tail {
         self.buffer.resize(usize::try_from(wanted).unwrap_or(0), 0);
         let length = self.file.read_at(&mut self.buffer, self.position)?;
         self.position += length as u64;
+        if length > 0 {
+            self.last.clear();
+            self.last.extend_from_slice(&self.buffer[length.saturating_sub(LAST)..length]);
+        }
         self.framer.feed(&self.buffer[..length], &mut each);
         Ok(progress)
     }
@@ -139,8 +148,21 @@ impl Tail {
         self.file.metadata().is_ok_and(|metadata| metadata.nlink() > 0)
     }
 
+    /// False: the file was emptied, and has grown beyond the former place since.
+    fn still_there(&self) -> bool {
+        let mut now = [0; LAST];
+        let Some(now) = now.get_mut(..self.last.len()) else { return true };
+        let from = self.position.saturating_sub(now.len() as u64);
+        self.file.read_exact_at(now, from).is_ok() && now == self.last.as_slice()
+    }
+
     fn jump(&mut self, position: u64) {
         self.position = position;
+        self.last = vec![0; usize::try_from(position).map_or(LAST, |position| position.min(LAST))];
+        let from = position - self.last.len() as u64;
+        if self.file.read_exact_at(&mut self.last, from).is_err() {
+            self.last.clear();
+        }
         let mut before = [b'\n'];
         if position > 0
             && self.file.read_at(&mut before, position - 1).is_ok_and(|length| length == 1)
@@ -240,6 +262,19 @@ mod tests {
         );
         File::create(&log.0).expect("emptied");
         assert_eq!(read(&mut tail, Since::Idle), (vec![], Progress { emptied: true, ..Progress::default() }));
+    }
+
+    #[test]
+    fn an_emptied_file_that_has_grown_again_is_noticed() {
+        let log = Log::new("grown", "one\n");
+        let mut tail = Tail::open(&log.0, Start::End).expect("there");
+        log.append("two\n");
+        assert_eq!(read(&mut tail, Since::LastRead).0, ["two"]);
+        File::create(&log.0).expect("emptied");
+        log.append("three\nfour\n");
+        assert_eq!(read(&mut tail, Since::LastRead).0, ["three", "four"]);
+        log.append("five\n");
+        assert_eq!(read(&mut tail, Since::LastRead), (vec!["five".to_owned()], Progress::default()));
     }
 
     #[test]
