@@ -10,10 +10,13 @@ use crate::{
     context::{host, process::ProcessFacts},
     kernel::{facts::KernelFacts, permission::missing_capabilities},
     model::observation::Observation,
-    nginx::config::Advisor,
+    nginx::{
+        config::Advisor,
+        log::{logs::Logs, tail::Start},
+    },
     probe::plan::plan,
     settings::DoctorSettings,
-    trace::{Prepared, Target, Wanted, listen, observe, observe_configuration, prepare},
+    trace::{Prepared, Target, Wanted, listen, observe, observe_configuration, observe_texts, prepare},
 };
 
 /// How long it waits for the files of nginx's configuration.
@@ -60,10 +63,13 @@ pub fn examine(settings: &DoctorSettings) -> Report {
             report.missing_members = facts.missing_members;
             report.observations = plan.observations;
             if settings.nginx_witness {
+                let mut logs = Logs::default();
                 for process in &report.processes {
                     listen(&mut probes, process.pid);
+                    logs.follow(process.pid, Start::End);
                 }
                 observe(&mut report.observations, &probes);
+                observe_texts(&mut report.observations, &report.processes, &logs);
             }
         }
         Err(error) => {

@@ -108,7 +108,7 @@ pub struct Now {
 }
 
 /// nginx's request as read from its memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
     /// Address of the `ngx_http_request_t`.
     pub request: u64,

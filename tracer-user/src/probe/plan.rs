@@ -126,15 +126,11 @@ pub fn plan(facts: &KernelFacts, nginx_word: bool) -> Plan {
         },
         nginx(Name::NginxCause, "uprobe/ngx_log_error_core", nginx_word),
         nginx(Name::NginxStatus, "uprobe/ngx_http_special_response_handler", nginx_word),
-        if nginx_word {
-            Observation::partial(
-                Name::NginxLogText,
-                "uprobe/ngx_log_error_core",
-                "request line, client and peer are read from nginx's memory; server, host and referrer are not",
-            )
-        } else {
-            Observation::none(Name::NginxLogText, "switched off by --no-nginx")
-        },
+        // Until a worker is found, and the files that it logs to.
+        Observation::none(
+            Name::NginxLogText,
+            if nginx_word { "no nginx is running yet" } else { "switched off by --no-nginx" },
+        ),
         Observation::none(Name::Configuration, "read when a worker starts"),
     ];
     Plan { hooks, impossible, reset_has_reason, nginx_word, observations }

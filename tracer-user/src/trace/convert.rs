@@ -10,7 +10,10 @@ use crate::{
     diagnose::evidence::errno_name,
     explain,
     model::{address::Address, cause::Cause, configured::Configured, observation, verdict},
-    nginx::config::{self, Advisor, Question},
+    nginx::{
+        config::{self, Advisor, Question},
+        log::told::Told,
+    },
     record,
 };
 
@@ -264,4 +267,14 @@ fn word(word: verdict::Word, configured: Option<&Configured>) -> record::NginxWo
         upstream: None,
         referrer: None,
     }
+}
+
+/// Adds what the line of the error log says, unless nginx's memory has said it. The word itself was heard by the uprobe: that
+/// stays its source.
+pub(super) fn tell(word: &mut record::NginxWord, told: &Told) {
+    let Told { message, server, subrequest: _, upstream, host, referrer } = told.clone();
+    word.message = message;
+    word.server = word.server.take().or(server);
+    word.host = word.host.take().or(host);
+    (word.upstream, word.referrer) = (upstream, referrer);
 }

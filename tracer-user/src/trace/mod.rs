@@ -1,15 +1,19 @@
 //! The live session: loads the programs, reads their events, lets the engine judge, hands records to the sinks.
 
 mod convert;
+mod fallback;
+mod join;
 mod log;
 mod notify;
+mod outbox;
 mod prepare;
 mod roots;
 mod session;
 mod statistics;
+mod texts;
 mod workers;
 
 pub(crate) use convert::observation;
 pub(crate) use prepare::{Prepared, Wanted, prepare};
 pub use session::{Stopped, run};
-pub(crate) use workers::{Target, listen, observe, observe_configuration};
+pub(crate) use workers::{Target, listen, observe, observe_configuration, observe_texts};

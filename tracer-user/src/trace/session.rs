@@ -15,8 +15,10 @@ use tracer_common::{
 
 use super::{
     convert::{self, Converter},
+    fallback::Step,
     log::StandardError,
     notify,
+    outbox::Outbox,
     prepare::{Prepared, Wanted, prepare},
     statistics::Statistics,
     workers::{self, Target},
@@ -38,9 +40,8 @@ use crate::{
     model::{
         event::{Event, Happening, RequestNow},
         observation::Observation,
-        verdict::Verdict,
     },
-    nginx::{config::Advisor, memory::Configurations},
+    nginx::{config::Advisor, log::tail::Start, memory::Configurations},
     probe::attach::Probes,
     record::{self, Record},
     settings::WatchSettings,
@@ -106,6 +107,7 @@ struct Session<'a> {
     configurations: Configurations,
     engine: Engine,
     converter: Converter,
+    outbox: Outbox,
     statistics: Statistics,
     target: Target,
     traced: BTreeSet<u32>,
@@ -144,6 +146,7 @@ impl<'a> Session<'a> {
                 listeners: Listeners::default(),
                 advisor: Advisor::default(),
             },
+            outbox: Outbox::default(),
             statistics: Statistics::default(),
             target: Target { names: settings.processes.clone(), pids: settings.pids.clone() },
             traced: BTreeSet::new(),
@@ -166,9 +169,13 @@ impl<'a> Session<'a> {
             self.traced.insert(process.pid);
             self.converter.processes.refresh(process.pid);
             self.listen(process.pid);
+            if self.settings.nginx_witness {
+                self.outbox.texts.logs.follow(process.pid, Start::End);
+            }
         }
         if self.settings.nginx_witness {
             workers::observe(&mut observations, &self.probes);
+            workers::observe_texts(&mut observations, &running, &self.outbox.texts.logs);
         }
         workers::observe_configuration(&mut observations, &running, &mut self.converter.advisor, CONFIGURATION);
         let now = clock::monotonic_ns();
@@ -258,6 +265,7 @@ impl<'a> Session<'a> {
             let now = memory.map_or(RequestNow::Unreadable, |memory| memory.request(&question.place));
             self.engine.answer(&question, clock::monotonic_ns(), now);
         }
+        self.read_logs()?;
         self.engine.tick(now_ns);
         self.verdicts()?;
         if let Some(log) = &mut self.debug {
@@ -278,17 +286,46 @@ impl<'a> Session<'a> {
                 self.listen(*pid);
                 self.newcomers.push((*pid, event.moment.time_ns));
             }
-            Happening::Gone { pid, .. } if self.traced.remove(pid) => self.gone(*pid, event.moment.time_ns)?,
+            Happening::Gone { pid, .. } if self.traced.remove(pid) => {
+                self.outbox.texts.gone(*pid);
+                self.gone(*pid, event.moment.time_ns)?;
+            }
+            Happening::Closed { connection, .. } if self.outbox.texts.fallback.covers(connection.worker) => {
+                self.outbox.texts.fallback.hold(event, clock::monotonic_ns());
+                return Ok(());
+            }
+            Happening::Complaint(complaint) => {
+                self.outbox.texts.expect(&event.moment, complaint, self.converter.wall_offset_ns);
+            }
             _ => {}
         }
         self.engine.event(event);
-        self.verdicts()
+        Ok(())
+    }
+
+    /// The lines of what nginx complained about just now.
+    fn read_logs(&mut self) -> io::Result<()> {
+        for record in self.outbox.read(clock::monotonic_ns(), &self.converter) {
+            self.statistics.lost += u64::from(matches!(record, Record::Lost(_)));
+            self.sinks.write(record)?;
+        }
+        for step in self.outbox.texts.steps(clock::monotonic_ns()) {
+            match step {
+                Step::Event(event) | Step::Word(_, event, _) => self.engine.event(event),
+                Step::WithoutSocket(worker) => self.engine.without_socket(worker),
+            }
+        }
+        Ok(())
     }
 
     fn listen(&mut self, pid: u32) {
         if self.settings.nginx_witness {
             let visible = workers::listen(&mut self.probes, pid);
             self.engine.listens(pid, visible);
+            if !visible.complaints {
+                self.outbox.texts.fallback.add(pid);
+                self.outbox.texts.logs.follow(pid, Start::End);
+            }
         }
     }
 
@@ -325,22 +362,21 @@ impl<'a> Session<'a> {
     }
 
     fn verdicts(&mut self) -> io::Result<()> {
-        for verdict in self.engine.take() {
+        self.tell_until(clock::monotonic_ns())
+    }
+
+    /// Tells what needs not wait for its text at this time.
+    fn tell_until(&mut self, now_ns: u64) -> io::Result<()> {
+        self.outbox.take(self.engine.take());
+        while let Some(record) = self.outbox.next(now_ns, &mut self.converter) {
             if self.settings.count.is_some_and(|count| self.sinks.failures_shown() >= count.get()) {
                 continue; // Enough: the session ends now.
             }
-            let record = match verdict {
-                Verdict::Failure(failure) => {
-                    let failure = self.converter.failure(failure);
-                    self.statistics.failure(&failure);
-                    Record::Failure(Box::new(failure))
-                }
-                Verdict::Response(response) => {
-                    self.statistics.response();
-                    Record::Response(Box::new(self.converter.response(response)))
-                }
-                Verdict::Update(update) => Record::Update(Box::new(self.converter.update(&update))),
-            };
+            match &record {
+                Record::Failure(failure) => self.statistics.failure(failure),
+                Record::Response(_) => self.statistics.response(),
+                _ => {}
+            }
             self.sinks.write(record)?;
         }
         Ok(())
@@ -390,8 +426,12 @@ impl<'a> Session<'a> {
         if self.undecodable > 0 {
             say(&format!("{} events could not be decoded: a bug of why502", self.undecodable));
         }
+        self.outbox.texts.fallback.ripen();
+        self.read_logs()?;
+        self.outbox.texts.fallback.ripen();
+        self.read_logs()?;
         self.engine.finish();
-        self.verdicts()?;
+        self.tell_until(u64::MAX)?;
         self.introduce(u64::MAX)?;
         self.count_losses()?;
         self.stats(interval_s)?;

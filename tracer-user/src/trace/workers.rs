@@ -9,7 +9,10 @@ use crate::{
     context::process::{ProcessFacts, Role, find},
     diagnose::engine::Visible,
     model::observation::{Name, Observation, State},
-    nginx::config::Advisor,
+    nginx::{
+        config::Advisor,
+        log::logs::{Logs, Reach},
+    },
     probe::attach::Probes,
 };
 
@@ -104,5 +107,79 @@ pub(crate) fn observe(observations: &mut [Observation], probes: &Probes) {
             _ => State::None,
         };
         observation.missing = (!failed.is_empty()).then(|| Cow::Owned(failed.join("; ")));
+    }
+}
+
+/// Whose lines can be read along, and where the others go.
+pub(crate) fn observe_texts(observations: &mut [Observation], running: &[ProcessFacts], logs: &Logs) {
+    let Some(observation) = observations.iter_mut().find(|observation| observation.name == Name::NginxLogText) else {
+        return;
+    };
+    let mut workers: Vec<&ProcessFacts> = running.iter().filter(|process| process.role == Role::Worker).collect();
+    if workers.is_empty() {
+        // `master_process off`, or a title that is not nginx's.
+        workers = running.iter().filter(|process| process.role == Role::Other).collect();
+    }
+    if workers.is_empty() {
+        return;
+    }
+    let mut files = Vec::new();
+    let mut reasons: Vec<(String, Vec<u32>)> = Vec::new();
+    let mut silent = 0;
+    for worker in &workers {
+        let Reach { files: of_worker, elsewhere } =
+            logs.reach(worker.pid).unwrap_or_else(|| Reach { files: Vec::new(), elsewhere: Vec::new() });
+        let also = if of_worker.is_empty() { "logs to" } else { "logs also to" };
+        silent += usize::from(of_worker.is_empty());
+        let mut texts: Vec<String> = elsewhere.iter().map(|place| format!("{also} {}", place.text())).collect();
+        if of_worker.is_empty() && texts.is_empty() {
+            texts.push("has no error log open that can be read".to_owned());
+        }
+        for text in texts {
+            match reasons.iter_mut().find(|(known, _)| *known == text) {
+                Some((_, pids)) => pids.push(worker.pid),
+                None => reasons.push((text, vec![worker.pid])),
+            }
+        }
+        files.extend(of_worker);
+    }
+    files.sort_unstable();
+    files.dedup();
+    let reasons: Vec<String> = reasons.iter().map(|(text, pids)| format!("{} {text}", named(pids))).collect();
+    observation.state = match silent {
+        0 if reasons.is_empty() => State::Full,
+        all if all == workers.len() => State::None,
+        _ => State::Partial,
+    };
+    let files: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
+    observation.hook = (!files.is_empty()).then(|| Cow::Owned(format!("tail {}", files.join(", "))));
+    observation.missing =
+        (!reasons.is_empty()).then(|| Cow::Owned(format!("{}: no server, host and referrer", reasons.join("; "))));
+    let hook = observation.hook.clone();
+    for observation in observations.iter_mut().filter(|observation| observation.state == State::None) {
+        // Where no uprobe hears nginx, its logs speak (`fallback`).
+        let instead = match (observation.name, &hook) {
+            (Name::NginxCause, Some(hook)) => (hook.clone(), "lines of the error log instead, likely at most"),
+            (Name::NginxStatus, Some(_)) if logs.has_access() => (
+                Cow::Borrowed("tail of the access log"),
+                "rows of the access log instead, where they can mean one request",
+            ),
+            _ => continue,
+        };
+        observation.state = State::Partial;
+        observation.hook = Some(instead.0);
+        let why = observation.missing.take().unwrap_or_default();
+        observation.missing = Some(Cow::Owned(format!("{why}; {}", instead.1)));
+    }
+}
+
+/// `worker 123`, or `workers 123, 124 and 6 more`.
+fn named(pids: &[u32]) -> String {
+    const SHOWN: usize = 3;
+    let shown: Vec<String> = pids.iter().take(SHOWN).map(u32::to_string).collect();
+    match pids.len() {
+        1 => format!("worker {}", shown.join("")),
+        count if count <= SHOWN => format!("workers {}", shown.join(", ")),
+        count => format!("workers {} and {} more", shown.join(", "), count - SHOWN),
     }
 }

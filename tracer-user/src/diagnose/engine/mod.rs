@@ -207,6 +207,11 @@ impl Engine {
         }
     }
 
+    /// The last complaint of this worker has no socket that is still to be closed.
+    pub fn without_socket(&mut self, worker: u32) {
+        self.stands_alone(worker);
+    }
+
     /// Events were lost at about this time.
     pub const fn lost(&mut self, time_ns: u64) {
         self.last_loss_ns = Some(time_ns);

@@ -1,0 +1,252 @@
+//! nginx's complaints and their lines: a complaint that the uprobe saw gets the text of the line that nginx wrote for it.
+//!
+//! The uprobe says that there was a complaint, when, and about what; its line adds the server, the host and what the
+//! literal leaves open. `join` says which line is whose.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    path::PathBuf,
+    rc::Rc,
+};
+
+use tracer_common::event::complaint::NAME_LEN;
+
+use super::{
+    fallback::{Fallback, Step},
+    join::{About, Stored, Waiting, join},
+};
+use crate::{
+    diagnose::{rules, word},
+    model::event::{Complaint, Happening, Moment, Subject},
+    nginx::log::{
+        frame::Standing,
+        logs::{Found, Logs, Reading},
+        tail::{Since, Start},
+        told::Told,
+    },
+};
+
+/// A line that has not come by then does not come: nginx writes it some 30 µs after the complaint.
+pub(super) const LET_GO_NS: u64 = 1_000_000_000;
+/// How often what is too old is looked for.
+const TIDY_NS: u64 = 100_000_000;
+/// Complaints that wait at most.
+const WAITING: usize = 65_536;
+/// Lines without a complaint at most.
+const LINES: usize = 65_536;
+/// NGX_LOG_ERR: what is below it is no failure, and no uprobe tells of it.
+const NGX_LOG_ERR: u32 = 4;
+
+/// Names a complaint: worker and time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ComplaintId {
+    pub(super) worker: u32,
+    pub(super) time_ns: u64,
+}
+
+/// Worker and nginx's number of the client connection.
+type Place = (u32, u64);
+
+/// Complaints that wait for their text, lines that wait for their complaint, and what came of both.
+#[derive(Debug, Default)]
+pub(super) struct Texts {
+    pub(super) logs: Logs,
+    pub(super) fallback: Fallback,
+    waiting: HashMap<Place, Vec<Waiting>>,
+    count: usize,
+    lines: HashMap<Place, Vec<Stored>>,
+    stored: usize,
+    told: HashMap<ComplaintId, Rc<Told>>,
+    told_order: VecDeque<ComplaintId>,
+    /// Of complaints that explain a response without an attempt: when, and the message as the engine has it.
+    wordless: HashMap<Place, (u64, String, Rc<Told>)>,
+    reading: bool,
+    /// The lines of `fallback` are all read up to now.
+    polled: bool,
+    /// Files that were emptied before the last readings: if a line does not come, it went with them.
+    emptied: Vec<PathBuf>,
+    tidied_ns: u64,
+}
+
+impl Texts {
+    /// A complaint that a verdict may come of.
+    pub(super) fn expect(&mut self, moment: &Moment, complaint: &Complaint, wall_offset_ns: i128) {
+        let Subject::Http(request) = &complaint.subject else { return };
+        let Some(said) = word::said(complaint) else { return };
+        self.logs.follow(moment.pid, Start::Recent);
+        if self.count == 0 {
+            self.logs.missing(moment.pid); // They may have been rotated since.
+        }
+        if request.connection == 0 || self.count >= WAITING || !self.logs.reads(moment.pid) {
+            return;
+        }
+        let second = (i128::from(moment.time_ns) + wall_offset_ns).div_euclid(1_000_000_000);
+        let whole = |name: &String| name.len() < NAME_LEN - 1;
+        self.waiting.entry((moment.pid, request.connection)).or_default().push(Waiting {
+            time_ns: moment.time_ns,
+            wall_second: i64::try_from(second).unwrap_or_default(),
+            about: About {
+                level: complaint.level,
+                literal: complaint.literal.clone(),
+                errno: complaint.errno,
+                action: complaint.action.clone(),
+                client: request.client.clone(),
+                request: request.line.clone(),
+                peer: request.peer.clone().filter(whole),
+            },
+            message: rules::without_attempt(said).then(|| word::message(complaint)),
+        });
+        self.count += 1;
+    }
+
+    /// The process has ended.
+    pub(super) fn gone(&mut self, pid: u32) {
+        self.logs.gone(pid);
+        self.fallback.gone(pid);
+    }
+
+    /// Reads the logs if anything waits for them. Tells which complaints have their text now, and what was missed.
+    pub(super) fn read(&mut self, now_ns: u64) -> (Vec<ComplaintId>, Vec<PathBuf>) {
+        let due = self.fallback.is_due(now_ns);
+        self.polled |= due;
+        if self.count == 0 && !due {
+            self.reading = self.fallback.is_needed();
+            if self.stored > 0 {
+                self.lines.clear();
+                self.stored = 0;
+            }
+            self.tidy(now_ns);
+            return (Vec::new(), Vec::new());
+        }
+        let since = if std::mem::replace(&mut self.reading, true) { Since::LastRead } else { Since::Idle };
+        let Self { logs, fallback, lines, stored, .. } = self;
+        let Reading { mut gaps, emptied } = logs.read(since, |found| {
+            if fallback.covers(found.worker) {
+                fallback.hear(&found, now_ns);
+            } else if let Some((place, line)) = store(&found, now_ns)
+                && *stored < LINES
+            {
+                lines.entry(place).or_default().push(line);
+                *stored += 1;
+            }
+        });
+        self.emptied.extend(emptied);
+        let found = self.join();
+        let let_go = self.tidy(now_ns);
+        if self.count == 0 || let_go > 0 {
+            let emptied = std::mem::take(&mut self.emptied);
+            gaps.extend(emptied.into_iter().filter(|_| let_go > 0));
+        }
+        (found, gaps)
+    }
+
+    /// What lines say where no uprobe hears nginx: events for the engine.
+    pub(super) fn steps(&mut self, now_ns: u64) -> Vec<Step> {
+        if !std::mem::take(&mut self.polled) {
+            return Vec::new();
+        }
+        let steps = self.fallback.steps(now_ns, &mut self.logs);
+        for step in &steps {
+            let Step::Word(id, event, told) = step else { continue };
+            let told = Rc::new(told.clone());
+            if let Happening::Complaint(complaint) = &event.happening
+                && let Subject::Http(request) = &complaint.subject
+                && word::said(complaint).is_some_and(rules::without_attempt)
+            {
+                let message = word::message(complaint);
+                let place = (id.worker, request.connection);
+                self.wordless.insert(place, (id.time_ns, message, Rc::clone(&told)));
+            }
+            self.told.insert(*id, told);
+            self.told_order.push_back(*id);
+        }
+        steps
+    }
+
+    /// Does this complaint still wait for its text?
+    pub(super) fn waits(&self, connection: u64, id: ComplaintId) -> bool {
+        let waiting = self.waiting.get(&(id.worker, connection));
+        waiting.is_some_and(|waiting| waiting.iter().any(|waiting| waiting.time_ns == id.time_ns))
+    }
+
+    /// The text of a complaint.
+    pub(super) fn told(&self, id: ComplaintId) -> Option<&Rc<Told>> {
+        self.told.get(&id)
+    }
+
+    /// The text of the complaint that explains a response without an attempt.
+    pub(super) fn wordless(&self, worker: u32, connection: u64, message: &str, until_ns: u64) -> Option<&Rc<Told>> {
+        let (time_ns, known, told) = self.wordless.get(&(worker, connection))?;
+        (known == message && *time_ns <= until_ns).then_some(told)
+    }
+
+    fn join(&mut self) -> Vec<ComplaintId> {
+        let mut found = Vec::new();
+        for (place, waiting) in &mut self.waiting {
+            let Some(lines) = self.lines.get_mut(place) else { continue };
+            let (before, before_lines) = (waiting.len(), lines.len());
+            for (time_ns, message, told) in join(waiting, lines) {
+                let id = ComplaintId { worker: place.0, time_ns };
+                if let Some(message) = message {
+                    self.wordless.insert(*place, (time_ns, message, Rc::clone(&told)));
+                }
+                self.told.insert(id, told);
+                self.told_order.push_back(id);
+                found.push(id);
+            }
+            self.count -= before - waiting.len();
+            self.stored -= before_lines - lines.len();
+        }
+        self.waiting.retain(|_, waiting| !waiting.is_empty());
+        found
+    }
+
+    /// Lets go of what is too old; tells how many complaints went without their text.
+    fn tidy(&mut self, now_ns: u64) -> usize {
+        if now_ns.saturating_sub(self.tidied_ns) < TIDY_NS {
+            return 0;
+        }
+        let before = self.count;
+        self.tidied_ns = now_ns;
+        let fresh = |time_ns: u64| now_ns.saturating_sub(time_ns) < LET_GO_NS;
+        let Self { waiting, logs, count, lines, stored, .. } = self;
+        waiting.retain(|(worker, _), waiting| {
+            logs.missing(*worker);
+            let before = waiting.len();
+            waiting.retain(|waiting| fresh(waiting.time_ns));
+            *count -= before - waiting.len();
+            !waiting.is_empty()
+        });
+        lines.retain(|_, lines| {
+            let before = lines.len();
+            lines.retain(|line| fresh(line.arrived_ns));
+            *stored -= before - lines.len();
+            !lines.is_empty()
+        });
+        while self.told_order.front().is_some_and(|id| !fresh(id.time_ns)) {
+            if let Some(old) = self.told_order.pop_front() {
+                self.told.remove(&old);
+            }
+        }
+        self.wordless.retain(|_, (time_ns, _, _)| fresh(*time_ns));
+        logs.tidy();
+        before - self.count
+    }
+}
+
+fn store(found: &Found<'_>, now_ns: u64) -> Option<(Place, Stored)> {
+    let line = &found.line;
+    let connection = line.connection?;
+    // An application that speaks through nginx can forge what belongs to its own request: then there is one line more than
+    // complaints, and none is taken.
+    let own = match found.standing {
+        Standing::Own | Standing::AfterUnknown => true,
+        Standing::PerhapsInside(of) => of == Some((line.pid, connection)),
+    };
+    (own && line.level <= NGX_LOG_ERR).then(|| {
+        let text = String::from_utf8_lossy(line.text).into_owned();
+        let (local_second, level, cut) = (line.local_second, line.level, line.cut);
+        let stored = Stored { file: found.file, arrived_ns: now_ns, local_second, level, text, cut };
+        ((found.worker, connection), stored)
+    })
+}
