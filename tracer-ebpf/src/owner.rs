@@ -55,12 +55,21 @@ pub(crate) fn announce(change: u32, tgid: u32, comm: [u8; COMM_LEN], program: Pr
 fn wanted(task: u64, tgid: u32, comm: &[u8; COMM_LEN]) -> bool {
     if setting!(pid_count) > 0 {
         let parent: u64 = read::kernel(task, setting!(offsets.task_real_parent));
+        let same_program =
+            u128::from_ne_bytes(read::kernel(parent, setting!(offsets.task_comm))) == u128::from_ne_bytes(*comm);
         let parent: u32 = read::kernel(parent, setting!(offsets.task_tgid));
-        if listed(tgid) || listed(parent) {
+        // A master that a traced one started, and its workers: a binary upgrade.
+        if listed(tgid) || listed(parent) || (same_program && is_traced(parent)) {
             return true;
         }
     }
     setting!(name_count) > 0 && (named(comm) || named(&executable(task)))
+}
+
+#[inline(always)]
+fn is_traced(tgid: u32) -> bool {
+    // SAFETY: a live map entry.
+    PROCESSES.get_ptr(tgid).is_some_and(|process| unsafe { (*process).verdict } == TRACED)
 }
 
 #[inline(always)]

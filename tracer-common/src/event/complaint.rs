@@ -64,6 +64,9 @@ pub struct Request {
     pub location_conf: u64,
     /// `r->uri.data` of the main request: another address is another URI, after an internal redirect. 0: not found.
     pub uri: u64,
+    /// The two words behind the client connection's `number`: `requests` and flags; since 1.19.10 `start_time` and `requests`.
+    /// 0: not found.
+    pub behind_number: [u64; 2],
     /// Name of the peer of the attempt (`u->peer.name`), NUL padded.
     pub peer: [u8; NAME_LEN],
     /// The client's address as nginx logs it.
@@ -75,7 +78,7 @@ pub struct Request {
 }
 
 /// Bytes of [`Request`].
-pub const REQUEST_LEN: usize = 9 * 8 + 6 * 4 + NAME_LEN + CLIENT_LEN + LINE_LEN + HOST_LEN;
+pub const REQUEST_LEN: usize = 11 * 8 + 6 * 4 + NAME_LEN + CLIENT_LEN + LINE_LEN + HOST_LEN;
 
 crate::wire_pod!(Request, REQUEST_LEN);
 

@@ -9,7 +9,7 @@ use tracer_common::{
 };
 use zerocopy::FromBytes;
 
-use super::memory::Memory;
+use super::memory::{Memory, text};
 use crate::model::{
     address::Address,
     event::{
@@ -184,6 +184,8 @@ fn request(wire: &complaint::Request) -> Request {
         location_conf: wire.location_conf,
         uri: wire.uri,
         configured: None,
+        behind_number: wire.behind_number,
+        requests_word: None,
         line: Some(text(&wire.line)).filter(|line| has(complaint::LINE_KNOWN) && !line.is_empty()),
     }
 }
@@ -218,11 +220,6 @@ fn first_argument(literal: &str, bytes: &[u8], number: u64) -> String {
         Some('d') => (number as u32).cast_signed().to_string(),
         _ => String::new(),
     }
-}
-
-fn text(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
 const fn nonzero(value: u64) -> Option<u64> {

@@ -2,7 +2,9 @@
 
 use std::{collections::HashMap, fs::File, io, os::unix::fs::FileExt as _};
 
-use crate::model::event::{RequestNow, RequestPlace};
+use tracer_common::event::complaint::LINE_LEN;
+
+use crate::model::event::{RequestNow, RequestPlace, line_hash};
 
 /// NGX_HTTP_MODULE, the first word of a request (src/http/ngx_http_config.h).
 const HTTP_SIGNATURE: u32 = 0x5054_5448;
@@ -19,8 +21,16 @@ mod word {
     /// `headers_out` lies behind these.
     pub(super) const FIRST_OF_HEADERS_OUT: usize = 20;
     /// From `start_sec` on: `start_msec`, `method`, `http_version`, `request_line`, `uri`.
+    pub(super) const BEHIND_START: usize = 8;
     pub(super) const START_MSEC: usize = 1;
+    pub(super) const LINE_LENGTH: usize = 4;
+    pub(super) const LINE_DATA: usize = 5;
     pub(super) const URI_DATA: usize = 7;
+    pub(super) const CONNECTION: usize = 1;
+    /// `number` in `ngx_connection_t`, bytes; it is this word or one of the next two; so many words from there on matter.
+    pub(super) const NUMBER: u64 = 200;
+    pub(super) const NUMBERS: usize = 3;
+    pub(super) const BEHIND_NUMBER: usize = 5;
 }
 
 /// The memory of one process; stays that process's when its number is taken by another.
@@ -72,16 +82,39 @@ impl Memory {
         Some(String::from_utf8_lossy(text).into_owned()).filter(|text| !text.is_empty())
     }
 
+    /// Is it the request that was meant, or another one at the same address that began in the same millisecond?
+    fn is_same(&self, main: &[u64; REQUEST_WORDS], start: usize, place: &RequestPlace) -> bool {
+        let requests = place.requests.is_none_or(|(word, requests)| {
+            let behind: Option<[u64; word::BEHIND_NUMBER]> =
+                self.words(main[word::CONNECTION].wrapping_add(word::NUMBER));
+            behind.is_some_and(|words| {
+                let number = words.iter().take(word::NUMBERS).position(|number| *number == place.connection);
+                number.and_then(|number| words.get(number + 1 + word)) == Some(&requests)
+            })
+        });
+        let line = place.line.is_none_or(|line| {
+            let (length, data) = (main[start + word::LINE_LENGTH], main[start + word::LINE_DATA]);
+            // Cleared when it is freed.
+            let Some(bytes) = self.bytes(data, length.min(LINE_LEN as u64 - 1), LINE_LEN) else { return false };
+            length == 0 || line_hash(&text(&bytes)) == line
+        });
+        requests && line
+    }
+
     /// Looks at a request again.
     pub fn request(&self, place: &RequestPlace) -> RequestNow {
         let Some(main) = self.words::<REQUEST_WORDS>(place.main) else { return RequestNow::Unreadable };
         // Of the first word 32 bits are the signature's.
         let start = place.start_offset as usize / 8;
-        let (Some(second), Some(millisecond)) = (main.get(start), main.get(start + word::START_MSEC)) else {
+        if start > REQUEST_WORDS - word::BEHIND_START {
             return RequestNow::Unreadable;
-        };
-        let began = second.checked_mul(1000).and_then(|ms| ms.checked_add(*millisecond));
+        }
+        let (second, millisecond) = (main[start], main[start + word::START_MSEC]);
+        let began = second.checked_mul(1000).and_then(|ms| ms.checked_add(millisecond));
         if main[0] as u32 != HTTP_SIGNATURE || began != Some(place.start_ms) {
+            return RequestNow::Gone;
+        }
+        if !self.is_same(&main, start, place) {
             return RequestNow::Gone;
         }
         let states = if place.request == place.main {
@@ -94,11 +127,17 @@ impl Memory {
             attempts: attempts.filter(|count| *count <= MOST_ATTEMPTS).and_then(|count| u32::try_from(count).ok()),
             status: status(&main),
             // ngx_http_free_request() clears it just before the pool goes.
-            ended: main[word::POOL] == 0,
+            ended: main[word::POOL] == 0 || main[start + word::LINE_LENGTH] == 0,
             location_conf: main[word::LOC_CONF],
-            uri: main.get(start + word::URI_DATA).copied().unwrap_or(0),
+            uri: main[start + word::URI_DATA],
         }
     }
+}
+
+/// A NUL-terminated or cut text, as events have it.
+pub fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
 /// `headers_out.status`, behind the lists `headers` and `trailers`, which ngx_http_alloc_request() makes for 20 and 4
@@ -137,7 +176,7 @@ impl Memories {
 #[cfg(test)]
 mod tests {
     use super::{HTTP_SIGNATURE, Memory, REQUEST_WORDS, word};
-    use crate::model::event::{RequestNow, RequestPlace};
+    use crate::model::event::{RequestNow, RequestPlace, line_hash};
 
     const START: usize = 130;
 
@@ -156,8 +195,19 @@ mod tests {
         words[60..75].copy_from_slice(&[1, 2, 3, 0, 56, 20, 9, 1, 2, 3, 0, 56, 4, 9, status]);
         words[START..START + 2].copy_from_slice(&[1_700_000_000, 250]);
         words[START + word::URI_DATA] = 88;
+        words[START + word::LINE_LENGTH] = LINE.len() as u64;
+        words[START + word::LINE_DATA] = LINE.as_ptr() as u64;
+        words[word::CONNECTION] = CONNECTION.as_ptr() as u64;
         words
     }
+
+    const LINE: &str = "GET / HTTP/1.1";
+    /// Number 7 where 1.26 has it, then `start_time` and the 5th request.
+    static CONNECTION: [u64; 32] = {
+        let mut words = [0; 32];
+        (words[26], words[27], words[28]) = (7, 1234, 5);
+        words
+    };
 
     fn place(words: &[u64]) -> RequestPlace {
         let address = words.as_ptr() as u64;
@@ -167,6 +217,9 @@ mod tests {
             main: address,
             start_ms: 1_700_000_000_250,
             start_offset: START as u32 * 8,
+            connection: 7,
+            requests: Some((1, 5)),
+            line: Some(line_hash(LINE)),
         }
     }
 
@@ -190,8 +243,15 @@ mod tests {
     #[test]
     fn another_request_has_its_place() {
         let words = request(0, 502);
-        let other = RequestPlace { start_ms: 1, ..place(&words) };
-        assert_eq!(own().request(&other), RequestNow::Gone);
+        let others = [
+            RequestPlace { start_ms: 1, ..place(&words) },
+            RequestPlace { requests: Some((1, 4)), ..place(&words) },
+            RequestPlace { connection: 8, ..place(&words) },
+            RequestPlace { line: Some(line_hash("GET /other HTTP/1.1")), ..place(&words) },
+        ];
+        for other in others {
+            assert_eq!(own().request(&other), RequestNow::Gone, "{other:?}");
+        }
         let mut words = request(0, 502);
         words[0] = 0;
         assert_eq!(own().request(&place(&words)), RequestNow::Gone);
@@ -208,11 +268,10 @@ mod tests {
 
     #[test]
     fn nonsense_is_none() {
-        let nonsense = RequestPlace { worker: 1, request: 4096, main: 4096, start_ms: 1, start_offset: u32::MAX };
-        assert_eq!(own().request(&nonsense), RequestNow::Unreadable);
         let words = request(u64::MAX - 4, 502);
         let place = RequestPlace { start_offset: u32::MAX, ..place(&words) };
         assert_eq!(own().request(&place), RequestNow::Unreadable);
+        assert_eq!(own().request(&RequestPlace { request: 4096, main: 4096, ..place }), RequestNow::Unreadable);
         assert!(Memory::open(u32::MAX).is_err());
     }
 }

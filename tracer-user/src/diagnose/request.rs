@@ -23,6 +23,9 @@ pub struct RequestState {
     pub failures: Vec<VerdictId>,
     /// When it began, by nginx's clock: another time is another request at the same address.
     start_ms: Option<u64>,
+    /// Which of its connection's requests it is.
+    requests: Option<u64>,
+    line: Option<String>,
     /// Attempts when it last failed or was answered: a smaller number than this is a new request at the same address.
     pub attempts: u32,
     /// The (sub)request which they are counted for.
@@ -45,6 +48,14 @@ impl RequestState {
         self.failures.push(failure);
         self.superseded = false;
         self.news_since_response = true;
+    }
+
+    /// Can these be one request, as far as they tell?
+    fn may_be(&self, request: &Request) -> bool {
+        self.key.connection == request.connection
+            && self.start_ms == request.start_ms
+            && self.requests.zip(request.requests()).is_none_or(|(one, other)| one == other)
+            && self.line.as_ref().zip(request.line.as_ref()).is_none_or(|(one, other)| one == other)
     }
 
     /// Its attempts are those of this (sub)request. Without a start time nothing but their number tells requests apart.
@@ -75,8 +86,7 @@ impl Requests {
     pub fn failing(&mut self, worker: u32, request: &Request, now_ns: u64) -> &mut RequestState {
         // A first attempt, or one that is not beyond the last failed one, cannot follow it in the same request.
         let fresh = self.states.get(&(worker, request.main)).is_none_or(|state| {
-            state.key.connection != request.connection
-                || state.start_ms != request.start_ms
+            !state.may_be(request)
                 || match request.attempts {
                     Some(attempts) if state.counts(request) => attempts <= state.attempts,
                     _ => state.responded.is_some(),
@@ -100,7 +110,7 @@ impl Requests {
         now_ns: u64,
     ) -> &mut RequestState {
         let fresh = self.states.get(&(worker, request.main)).is_none_or(|state| {
-            if state.key.connection != request.connection || state.start_ms != request.start_ms {
+            if !state.may_be(request) {
                 return true;
             }
             // Its connection was closed just now, and it is not beyond an attempt that was answered for: another request.
@@ -149,6 +159,8 @@ impl Requests {
                 RequestState {
                     key,
                     start_ms: request.start_ms,
+                    requests: request.requests(),
+                    line: request.line.clone(),
                     failures: Vec::new(),
                     attempts: 0,
                     counted: request.request,
@@ -162,6 +174,8 @@ impl Requests {
         let state = self.states.entry(place).or_insert_with(|| RequestState {
             key: RequestKey { worker, connection: request.connection, ordinal: 0 },
             start_ms: request.start_ms,
+            requests: request.requests(),
+            line: request.line.clone(),
             failures: Vec::new(),
             attempts: 0,
             counted: request.request,

@@ -196,8 +196,8 @@ pub fn phase(action: &str) -> Option<Phase> {
 /// The message as nginx writes it, as far as literal, errno and action tell: the arguments of the literal stay
 /// placeholders unless they are the text or the peer.
 pub fn message(complaint: &Complaint) -> String {
-    let mut text = if complaint.literal.starts_with("%*s") {
-        complaint.text.clone() + ")"
+    let mut text = if let Some(rest) = complaint.literal.strip_prefix("%*s") {
+        complaint.text.clone() + rest
     } else {
         with_argument(&complaint.literal, &complaint.text, &complaint.subject)
     };

@@ -1,6 +1,9 @@
 //! Events as values: what the engine understands, free of the wire's encoding.
 
-use std::sync::Arc;
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+};
 
 use super::{address::Address, configured::Configured};
 
@@ -148,6 +151,10 @@ pub struct Request {
     pub uri: u64,
     /// What the worker is configured to do with it, once looked up.
     pub configured: Option<Arc<Configured>>,
+    /// The two words behind `number` in the client's connection.
+    pub behind_number: [u64; 2],
+    /// Which of them is `requests`, which tells the requests of a connection apart; None: not known (yet).
+    pub requests_word: Option<usize>,
 }
 
 impl Request {
@@ -160,8 +167,23 @@ impl Request {
             main: self.main,
             start_ms: self.start_ms?,
             start_offset: self.start_offset,
+            connection: self.connection,
+            requests: self.requests_word.zip(self.requests()),
+            line: self.line.as_deref().map(line_hash),
         })
     }
+
+    /// Requests of the client connection so far, this one included; None: not known.
+    pub fn requests(&self) -> Option<u64> {
+        self.behind_number.get(self.requests_word?).copied().filter(|requests| *requests != 0)
+    }
+}
+
+/// A number for a request line, as far as events have it.
+pub fn line_hash(line: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    line.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Where a request is in its worker's memory, and when it began: nginx reuses addresses.
@@ -174,6 +196,12 @@ pub struct RequestPlace {
     /// When the main request began, and where that stands in it.
     pub start_ms: u64,
     pub start_offset: u32,
+    /// nginx's number of the client connection.
+    pub connection: u64,
+    /// `connection->requests`, and which word behind the number it is.
+    pub requests: Option<(usize, u64)>,
+    /// Of the request line.
+    pub line: Option<u64>,
 }
 
 /// A request looked at again.
@@ -199,6 +227,7 @@ pub enum RequestNow {
 
 /// Whose log the complaint went to.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are HTTP's")]
 pub enum Subject {
     Http(Request),
     /// stream, mail, resolver, logging …: not about an HTTP request.

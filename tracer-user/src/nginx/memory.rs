@@ -43,6 +43,8 @@ pub struct Configurations {
 #[derive(Debug)]
 struct Worker {
     memory: Memory,
+    /// As nginx_version: 1022001 is 1.22.1.
+    version: u64,
     core: u64,
     modules: Vec<(Module, u64)>,
     /// By `r->srv_conf` and `r->loc_conf`.
@@ -55,11 +57,21 @@ impl Configurations {
         if server_conf == 0 || location_conf == 0 {
             return None;
         }
+        self.worker(pid).map(|worker| worker.at(server_conf, location_conf))
+    }
+
+    fn worker(&mut self, pid: u32) -> Option<&mut Worker> {
         if !self.workers.contains_key(&pid) {
             let worker = self.open(pid);
             self.workers.insert(pid, worker);
         }
-        self.workers.get_mut(&pid)?.as_mut().map(|worker| worker.at(server_conf, location_conf))
+        self.workers.get_mut(&pid)?.as_mut()
+    }
+
+    /// Which word behind a connection's `number` is its `requests`: 1.19.10 put `start_time` before it
+    /// (src/core/ngx_connection.h). None: the version is not known.
+    pub fn requests_word(&mut self, pid: u32) -> Option<usize> {
+        self.worker(pid).map(|worker| usize::from(worker.version >= 1_019_010))
     }
 
     /// The process is another one by now, or runs another program.
@@ -77,10 +89,10 @@ impl Configurations {
         });
         let base = loaded_at(pid, identity.1).ok()??;
         let memory = Memory::open(pid).ok()?;
-        let place = |name: &'static str| place_of(&memory, base.wrapping_add(*symbols.get(name)?), name);
-        let core = place(CORE)?;
-        let modules = Module::ALL.into_iter().filter_map(|module| Some((module, place(symbol_of(module))?))).collect();
-        Some(Worker { core, modules, memory, known: HashMap::new() })
+        let module = |name: &'static str| LoadedModule::read(&memory, base.wrapping_add(*symbols.get(name)?), name);
+        let LoadedModule { place: core, version } = module(CORE)?;
+        let modules = Module::ALL.into_iter().filter_map(|kind| Some((kind, module(symbol_of(kind))?.place))).collect();
+        Some(Worker { version, core, modules, memory, known: HashMap::new() })
     }
 }
 
@@ -165,10 +177,18 @@ const fn symbol_of(module: Module) -> &'static str {
     }
 }
 
-/// A module's place in the configuration arrays: `ctx_index`, first of `ctx_index, index, name` in `ngx_module_t`.
-fn place_of(memory: &Memory, module: u64, name: &str) -> Option<u64> {
-    let [place, _, own_name] = memory.words(module)?;
-    (place < MODULES && memory.string(own_name)? == name).then_some(place)
+/// An `ngx_module_t`: `ctx_index`, `index`, `name`, two spare words, `version`.
+struct LoadedModule {
+    /// In the configuration arrays.
+    place: u64,
+    version: u64,
+}
+
+impl LoadedModule {
+    fn read(memory: &Memory, address: u64, name: &str) -> Option<Self> {
+        let [place, _, own_name, _, _, version] = memory.words(address)?;
+        (place < MODULES && memory.string(own_name)? == name).then_some(Self { place, version })
+    }
 }
 
 /// Where the executable's first segment is in the process, from /proc/PID/maps (proc(5)); None: nowhere.

@@ -277,6 +277,7 @@ impl<'a> Session<'a> {
 
     fn event(&mut self, mut event: Event) -> io::Result<()> {
         if let Some(request) = event.happening.request_mut() {
+            request.requests_word = self.configurations.requests_word(event.moment.pid);
             request.configured = self.configurations.of(event.moment.pid, request.server_conf, request.location_conf);
         }
         match &event.happening {

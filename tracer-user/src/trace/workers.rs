@@ -16,6 +16,9 @@ use crate::{
     probe::attach::Probes,
 };
 
+/// Binary upgrades that are followed back.
+const GENERATIONS: usize = 8;
+
 /// Whom to trace.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
@@ -29,7 +32,7 @@ impl Target {
         if process.pid == std::process::id() {
             return false;
         }
-        if self.pids.contains(&process.pid) || self.pids.contains(&process.parent) {
+        if self.pids.contains(&process.pid) || self.descends(process) {
             return true;
         }
         let executable = process.executable_name();
@@ -37,6 +40,21 @@ impl Target {
             let name: String = name.chars().take(15).collect();
             name == process.comm || Some(&name) == executable.as_ref()
         })
+    }
+
+    /// Its parent was given, or a program of the same name between them: a master that another one started in a binary upgrade.
+    fn descends(&self, process: &ProcessFacts) -> bool {
+        let mut parent = process.parent;
+        for _ in 0..GENERATIONS {
+            if self.pids.is_empty() || self.pids.contains(&parent) {
+                return !self.pids.is_empty();
+            }
+            match ProcessFacts::read(parent) {
+                Some(facts) if facts.comm == process.comm => parent = facts.parent,
+                _ => return false,
+            }
+        }
+        false
     }
 
     /// All processes of this kind that run now.

@@ -24,6 +24,8 @@ pub(super) mod connection {
     pub(in crate::probe::nginx) const FD: u64 = 24;
     pub(in crate::probe::nginx) const LOG: u64 = 80;
     pub(in crate::probe::nginx) const ADDR_TEXT: u64 = 120;
+    /// Without and with QUIC; one more to be prepared.
+    pub(in crate::probe::nginx) const NUMBER: [u64; 3] = [200, 208, 216];
 }
 
 pub(super) mod request {

@@ -76,6 +76,7 @@ pub(super) fn describe(slot: *mut Request, request: u64, log: u64, process: *mut
         (&raw mut (*slot).reserved).write(0);
         let line = if start == 0 { 0 } else { start + start::REQUEST_LINE };
         ngx_str(line, (&raw mut (*slot).line).cast(), LINE_LEN);
+        (&raw mut (*slot).behind_number).write(behind_number(client, read::user(log, log::CONNECTION)));
         (&raw mut (*slot).uri).write(if start == 0 { 0 } else { read::user(start, start::URI_DATA) });
         (&raw mut (*slot).server_conf).write(read::user(request, request::SRV_CONF));
         (&raw mut (*slot).location_conf).write(read::user(request, request::LOC_CONF));
@@ -95,6 +96,18 @@ pub(super) fn describe(slot: *mut Request, request: u64, log: u64, process: *mut
         (&raw mut (*slot).flags).write(flags);
     }
     0
+}
+
+/// The words behind `number` in the client's connection, which the log knows too: which of the connection's requests it is.
+#[inline(always)]
+fn behind_number(client: u64, number: u64) -> [u64; 2] {
+    let mut words = [0; 2];
+    for place in connection::NUMBER {
+        if client != 0 && number != 0 && read::user::<u64>(client, place) == number {
+            words = [read::user(client, place + 8), read::user(client, place + 16)];
+        }
+    }
+    words
 }
 
 /// Address of the value (an `ngx_str_t`) of the request's Host header; 0: there is none.

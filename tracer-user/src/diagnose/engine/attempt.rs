@@ -80,7 +80,7 @@ impl Engine {
     }
 
     /// nginx has complained about this attempt before: more of the same.
-    fn complained_before(&self, worker: u32, request: &Request) -> bool {
+    fn complained_before(&self, worker: u32, request: &Request, connection: Option<&Connection>) -> bool {
         request.attempts.is_some()
             && request.start_ms.is_some()
             && self.held.iter().any(|held| {
@@ -88,6 +88,7 @@ impl Engine {
                     && held.request == request.request
                     && held.attempt == request.attempts
                     && held.place == request.place(worker)
+                    && held.connection.zip(connection).is_none_or(|(held, other)| held == other.id)
             })
     }
 
@@ -106,7 +107,7 @@ impl Engine {
         let Some(said) = word::said(complaint) else { return };
         let attempt = Attempt { complaint, connection, jiffy_us: self.facts.jiffy_us };
         let Some(decision) = rules::decide(said, &attempt) else { return };
-        if self.complained_before(moment.pid, request)
+        if self.complained_before(moment.pid, request, connection)
             || connection.is_some_and(|connection| !self.first_report(connection.id))
         {
             return;

@@ -127,3 +127,32 @@ fn a_long_line_of_requests_in_one_place() {
     assert_eq!(responses(&verdicts).count(), 199);
     assert!(responses(&verdicts).all(|response| response.failures.len() == 1));
 }
+
+/// Two requests of one client at the same address within a millisecond: which of its connection's they are tells, or their line.
+#[test]
+fn requests_of_one_millisecond_are_told_apart() {
+    let nth = |step: Step, requests: u64| {
+        step.with(|request| (request.behind_number, request.requests_word) = ([9, requests], Some(1)))
+    };
+    check(
+        [
+            nth(status(502).no_upstream(), 1),
+            nth(refused(), 2),
+            nth(status(502), 2),
+            nth(refused().on(connecting().failed(111).number(2)), 3),
+            nth(status(502), 3),
+        ],
+        &[
+            "#1 connect_refused proven final",
+            "#2 connect_refused proven final",
+            "502 config configured_status",
+            "502 nginx connect_refused #1",
+            "502 nginx connect_refused #2",
+        ],
+    );
+    let other = |step: Step| step.with(|request| request.line = Some("GET /other HTTP/1.1".to_owned()));
+    check(
+        [status(502).no_upstream(), other(refused()), other(status(502))],
+        &["#1 connect_refused proven final", "502 config configured_status", "502 nginx connect_refused #1"],
+    );
+}

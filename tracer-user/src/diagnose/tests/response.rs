@@ -206,10 +206,8 @@ fn dns_and_configuration_explain_the_response_alone() {
 /// What the response says of the request is what nginx said.
 #[test]
 fn a_response_names_its_request() {
-    let verdicts = play([
-        complaint("upstream timed out", HEADER).errno(110).on(connection()),
-        status(504).with(|request| request.line = Some("POST /a HTTP/1.1".to_owned())),
-    ]);
+    let post = |step: Step| step.with(|request| request.line = Some("POST /a HTTP/1.1".to_owned()));
+    let verdicts = play([post(complaint("upstream timed out", HEADER).errno(110).on(connection())), post(status(504))]);
     let response = responses(&verdicts).next().expect("a response");
     assert_eq!(response.request.as_deref(), Some("POST /a HTTP/1.1"));
     assert_eq!(response.client.as_deref(), Some("127.0.0.1"));

@@ -84,7 +84,7 @@ pub(super) fn step(kind: Kind) -> Step {
         server_conf: 0x10,
         location_conf: LOCATION,
         uri: URI,
-        configured: None,
+        ..Request::default()
     };
     Step { after_us: 10, worker: WORKER, request, kind, lost_before: 0 }
 }
@@ -92,7 +92,7 @@ pub(super) fn step(kind: Kind) -> Step {
 /// nginx logs this literal, `while` doing this; an empty action is none.
 pub(super) fn complaint(literal: &str, action: &'static str) -> Step {
     let (literal, text) = match literal.strip_prefix("%*s ") {
-        Some(text) => ("%*s)".to_owned(), text.to_owned()),
+        Some(text) => ("%*s".to_owned(), text.to_owned()),
         None => (literal.to_owned(), String::new()),
     };
     step(Kind::Complaint { literal, text, errno: 0, number: 0, action, socket: Socket::None })
