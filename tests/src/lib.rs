@@ -5,15 +5,18 @@
 //! traffic, and compares. Nothing here touches the host's nginx: every process, port, directory and network namespace
 //! is private to one scenario and ends with it.
 
+mod attempt;
 pub mod bench;
 pub mod check;
 pub mod child;
 pub mod client;
 pub mod demo;
+pub mod dns;
 pub mod drive;
 pub mod filter;
 pub mod icmp;
 mod listener;
+pub mod logs;
 pub mod namespace;
 pub mod nginx;
 pub mod oracle;
@@ -25,6 +28,7 @@ pub mod script;
 pub mod sockets;
 pub mod stage;
 mod stream;
+mod tls;
 pub mod tracer;
 pub mod upstream;
 pub mod wait;

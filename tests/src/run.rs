@@ -158,12 +158,30 @@ fn lacks(need: Need, options: &Options) -> Option<String> {
     match need {
         Need::Ipv6 => std::net::TcpListener::bind("[::1]:0").err().map(|error| format!("no IPv6: {error}")),
         Need::Stream => (!Path::new(STREAM_MODULE).exists()).then(|| "nginx's stream module is not here".into()),
-        Need::Tls => {
-            let said = std::process::Command::new(&options.nginx).arg("-V").output();
-            let with = said.is_ok_and(|said| String::from_utf8_lossy(&said.stderr).contains("http_ssl_module"));
-            (!with).then(|| "nginx without TLS".into())
+        Need::Tls => (!built(options).contains("http_ssl_module")).then(|| "nginx without TLS".into()),
+        Need::Http2 => (!built(options).contains("http_v2_module")).then(|| "nginx without HTTP/2".into()),
+        Need::Module(name) => {
+            let here = Path::new("/usr/lib/nginx/modules").join(name).exists();
+            (!here).then(|| format!("{name} is not here"))
+        }
+        Need::Version(major, minor, patch) => {
+            let older = version(&built(options)).is_some_and(|version| version < [major, minor, patch]);
+            older.then(|| format!("nginx is older than {major}.{minor}.{patch}"))
         }
     }
+}
+
+/// What nginx says about how it was built.
+fn built(options: &Options) -> String {
+    let said = std::process::Command::new(&options.nginx).arg("-V").output();
+    said.map(|said| String::from_utf8_lossy(&said.stderr).into_owned()).unwrap_or_default()
+}
+
+/// The version in `nginx version: nginx/1.22.1 (…)`.
+fn version(built: &str) -> Option<[u16; 3]> {
+    let text = built.split_once("version: ")?.1.split_once('/')?.1;
+    let mut numbers = text.split(|letter: char| !letter.is_ascii_digit()).map(|number| number.parse().ok());
+    Some([numbers.next()??, numbers.next()??, numbers.next()??])
 }
 
 /// Where Debian puts it.
@@ -190,12 +208,12 @@ fn traffic(scenario: &Scenario, options: &Options) -> Result<Outcome> {
     let tracer = options.why502.as_ref().map(attach).transpose()?;
     let driven = drive::run(&stage, scenario.drive).and_then(|()| stage.all_logged());
     if let Err(error) = driven {
-        let logged = stage.nginx.error_log();
+        let logged = stage.error_log().unwrap_or_default();
         let last = logged.lines().last().unwrap_or_default();
         return Err(error.context(format!("the traffic failed; nginx's last message: {last:?}")));
     }
     let sent = stage.sent();
-    let mut differences = oracle::differences(&sent, &stage.nginx.access_log(), &stage.nginx.error_log());
+    let mut differences = oracle::differences(&sent, &stage.access_log(), stage.error_log().as_deref());
     if !differences.is_empty() {
         differences.insert(0, "the lab itself: nginx did not meet the intended fault".into());
     }
@@ -211,7 +229,7 @@ fn traffic(scenario: &Scenario, options: &Options) -> Result<Outcome> {
     }
     let (records, problems) = tracer::records(finished.lines.iter().map(String::as_str));
     differences.extend(problems);
-    let verdict = check::records(scenario, &sent, &oracle::access(&stage.nginx.access_log()), &records);
+    let verdict = check::records(scenario, &sent, &oracle::access(&stage.access_log()), &records);
     differences.extend(verdict.differences);
     if let Some(schema) = &options.schema {
         differences.extend(schema::differences(schema, &records).context("validating")?);
