@@ -60,8 +60,11 @@ pub fn records(scenario: &Scenario, sent: &[Sent], access: &HashMap<String, Acce
 /// The failures with what `update` records said about them later.
 fn updated(records: &[Value]) -> Vec<Value> {
     let mut failures: Vec<Value> = of_type(records, "failure").cloned().collect();
+    let places: HashMap<u64, usize> =
+        failures.iter().enumerate().filter_map(|(place, failure)| Some((failure["id"].as_u64()?, place))).collect();
     for update in of_type(records, "update").filter_map(Value::as_object) {
-        let Some(failure) = failures.iter_mut().find(|failure| failure["id"] == update["failure"]) else { continue };
+        let place = update["failure"].as_u64().and_then(|id| places.get(&id));
+        let Some(failure) = place.and_then(|&place| failures.get_mut(place)) else { continue };
         for (name, value) in update.iter().filter(|(name, _)| !["type", "time", "failure"].contains(&name.as_str())) {
             failure[name] = value.clone();
         }
@@ -143,25 +146,26 @@ fn by_request(
     for response in responses {
         answered.entry(path(&response["request"])).or_default().push(response);
     }
-    for Sent { uri, case } in sent {
+    for Sent { uri, case, .. } in sent {
         let mut found = Vec::new();
         let failed = failed.remove(uri).unwrap_or_default();
+        let line = access.get(uri);
         if failed.len() == case.attempts.len() {
-            let addresses = access.get(uri).map(|line| line.upstream_address.as_str()).unwrap_or_default();
-            let mut addresses = addresses.split(", ").flat_map(|group| group.split(" : "));
             for (failure, attempt) in failed.iter().zip(case.attempts) {
-                let differs = attempt_differs(failure, attempt, case)
-                    .or_else(|| word_differs(failure, attempt))
-                    .or_else(|| address_differs(failure, addresses.next()));
+                let differs = attempt_differs(failure, attempt, case).or_else(|| word_differs(failure, attempt));
                 found.extend(differs.map(|what| format!("{uri}: {what}")));
             }
+            let logged = line.map(|line| line.upstream_address.as_str()).unwrap_or_default();
+            found.extend(addresses_differ(&failed, logged).map(|what| format!("{uri}: {what}")));
         } else {
             let causes: Vec<_> = failed.iter().map(|failure| &failure["cause"]).collect();
             found.push(format!("{uri}: failures {causes:?} instead of {}", case.attempts.len()));
         }
         let answered = answered.remove(uri).unwrap_or_default();
-        found.extend(response_differs(&answered, &failed, case).map(|what| format!("{uri}: {what}")));
-        let status = access.get(uri).map_or(0, |line| line.status);
+        let differs =
+            response_differs(&answered, &failed, case).or_else(|| ending_differs(answered.first()?, line, case));
+        found.extend(differs.map(|what| format!("{uri}: {what}")));
+        let status = line.map_or(0, |line| line.status);
         let (failures, responses) = (failed.len(), answered.len());
         verdict.tally.request(case, Reported { failures, responses, agree: found.is_empty(), status });
         verdict.differences.append(&mut found);
@@ -212,12 +216,18 @@ fn word_differs(failure: &Value, attempt: &Attempt) -> Option<String> {
     (!agrees).then(|| format!("{}: nginx.message {message:?} instead of {:?}", failure["cause"], attempt.says))
 }
 
-/// The address of an attempt, against nginx's `$upstream_addr`.
-fn address_differs(failure: &Value, logged: Option<&str>) -> Option<String> {
-    let address = failure["upstream"]["address"].as_str();
-    // A subrequest's upstream is in no access log.
-    (logged != Some("-") && address != logged)
-        .then(|| format!("{}: upstream {address:?}, logged as {logged:?}", failure["cause"]))
+/// The addresses of the attempts, against nginx's `$upstream_addr`: each is there, in this order. Attempts that went
+/// well stand between them.
+fn addresses_differ(failed: &[&Value], logged: &str) -> Option<String> {
+    if logged == "-" {
+        return None; // A subrequest's upstream is in no access log.
+    }
+    let mut addresses = logged.split(", ").flat_map(|group| group.split(" : "));
+    let missing = failed.iter().find(|failure| {
+        let address = failure["upstream"]["address"].as_str();
+        !addresses.any(|logged| Some(logged) == address)
+    })?;
+    Some(format!("{}: upstream {}, logged as {logged:?}", missing["cause"], missing["upstream"]["address"]))
 }
 
 fn confidence_differs(failure: &Value, attempt: &Attempt) -> Option<String> {
@@ -266,6 +276,7 @@ fn response_differs(answered: &[&Value], failed: &[&Value], case: &Case) -> Opti
             Some(attempt) if attempt.outcome == "final" => Some((attempt.cause, case.status, "nginx")),
             _ => None,
         },
+        Reply::None => None,
         Reply::Is(ref cause, status, origin) => Some((std::slice::from_ref(cause), status, origin)),
         Reply::Maybe(origin) => {
             let other = answered.iter().find(|response| response["origin"] != origin);
@@ -290,4 +301,15 @@ fn response_differs(answered: &[&Value], failed: &[&Value], case: &Case) -> Opti
     let known = meant.iter().filter(|id| ids.contains(id)).count();
     (ids != meant)
         .then(|| format!("response names {} failures, {known} of the {} that led to it", ids.len(), meant.len()))
+}
+
+/// What became of the response in the end: who handled it, and what the client got, which may be unknown but not wrong.
+fn ending_differs(response: &Value, line: Option<&Access>, case: &Case) -> Option<String> {
+    let handled = response["handled_by"].as_str().unwrap_or_default();
+    if !case.handled.split('|').any(|wanted| wanted == handled) {
+        return Some(format!("response handled by {} instead of {:?}", response["handled_by"], case.handled));
+    }
+    let told = &response["client_status"];
+    let wrong = !told.is_null() && line.is_some_and(|line| *told != line.status);
+    wrong.then(|| format!("client_status {told} instead of {} or null", line.map_or(0, |line| line.status)))
 }

@@ -6,15 +6,18 @@
 //! is private to one scenario and ends with it.
 
 pub mod accuracy;
+mod attempt;
 pub mod bench;
 pub mod check;
 pub mod child;
 pub mod client;
 pub mod demo;
+pub mod dns;
 pub mod drive;
 pub mod filter;
 pub mod icmp;
 mod listener;
+pub mod logs;
 pub mod namespace;
 pub mod nginx;
 pub mod oracle;
@@ -29,6 +32,7 @@ pub mod sockets;
 pub mod stage;
 mod stream;
 pub mod tally;
+mod tls;
 pub mod tracer;
 pub mod upstream;
 pub mod wait;

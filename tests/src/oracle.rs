@@ -11,6 +11,8 @@ pub struct Sent {
     pub uri: String,
     /// What must become of it.
     pub case: Case,
+    /// The status that the client was told, where one waited for it.
+    pub answer: Option<u16>,
 }
 
 /// A line of the access log.
@@ -40,6 +42,12 @@ pub fn access(log: &str) -> HashMap<String, Access> {
     log.lines().filter_map(parse).collect()
 }
 
+/// An access log made of what the clients were told, in the lab's format; nothing about upstreams is known.
+pub fn told(sent: &[Sent]) -> String {
+    let line = |sent: &Sent| Some(format!("{}|{}|-|-|0|-\n", sent.uri, sent.answer?));
+    sent.iter().filter_map(line).collect()
+}
+
 /// The error log's messages about each URI, in order; `""` holds those about no request.
 pub fn errors(log: &str) -> HashMap<String, Vec<String>> {
     let mut found: HashMap<String, Vec<String>> = HashMap::new();
@@ -57,15 +65,16 @@ pub fn errors(log: &str) -> HashMap<String, Vec<String>> {
     found
 }
 
-/// Every way in which nginx's logs differ from what the requests were meant to meet.
-pub fn differences(sent: &[Sent], access_log: &str, error_log: &str) -> Vec<String> {
+/// Every way in which nginx's logs differ from what the requests were meant to meet. Without an error log nothing is
+/// said about messages.
+pub fn differences(sent: &[Sent], access_log: &str, error_log: Option<&str>) -> Vec<String> {
     let access = access(access_log);
-    let mut errors = errors(error_log);
+    let mut errors = errors(error_log.unwrap_or_default());
     let mut found = Vec::new();
     if access.len() != sent.len() {
         found.push(format!("{} requests were sent and {} logged", sent.len(), access.len()));
     }
-    for Sent { uri, case } in sent {
+    for Sent { uri, case, .. } in sent {
         match access.get(uri) {
             Some(line) if line.status != case.status => {
                 let said = errors.get(uri).map(|lines| lines.join(" / ")).unwrap_or_default();
@@ -73,6 +82,9 @@ pub fn differences(sent: &[Sent], access_log: &str, error_log: &str) -> Vec<Stri
             }
             Some(_) => {}
             None => found.push(format!("{uri}: not in the access log")),
+        }
+        if error_log.is_none() {
+            continue;
         }
         let mut said = errors.remove(uri).unwrap_or_default();
         said.retain(|said| !case.may_say.iter().any(|may| matches(said, may)));

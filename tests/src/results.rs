@@ -110,6 +110,7 @@ fn case(case: &Case) -> Value {
     let (response, origin) = match case.reply {
         Reply::Follows => (None, Some("nginx")),
         Reply::Is(cause, _, origin) => (Some(cause), Some(origin)),
+        Reply::None => (None, None),
         Reply::Maybe(origin) => (None, Some(origin)),
     };
     json!({

@@ -163,6 +163,11 @@ fn lacks(need: Need, options: &Options) -> Option<String> {
         Need::Stream => {
             (!options.nginx.outside(STREAM_MODULE).exists()).then(|| "nginx's stream module is not here".into())
         }
+        Need::Http2 => (!options.nginx.built_with("http_v2_module")).then(|| "nginx without HTTP/2".into()),
+        Need::Module(name) => {
+            let here = options.nginx.outside("/usr/lib/nginx/modules").join(name).exists();
+            (!here).then(|| format!("{name} is not here"))
+        }
         Need::Version(major, minor, patch) => {
             let least = Version(major, minor, patch);
             (options.nginx.version() < least).then(|| format!("nginx is older than {least}"))
@@ -195,13 +200,13 @@ fn traffic(scenario: &Scenario, options: &Options) -> Result<Ran> {
     let tracer = options.why502.as_ref().map(attach).transpose()?;
     let driven = drive::run(&stage, scenario.drive).and_then(|()| stage.all_logged());
     if let Err(error) = driven {
-        let logged = stage.nginx.error_log();
+        let logged = stage.error_log().unwrap_or_default();
         let last = logged.lines().last().unwrap_or_default();
         return Err(error.context(format!("the traffic failed; nginx's last message: {last:?}")));
     }
     let sent = stage.sent();
-    let access = oracle::access(&stage.nginx.access_log());
-    let mut differences = oracle::differences(&sent, &stage.nginx.access_log(), &stage.nginx.error_log());
+    let access = oracle::access(&stage.access_log());
+    let mut differences = oracle::differences(&sent, &stage.access_log(), stage.error_log().as_deref());
     if !differences.is_empty() {
         differences.insert(0, "the lab itself: nginx did not meet the intended fault".into());
     }

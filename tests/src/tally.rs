@@ -113,6 +113,7 @@ fn responses_wanted(case: &Case) -> (usize, usize) {
             (one, one)
         }
         Reply::Is(..) => (1, 1),
+        Reply::None => (0, 0),
         Reply::Maybe(_) => (0, 1),
     }
 }

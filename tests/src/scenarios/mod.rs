@@ -9,16 +9,20 @@ mod handled;
 mod healthy;
 mod keepalive;
 mod kernel_only;
+mod misspoken;
 mod mixed;
 mod negative;
 mod no_attempt;
+mod origins;
 mod protocols;
 mod refusal;
 mod reload;
 mod response;
 mod retry;
 mod sending;
+mod subrequests;
 mod tls;
+mod tls_sessions;
 mod traffic;
 mod unix;
 mod witness;
@@ -67,15 +71,19 @@ pub fn all() -> impl Iterator<Item = Entry> {
         refusal::SCENARIOS,
         unix::SCENARIOS,
         tls::SCENARIOS,
+        tls_sessions::SCENARIOS,
         sending::SCENARIOS,
         response::SCENARIOS,
         protocols::SCENARIOS,
+        misspoken::SCENARIOS,
         retry::SCENARIOS,
         keepalive::SCENARIOS,
         body::SCENARIOS,
         no_attempt::SCENARIOS,
         mixed::SCENARIOS,
         handled::SCENARIOS,
+        subrequests::SCENARIOS,
+        origins::SCENARIOS,
         witness::SCENARIOS,
         kernel_only::SCENARIOS,
         negative::SCENARIOS,
