@@ -61,7 +61,7 @@ fn one_client(stage: &Stage, load: Load, queue: &[&Case], next: &AtomicUsize) ->
         };
         let answer = stage.exchange(&mut connection, case, load.keepalive);
         // Of a response cut short a client may see nothing at all.
-        let cut = case.attempts.last().is_some_and(|attempt| attempt.outcome == "truncated");
+        let cut = case.attempts.last().is_some_and(|attempt| attempt.outcome.contains("truncated"));
         match answer {
             Ok(answer) if load.keepalive && answer.reusable => client = Some(connection),
             Err(error) if !cut => return Err(error),

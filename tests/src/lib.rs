@@ -14,6 +14,7 @@ pub mod demo;
 pub mod dns;
 pub mod drive;
 pub mod filter;
+pub mod h2;
 pub mod icmp;
 mod listener;
 pub mod logs;

@@ -3,8 +3,10 @@
 mod body;
 mod capture;
 mod cli;
+mod clients;
 mod commands;
 mod connect;
+mod exhausted;
 mod handled;
 mod healthy;
 mod keepalive;
@@ -84,6 +86,8 @@ pub fn all() -> impl Iterator<Item = Entry> {
         handled::SCENARIOS,
         subrequests::SCENARIOS,
         origins::SCENARIOS,
+        exhausted::SCENARIOS,
+        clients::SCENARIOS,
         witness::SCENARIOS,
         kernel_only::SCENARIOS,
         negative::SCENARIOS,
