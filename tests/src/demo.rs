@@ -67,6 +67,7 @@ pub fn show(why502: &Path, nginx: &Path, duration: Duration) -> Result<ExitCode>
         nginx: nginx.to_owned(),
         why502: Some(why502.to_owned()),
         requests: 1,
+        seconds: 1,
         workers: 1,
         keep: false,
         vm: false,

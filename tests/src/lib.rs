@@ -21,6 +21,7 @@ pub mod logs;
 pub mod namespace;
 pub mod nginx;
 pub mod oracle;
+pub mod rate;
 pub mod run;
 pub mod scenario;
 pub mod scenarios;

@@ -218,7 +218,7 @@ fn traffic(scenario: &Scenario, options: &Options) -> Result<Outcome> {
         differences.insert(0, "the lab itself: nginx did not meet the intended fault".into());
     }
     let Some(tracer) = tracer else {
-        return Ok(conclude(format!("{:>6} requests", sent.len()), differences));
+        return Ok(conclude(format!("{:>6} requests {}", sent.len(), stage.remarked()), differences));
     };
     let finished = tracer.finish()?;
     if !finished.status.success() {
@@ -234,7 +234,11 @@ fn traffic(scenario: &Scenario, options: &Options) -> Result<Outcome> {
     if let Some(schema) = &options.schema {
         differences.extend(schema::differences(schema, &records).context("validating")?);
     }
-    let seen = format!("{:>6} requests, failures {}/{}", sent.len(), verdict.seen, verdict.expected);
+    let mut seen = format!("{:>6} requests, failures {}/{}", sent.len(), verdict.seen, verdict.expected);
+    let remark = stage.remarked();
+    if !remark.is_empty() {
+        seen.push_str(&format!(", {remark}"));
+    }
     Ok(conclude(seen, differences))
 }
 

@@ -13,6 +13,7 @@ mod keepalive;
 mod kernel_only;
 mod misspoken;
 mod mixed;
+mod mixed_rate;
 mod negative;
 mod no_attempt;
 mod origins;
@@ -83,6 +84,7 @@ pub fn all() -> impl Iterator<Item = Entry> {
         body::SCENARIOS,
         no_attempt::SCENARIOS,
         mixed::SCENARIOS,
+        mixed_rate::SCENARIOS,
         handled::SCENARIOS,
         subrequests::SCENARIOS,
         origins::SCENARIOS,
