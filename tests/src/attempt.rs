@@ -8,6 +8,8 @@ pub struct Attempt {
     /// nginx's message about it: how it begins, ` … ` and what it goes on with; ` | ` between alternatives; `""` for
     /// silence.
     pub says: &'static str,
+    /// Whether a subrequest made it: no access log names its upstream.
+    pub part: bool,
     /// Its outcome; several that are all true are joined by `|`.
     pub outcome: &'static str,
     /// Least and most confidence.
@@ -54,6 +56,7 @@ pub const fn attempt(cause: &'static [&'static str], says: &'static str) -> Atte
     Attempt {
         cause,
         says,
+        part: false,
         outcome: "final",
         confidence: (Confidence::Proven, Confidence::Proven),
         reused: None,
@@ -74,6 +77,11 @@ impl Attempt {
     /// The response had begun.
     pub const fn truncated(self) -> Self {
         Self { outcome: "truncated", ..self }
+    }
+
+    /// By a subrequest: what it decided is not what became of the request.
+    pub const fn of_a_subrequest(self) -> Self {
+        Self { part: true, outcome: "final|truncated|unknown", ..self }
     }
 
     /// Another outcome.

@@ -156,7 +156,9 @@ fn by_request(
                 found.extend(differs.map(|what| format!("{uri}: {what}")));
             }
             let logged = line.map(|line| line.upstream_address.as_str()).unwrap_or_default();
-            found.extend(addresses_differ(&failed, logged).map(|what| format!("{uri}: {what}")));
+            let own = failed.iter().zip(case.attempts).filter(|(_, attempt)| !attempt.part);
+            let own: Vec<&Value> = own.map(|(&failure, _)| failure).collect();
+            found.extend(addresses_differ(&own, logged).map(|what| format!("{uri}: {what}")));
         } else {
             let causes: Vec<_> = failed.iter().map(|failure| &failure["cause"]).collect();
             found.push(format!("{uri}: failures {causes:?} instead of {}", case.attempts.len()));

@@ -68,6 +68,7 @@ pub fn show(why502: &Path, nginx: Program, duration: Duration) -> Result<ExitCod
         nginx,
         why502: Some(why502.to_owned()),
         requests: 1,
+        seconds: 1,
         workers: 1,
         keep: false,
         vm: false,

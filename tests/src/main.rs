@@ -43,6 +43,9 @@ struct Run {
     /// Requests per case [default: 200, with --vm 5].
     #[arg(long)]
     requests: Option<usize>,
+    /// How long steady load lasts, in seconds [default: 10, with --vm 2].
+    #[arg(long)]
+    seconds: Option<u32>,
     /// nginx workers, where the scenario does not need a certain number.
     #[arg(long, default_value_t = 4)]
     workers: usize,
@@ -131,6 +134,7 @@ fn execute(run: &Run) -> Result<ExitCode> {
         },
         why502: why502.transpose()?,
         requests: run.requests.unwrap_or(if run.vm { 5 } else { 200 }),
+        seconds: run.seconds.unwrap_or(if run.vm { 2 } else { 10 }),
         workers: run.workers,
         keep: run.keep,
         vm: run.vm,

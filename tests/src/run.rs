@@ -212,7 +212,7 @@ fn traffic(scenario: &Scenario, options: &Options) -> Result<Ran> {
     }
     let Some(tracer) = tracer else {
         let numbers = Numbers::new(sent.len(), &access, None);
-        return Ok(conclude(format!("{:>6} requests", sent.len()), differences, numbers));
+        return Ok(conclude(format!("{:>6} requests {}", sent.len(), stage.remarked()), differences, numbers));
     };
     let finished = tracer.finish()?;
     if !finished.status.success() {
@@ -228,7 +228,11 @@ fn traffic(scenario: &Scenario, options: &Options) -> Result<Ran> {
     if let Some(schema) = &options.schema {
         differences.extend(schema::differences(schema, &records).context("validating")?);
     }
-    let seen = format!("{:>6} requests, failures {}/{}", sent.len(), verdict.seen, verdict.expected);
+    let mut seen = format!("{:>6} requests, failures {}/{}", sent.len(), verdict.seen, verdict.expected);
+    let remark = stage.remarked();
+    if !remark.is_empty() {
+        seen.push_str(&format!(", {remark}"));
+    }
     let numbers = Numbers::new(sent.len(), &access, Some(verdict.tally));
     Ok(conclude(seen, differences, numbers))
 }

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 pub use crate::attempt::{Attempt, Confidence, attempt};
 use crate::logs::Logs;
+use crate::rate::Rate;
 use crate::stage::Stage;
 use crate::upstream::{Listen, Place};
 
@@ -111,6 +112,8 @@ pub enum Drive {
     Load(Load),
     /// One after the other on one client connection each: these turns, repeated for the number of requests.
     Turns(&'static [Turn]),
+    /// At a steady rate, for as long as the command line says.
+    Rate(Rate),
     /// By hand: the function sends every request itself.
     By(fn(&Stage) -> Result<()>),
 }

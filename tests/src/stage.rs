@@ -28,6 +28,8 @@ pub struct Options {
     pub requests: usize,
     /// Workers of nginx.
     pub workers: usize,
+    /// How long steady load lasts, in seconds.
+    pub seconds: u32,
     /// Keeps the directories.
     pub keep: bool,
     /// In a VM: few requests, no long waits.
@@ -113,6 +115,7 @@ pub struct Stage {
     errors: ErrorLog,
     cases: &'static [Case],
     sent: Mutex<Vec<Sent>>,
+    remark: Mutex<String>,
     /// The command line.
     pub options: Options,
     /// Everything on disk.
@@ -154,7 +157,8 @@ impl Stage {
             namespace: network.near(),
         })?;
         let (cases, logs, sent, options) = (scenario.cases, scenario.logs, Mutex::default(), options.clone());
-        Ok(Self { nginx, upstreams, network, logs, errors, cases, sent, options, directory })
+        let remark = Mutex::default();
+        Ok(Self { nginx, upstreams, network, logs, errors, cases, sent, remark, options, directory })
     }
 
     /// An upstream by name.
@@ -241,6 +245,16 @@ impl Stage {
         let uri = self.note(case);
         let Case { method, body, headers, .. } = *case;
         client.send(&Request { method, uri: &uri, body, headers, keepalive: true }).with_context(|| uri.clone())
+    }
+
+    /// Something measured, for the line about the scenario.
+    pub fn remark(&self, text: String) {
+        *self.remark.lock().unwrap_or_else(PoisonError::into_inner) = text;
+    }
+
+    /// What was measured.
+    pub fn remarked(&self) -> String {
+        self.remark.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Everything sent so far.

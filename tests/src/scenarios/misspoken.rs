@@ -60,7 +60,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             served("stdout", &[Await, Bytes(BODY_CUT_BY_STDOUT), Hold]),
             served("ended", &[Await, Bytes(BODY_CUT_BY_END), Hold]),
         ],
-        server: "location /stdout { fastcgi_pass <stdout>; } location /ended { fastcgi_pass <ended>; }",
+        server: "fastcgi_read_timeout 1s; location /stdout { fastcgi_pass <stdout>; } location /ended { fastcgi_pass <ended>; }",
         cases: &[
             get("/stdout").fails(
                 200,

@@ -3,14 +3,17 @@
 mod body;
 mod capture;
 mod cli;
+mod clients;
 mod commands;
 mod connect;
+mod exhausted;
 mod handled;
 mod healthy;
 mod keepalive;
 mod kernel_only;
 mod misspoken;
 mod mixed;
+mod mixed_rate;
 mod negative;
 mod no_attempt;
 mod origins;
@@ -81,9 +84,12 @@ pub fn all() -> impl Iterator<Item = Entry> {
         body::SCENARIOS,
         no_attempt::SCENARIOS,
         mixed::SCENARIOS,
+        mixed_rate::SCENARIOS,
         handled::SCENARIOS,
         subrequests::SCENARIOS,
         origins::SCENARIOS,
+        exhausted::SCENARIOS,
+        clients::SCENARIOS,
         witness::SCENARIOS,
         kernel_only::SCENARIOS,
         negative::SCENARIOS,

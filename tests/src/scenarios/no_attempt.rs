@@ -76,18 +76,18 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "no_attempt/dns_failed",
         upstreams: &[
-            ("format", Place::V4, Listen::Dns(Dns::Code(1))),
+            ("unknown", Place::V4, Listen::Dns(Dns::Code(4))),
             ("server", Place::V4, Listen::Dns(Dns::Code(2))),
             ("name", Place::V4, Listen::Dns(Dns::Code(3))),
             ("refused", Place::V4, Listen::Dns(Dns::Code(5))),
         ],
         server: "set $name lab.invalid; resolver_timeout 5s;\n\
-                 location /format { resolver <format>; proxy_pass http://$name; }\n\
+                 location /unknown { resolver <unknown>; proxy_pass http://$name; }\n\
                  location /server { resolver <server>; proxy_pass http://$name; }\n\
                  location /name { resolver <name>; proxy_pass http://$name; }\n\
                  location /refused { resolver <refused>; proxy_pass http://$name; }",
         cases: &[
-            unresolved("/format", &["lab.invalid could not be resolved (1:"]),
+            unresolved("/unknown", &["lab.invalid could not be resolved (4:"]),
             unresolved("/server", &["lab.invalid could not be resolved (2:"]),
             unresolved("/name", &["lab.invalid could not be resolved (3:"]),
             unresolved("/refused", &["lab.invalid could not be resolved (5:"]),
@@ -99,12 +99,16 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         upstreams: &[
             ("silence", Place::V4, Listen::Dns(Dns::Silence)),
             ("garbage", Place::V4, Listen::Dns(Dns::Garbage)),
+            // nginx does not take a format error for an answer.
+            ("format", Place::V4, Listen::Dns(Dns::Code(1))),
         ],
         server: "set $name lab.invalid; resolver_timeout 1s;\n\
                  location /silence { resolver <silence>; proxy_pass http://$name; }\n\
-                 location /garbage { resolver <garbage>; proxy_pass http://$name; }",
+                 location /garbage { resolver <garbage>; proxy_pass http://$name; }\n\
+                 location /format { resolver <format>; proxy_pass http://$name; }",
         cases: &[
             late("/silence", &["lab.invalid could not be resolved (110"]),
+            late("/format", &["lab.invalid could not be resolved (110"]),
             late("/garbage", &["lab.invalid could not be resolved (110"]),
         ],
         ..BASE

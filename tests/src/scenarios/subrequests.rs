@@ -6,9 +6,6 @@ use crate::script::HEALTHY;
 use crate::script::Step::{self, Close, Fill, Hold, Idle, Request, Reset, Respond, Send, When};
 use crate::upstream::{Listen, Place};
 
-/// What becomes of the subrequest's attempt: it decided the subrequest, not the request.
-const PART: &str = "final|truncated|unknown";
-
 const REFUSED: Attempt = attempt(&["connect_refused"], "connect() failed (111 … while connecting to upstream");
 const CLOSED: Attempt =
     attempt(&["closed_before_response"], "upstream prematurely closed connection while reading response header");
@@ -71,7 +68,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         server: "proxy_read_timeout 1s; location / { ssi on; proxy_pass http://<a>; }\n\
                  location /part/refused { proxy_pass http://<down>; }",
         cases: &[get("/page")
-            .fails(200, &[REFUSED.outcome(PART), CLOSED.outcome(PART), SILENT.outcome(PART)])
+            .fails(200, &[REFUSED.of_a_subrequest(), CLOSED.of_a_subrequest(), SILENT.of_a_subrequest()])
             .reply(Reply::None)],
         ..WHOLE
     },
@@ -88,21 +85,21 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "subrequests/added_after_the_body",
         server: "location / { add_after_body /after; proxy_pass http://<a>; }\n\
                  location = /after { proxy_pass http://<down>; }",
-        cases: &[get("/plain").fails(200, &[REFUSED.outcome(PART)]).reply(Reply::None)],
+        cases: &[get("/plain").fails(200, &[REFUSED.of_a_subrequest()]).reply(Reply::None)],
         ..WHOLE
     },
     Scenario {
         name: "subrequests/mirror_refused",
         server: "location / { mirror /copy; proxy_pass http://<b>; }\n\
                  location = /copy { internal; proxy_pass http://<down>; }",
-        cases: &[get("/mirrored").fails(200, &[REFUSED.outcome(PART)]).reply(Reply::None)],
+        cases: &[get("/mirrored").fails(200, &[REFUSED.of_a_subrequest()]).reply(Reply::None)],
         ..WHOLE
     },
     Scenario {
         name: "subrequests/mirror_times_out",
         server: "proxy_read_timeout 1s; location / { mirror /copy; proxy_pass http://<b>; }\n\
                  location = /copy { internal; proxy_pass http://<a>/part/silent; }",
-        cases: &[get("/mirrored").fails(200, &[SILENT.outcome(PART)]).reply(Reply::None)],
+        cases: &[get("/mirrored").fails(200, &[SILENT.of_a_subrequest()]).reply(Reply::None)],
         ..WHOLE
     },
     Scenario {
@@ -111,7 +108,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         server: "location / { mirror /copy; proxy_pass http://<a>; }\n\
                  location = /copy { internal; proxy_pass http://<down>; }",
         cases: &[get("/reset")
-            .fails(502, &[REFUSED.outcome(PART), attempt(&["reset_before_response"], "recv() failed (104")])
+            .fails(502, &[REFUSED.of_a_subrequest(), attempt(&["reset_before_response"], "recv() failed (104")])
             .reply(Reply::Is("reset_before_response", 502, "nginx"))],
         ..WHOLE
     },
@@ -119,7 +116,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "subrequests/second_slice_closed",
         server: "location / { slice 1k; proxy_set_header Range $slice_range; proxy_pass http://<a>/$slice_range/; }",
         cases: &[get("/sliced")
-            .fails(200, &[CLOSED.outcome(PART)])
+            .fails(200, &[CLOSED.of_a_subrequest()])
             .may_say(&["unexpected status code 502 in slice response"])
             .reply(Reply::None)],
         ..WHOLE
