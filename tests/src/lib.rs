@@ -27,6 +27,7 @@ pub mod scenario;
 pub mod scenarios;
 pub mod schema;
 pub mod script;
+pub mod shown;
 pub mod sockets;
 pub mod stage;
 mod stream;
