@@ -10,6 +10,8 @@ pub mod bench;
 pub mod check;
 pub mod child;
 pub mod client;
+#[cfg(test)]
+mod coverage;
 pub mod demo;
 pub mod dns;
 pub mod drive;

@@ -238,6 +238,9 @@ fn traffic(scenario: &Scenario, options: &Options) -> Result<Outcome> {
     let remark = stage.remarked();
     if !remark.is_empty() {
         seen.push_str(&format!(", {remark}"));
+        if !differences.is_empty() {
+            differences.insert(0, seen.clone());
+        }
     }
     Ok(conclude(seen, differences))
 }
