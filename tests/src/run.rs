@@ -54,7 +54,7 @@ const IN_A_VM: &[&str] = &[
     "body/closed",
     "body/reset",
     "no_attempt/no_live",
-    "mixed/",
+    "mixed/eight_fates",
     "handled/auth_request",
     "kernel_only/",
     "negative/shapes_of_answers",

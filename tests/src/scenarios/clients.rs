@@ -30,7 +30,7 @@ const FATES: &[Case] = &[
     get("/refused").fails(502, &[REFUSED]),
     get("/closed").fails(502, &[CLOSED]),
     get("/reset").fails(502, &[RESET]),
-    get("/silent").fails(504, &[SILENT]).amount(Amount::AtMost(10)),
+    get("/silent").fails(504, &[SILENT]).amount(Amount::AtMost(3)),
     get("/configured").status(502).reply(Reply::Is("configured_status", 502, "config")),
     get("/healthy"),
 ];

@@ -57,8 +57,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "protocols/fastcgi_body",
         upstreams: &[
-            served("stdout", &[Await, Bytes(BODY_CUT_BY_STDOUT), Hold]),
-            served("ended", &[Await, Bytes(BODY_CUT_BY_END), Hold]),
+            served("stdout", &[Await, Bytes(BODY_CUT_BY_STDOUT), Finish, Hold]),
+            served("ended", &[Await, Bytes(BODY_CUT_BY_END), Finish, Hold]),
         ],
         server: "fastcgi_read_timeout 1s; location /stdout { fastcgi_pass <stdout>; } location /ended { fastcgi_pass <ended>; }",
         cases: &[
