@@ -22,12 +22,16 @@ pub const STATES_KNOWN: u32 = 1 << 6;
 /// `start_ms` and `line` were found in the main request.
 pub const LINE_KNOWN: u32 = 1 << 7;
 
+/// nginx's cache has to do with the request (`r->cache`): instead of an error the client may get a stale response.
+pub const CACHEABLE: u32 = 1 << 8;
+
 pub const LITERAL_LEN: usize = 128;
 pub const TEXT_LEN: usize = 192;
 pub const ACTION_LEN: usize = 56;
 pub const NAME_LEN: usize = 112;
 pub const CLIENT_LEN: usize = 64;
 pub const LINE_LEN: usize = 304;
+pub const HOST_LEN: usize = 96;
 
 /// What nginx knows of the request, read from its memory with self-checks; shared by complaint and status.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
@@ -55,15 +59,25 @@ pub struct Request {
     pub reserved: u32,
     /// When the main request began, ms since 1970 by nginx's clock: with its address it tells requests apart.
     pub start_ms: u64,
+    /// `r->srv_conf` and `r->loc_conf`: which `server` and `location` have the request now.
+    pub server_conf: u64,
+    pub location_conf: u64,
+    /// `r->uri.data` of the main request: another address is another URI, after an internal redirect. 0: not found.
+    pub uri: u64,
     /// Name of the peer of the attempt (`u->peer.name`), NUL padded.
     pub peer: [u8; NAME_LEN],
     /// The client's address as nginx logs it.
     pub client: [u8; CLIENT_LEN],
     /// The main request's request line, NUL padded, cut.
     pub line: [u8; LINE_LEN],
+    /// The main request's Host header, NUL padded, cut.
+    pub host: [u8; HOST_LEN],
 }
 
-crate::wire_pod!(Request, 6 * 8 + 6 * 4 + NAME_LEN + CLIENT_LEN + LINE_LEN);
+/// Bytes of [`Request`].
+pub const REQUEST_LEN: usize = 9 * 8 + 6 * 4 + NAME_LEN + CLIENT_LEN + LINE_LEN + HOST_LEN;
+
+crate::wire_pod!(Request, REQUEST_LEN);
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
@@ -90,4 +104,4 @@ pub struct Complaint {
     pub action: [u8; ACTION_LEN],
 }
 
-crate::wire_pod!(Complaint, 32 + 552 + 160 + 48 + 40 + LITERAL_LEN + TEXT_LEN + ACTION_LEN);
+crate::wire_pod!(Complaint, 32 + REQUEST_LEN + 160 + 48 + 40 + LITERAL_LEN + TEXT_LEN + ACTION_LEN);

@@ -3,7 +3,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::Header;
-use super::complaint::Request;
+use super::complaint::{REQUEST_LEN, Request};
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
@@ -14,4 +14,4 @@ pub struct Status {
     pub reserved: u32,
 }
 
-crate::wire_pod!(Status, 32 + 552 + 8);
+crate::wire_pod!(Status, 32 + REQUEST_LEN + 8);

@@ -9,7 +9,7 @@ use tracer_common::{
 };
 use zerocopy::FromBytes;
 
-use super::memory;
+use super::memory::Memory;
 use crate::model::{
     address::Address,
     event::{
@@ -178,6 +178,12 @@ fn request(wire: &complaint::Request) -> Request {
         client: Some(text(&wire.client)).filter(|client| !client.is_empty()),
         start_ms: has(complaint::LINE_KNOWN).then_some(wire.start_ms),
         start_offset: wire.start_offset,
+        host: Some(text(&wire.host)).filter(|host| !host.is_empty()),
+        cacheable: has(complaint::CACHEABLE),
+        server_conf: wire.server_conf,
+        location_conf: wire.location_conf,
+        uri: wire.uri,
+        configured: None,
         line: Some(text(&wire.line)).filter(|line| has(complaint::LINE_KNOWN) && !line.is_empty()),
     }
 }
@@ -189,7 +195,11 @@ fn read<T: FromBytes>(bytes: &[u8]) -> Result<T, DecodeError> {
 /// A string constant of nginx: as the kernel read it, else read now.
 fn late_text(worker: u32, bytes: &[u8], address: u64) -> String {
     let early = text(bytes);
-    if early.is_empty() && address != 0 { memory::string(worker, address).unwrap_or_default() } else { early }
+    if early.is_empty() && address != 0 { lookup(worker, address) } else { early }
+}
+
+fn lookup(worker: u32, address: u64) -> String {
+    Memory::open(worker).ok().and_then(|memory| memory.string(address)).unwrap_or_default()
 }
 
 /// The literal's first argument as nginx would print it (ngx_vslprintf(), src/core/ngx_string.c); empty: it has none, or

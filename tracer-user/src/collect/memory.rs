@@ -1,71 +1,218 @@
 //! nginx's memory, read from outside: what the kernel programs could not read in their time.
 
-use std::{fs::File, os::unix::fs::FileExt as _};
+use std::{collections::HashMap, fs::File, io, os::unix::fs::FileExt as _};
+
+use crate::model::event::{RequestNow, RequestPlace};
 
 /// NGX_HTTP_MODULE, the first word of a request (src/http/ngx_http_config.h).
 const HTTP_SIGNATURE: u32 = 0x5054_5448;
+/// The head of an `ngx_http_request_t`, as far as it is of interest, in words.
+const REQUEST_WORDS: usize = 160;
+/// More attempts than these are none.
+const MOST_ATTEMPTS: u64 = 65_536;
 
-/// When a main request began, and where that stands.
-#[derive(Clone, Copy, Debug)]
-pub struct Start {
-    /// Address of the main request.
-    pub request: u64,
-    pub ms: u64,
-    /// Of `start_sec` in it; `start_msec` follows.
-    pub offset: u32,
+/// Words of the request, the same from 1.18 to 1.30 (src/http/ngx_http_request.h).
+mod word {
+    pub(super) const LOC_CONF: usize = 5;
+    pub(super) const UPSTREAM_STATES: usize = 10;
+    pub(super) const POOL: usize = 11;
+    /// `headers_out` lies behind these.
+    pub(super) const FIRST_OF_HEADERS_OUT: usize = 20;
+    /// From `start_sec` on: `start_msec`, `method`, `http_version`, `request_line`, `uri`.
+    pub(super) const START_MSEC: usize = 1;
+    pub(super) const URI_DATA: usize = 7;
 }
 
-/// Number of upstream attempts of the request at this address; None: there is another one by now, or it cannot be read.
-/// A request that has ended keeps its place until the next one takes it, and what it says is still true.
-pub fn attempts(pid: u32, request: u64, start: Start) -> Option<u32> {
-    let memory = File::open(format!("/proc/{pid}/mem")).ok()?;
-    let word = |address: u64| {
+/// The memory of one process; stays that process's when its number is taken by another.
+#[derive(Debug)]
+pub struct Memory(File);
+
+impl Memory {
+    pub fn open(pid: u32) -> io::Result<Self> {
+        File::open(format!("/proc/{pid}/mem")).map(Self)
+    }
+
+    /// The word at this address.
+    pub fn word(&self, address: u64) -> Option<u64> {
+        self.words::<1>(address).map(|[word]| word)
+    }
+
+    /// So many words from this address on; None: not all can be read.
+    pub fn words<const N: usize>(&self, address: u64) -> Option<[u64; N]> {
+        let mut words = [0; N];
         let mut bytes = [0; 8];
-        memory.read_exact_at(&mut bytes, address).ok()?;
-        Some(u64::from_ne_bytes(bytes))
-    };
-    // The first word of a request is 32 bits wide.
-    if word(request)? as u32 != HTTP_SIGNATURE {
-        return None;
+        if N == 1 {
+            self.0.read_exact_at(&mut bytes, address).ok()?;
+            words[0] = u64::from_ne_bytes(bytes);
+            return Some(words);
+        }
+        let mut buffer = vec![0; N * 8];
+        self.0.read_exact_at(&mut buffer, address).ok()?;
+        for (word, bytes) in words.iter_mut().zip(buffer.as_chunks().0) {
+            *word = u64::from_ne_bytes(*bytes);
+        }
+        Some(words)
     }
-    let began = start.request.checked_add(u64::from(start.offset))?;
-    if word(began)?.checked_mul(1000)?.checked_add(word(began.checked_add(8)?)?)? != start.ms {
-        return None;
+
+    /// So many bytes, at most `most`; None: not all can be read, or there are more.
+    pub fn bytes(&self, address: u64, length: u64, most: usize) -> Option<Vec<u8>> {
+        let length = usize::try_from(length).ok().filter(|length| *length <= most)?;
+        let mut bytes = vec![0; length];
+        self.0.read_exact_at(&mut bytes, address).ok()?;
+        Some(bytes)
     }
-    // request->upstream_states->nelts, at the same place from 1.18 to 1.30
-    let states = word(request.checked_add(80)?)?;
-    u32::try_from(word(states.checked_add(8)?)?).ok().filter(|attempts| *attempts <= 65_536)
+
+    /// The NUL-terminated string at this address, cut at 255 bytes; None: it cannot be read, or is empty. Unlike the
+    /// kernel programs this can wait for a page to be brought in.
+    pub fn string(&self, address: u64) -> Option<String> {
+        let mut bytes = [0; 255];
+        // A short read ends at a hole behind the string.
+        let length = self.0.read_at(&mut bytes, address).ok()?;
+        let text = bytes.get(..length)?.split(|byte| *byte == 0).next()?;
+        Some(String::from_utf8_lossy(text).into_owned()).filter(|text| !text.is_empty())
+    }
+
+    /// Looks at a request again.
+    pub fn request(&self, place: &RequestPlace) -> RequestNow {
+        let Some(main) = self.words::<REQUEST_WORDS>(place.main) else { return RequestNow::Unreadable };
+        // Of the first word 32 bits are the signature's.
+        let start = place.start_offset as usize / 8;
+        let (Some(second), Some(millisecond)) = (main.get(start), main.get(start + word::START_MSEC)) else {
+            return RequestNow::Unreadable;
+        };
+        let began = second.checked_mul(1000).and_then(|ms| ms.checked_add(*millisecond));
+        if main[0] as u32 != HTTP_SIGNATURE || began != Some(place.start_ms) {
+            return RequestNow::Gone;
+        }
+        let states = if place.request == place.main {
+            Some(main[word::UPSTREAM_STATES])
+        } else {
+            self.word(place.request.wrapping_add(8 * word::UPSTREAM_STATES as u64))
+        };
+        let attempts = states.and_then(|states| self.word(states.checked_add(8)?));
+        RequestNow::There {
+            attempts: attempts.filter(|count| *count <= MOST_ATTEMPTS).and_then(|count| u32::try_from(count).ok()),
+            status: status(&main),
+            // ngx_http_free_request() clears it just before the pool goes.
+            ended: main[word::POOL] == 0,
+            location_conf: main[word::LOC_CONF],
+            uri: main.get(start + word::URI_DATA).copied().unwrap_or(0),
+        }
+    }
 }
 
-/// The NUL-terminated string at this address, cut at 255 bytes; None: it cannot be read. Unlike the kernel programs this
-/// can wait for a page to be brought in.
-pub fn string(pid: u32, address: u64) -> Option<String> {
-    let memory = File::open(format!("/proc/{pid}/mem")).ok()?;
-    let mut bytes = [0; 255];
-    // A short read ends at a hole behind the string.
-    let length = memory.read_at(&mut bytes, address).ok()?;
-    let text = bytes.get(..length)?.split(|byte| *byte == 0).next()?;
-    Some(String::from_utf8_lossy(text).into_owned()).filter(|text| !text.is_empty())
+/// `headers_out.status`, behind the lists `headers` and `trailers`, which ngx_http_alloc_request() makes for 20 and 4
+/// headers from one pool (src/http/ngx_http_request.c): that is how they are found. None: not found.
+fn status(request: &[u64]) -> Option<u16> {
+    // An `ngx_list_t`: last, part { elts, nelts, next }, size, nalloc, pool.
+    let is_here = |window: &&[u64]| match **window {
+        [.., size, 20, pool, _, _, _, _, trailer_size, 4, trailer_pool, _] => {
+            size == trailer_size && matches!(size, 48 | 56) && pool == trailer_pool && pool != 0
+        }
+        _ => false,
+    };
+    let found = request.get(word::FIRST_OF_HEADERS_OUT..)?.windows(15).find(is_here)?;
+    u16::try_from(*found.last()?).ok().filter(|status| *status == 0 || (100..1000).contains(status))
+}
+
+/// The memories of the workers, opened once each.
+#[derive(Debug, Default)]
+pub struct Memories(HashMap<u32, Memory>);
+
+impl Memories {
+    pub fn of(&mut self, pid: u32) -> Option<&Memory> {
+        use std::collections::hash_map::Entry;
+        match self.0.entry(pid) {
+            Entry::Occupied(known) => Some(known.into_mut()),
+            Entry::Vacant(new) => Memory::open(pid).ok().map(|memory| &*new.insert(memory)),
+        }
+    }
+
+    /// The process is another one by now, or runs another program.
+    pub fn forget(&mut self, pid: u32) {
+        self.0.remove(&pid);
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Start, attempts, string};
+    use super::{HTTP_SIGNATURE, Memory, REQUEST_WORDS, word};
+    use crate::model::event::{RequestNow, RequestPlace};
+
+    const START: usize = 130;
+
+    fn own() -> Memory {
+        Memory::open(std::process::id()).expect("our own memory")
+    }
+
+    fn request(states: u64, status: u64) -> Vec<u64> {
+        let mut words = vec![0; REQUEST_WORDS];
+        words[0] = u64::from(HTTP_SIGNATURE);
+        words[word::LOC_CONF] = 77;
+        words[word::UPSTREAM_STATES] = states;
+        words[word::POOL] = 5;
+        // Like headers_out's, but with no trailers behind it: headers_in.
+        words[13..20].copy_from_slice(&[1, 2, 3, 0, 56, 20, 9]);
+        words[60..75].copy_from_slice(&[1, 2, 3, 0, 56, 20, 9, 1, 2, 3, 0, 56, 4, 9, status]);
+        words[START..START + 2].copy_from_slice(&[1_700_000_000, 250]);
+        words[START + word::URI_DATA] = 88;
+        words
+    }
+
+    fn place(words: &[u64]) -> RequestPlace {
+        let address = words.as_ptr() as u64;
+        RequestPlace {
+            worker: std::process::id(),
+            request: address,
+            main: address,
+            start_ms: 1_700_000_000_250,
+            start_offset: START as u32 * 8,
+        }
+    }
+
+    #[test]
+    fn a_request_looked_at_again() {
+        let states = [0, 3_u64, 96, 4];
+        let words = request(states.as_ptr() as u64, 0);
+        let open = RequestNow::There { attempts: Some(3), status: Some(0), ended: false, location_conf: 77, uri: 88 };
+        assert_eq!(own().request(&place(&words)), open);
+        let words = request(states.as_ptr() as u64, 504);
+        let RequestNow::There { status: Some(504), .. } = own().request(&place(&words)) else { panic!("status") };
+        let mut words = request(0, 502);
+        words[word::POOL] = 0;
+        let RequestNow::There { attempts: None, ended: true, .. } = own().request(&place(&words)) else {
+            panic!("ended")
+        };
+        words[72] = 5;
+        let RequestNow::There { status: None, .. } = own().request(&place(&words)) else { panic!("no trailers") };
+    }
+
+    #[test]
+    fn another_request_has_its_place() {
+        let words = request(0, 502);
+        let other = RequestPlace { start_ms: 1, ..place(&words) };
+        assert_eq!(own().request(&other), RequestNow::Gone);
+        let mut words = request(0, 502);
+        words[0] = 0;
+        assert_eq!(own().request(&place(&words)), RequestNow::Gone);
+    }
 
     #[test]
     fn our_own_strings() {
         let text = c"a string of our own";
-        assert_eq!(string(std::process::id(), text.as_ptr() as u64).as_deref(), Some("a string of our own"));
-        assert_eq!(string(std::process::id(), 8), None);
-        assert_eq!(string(u32::MAX, text.as_ptr() as u64), None);
+        assert_eq!(own().string(text.as_ptr() as u64).as_deref(), Some("a string of our own"));
+        assert_eq!(own().string(8), None);
+        assert_eq!(own().bytes(text.as_ptr() as u64, 8, 8).as_deref(), Some(b"a string".as_slice()));
+        assert_eq!(own().bytes(text.as_ptr() as u64, 8, 7), None);
     }
 
     #[test]
     fn nonsense_is_none() {
-        let own = std::process::id();
-        let start = Start { request: 4096, ms: 1, offset: 8 };
-        assert_eq!(attempts(own, 0, start), None);
-        assert_eq!(attempts(own, u64::MAX, start), None);
-        assert_eq!(attempts(u32::MAX, 4096, start), None);
+        let nonsense = RequestPlace { worker: 1, request: 4096, main: 4096, start_ms: 1, start_offset: u32::MAX };
+        assert_eq!(own().request(&nonsense), RequestNow::Unreadable);
+        let words = request(u64::MAX - 4, 502);
+        let place = RequestPlace { start_offset: u32::MAX, ..place(&words) };
+        assert_eq!(own().request(&place), RequestNow::Unreadable);
+        assert!(Memory::open(u32::MAX).is_err());
     }
 }

@@ -114,7 +114,8 @@ pub fn said(complaint: &Complaint) -> Option<Said> {
         || starts("SSL_write() failed")
         || starts("SSL_sendfile() failed")
     {
-        Said::SendFailed
+        // The rest of the request, which no longer matters, met the end of the response.
+        if in_body { Said::ReceiveFailed(phase) } else { Said::SendFailed }
     } else if starts("SSL_read() failed") {
         // End of file or a reset under TLS (before 1.21.2, or with other reasons than nginx knows).
         if phase == Phase::Tls { Said::TlsPeerClosed } else { Said::Closed(phase) }
@@ -161,6 +162,13 @@ pub fn said(complaint: &Complaint) -> Option<Said> {
     Some(said)
 }
 
+/// A complaint about talking to an upstream that this program does not know: of a module it has not heard of, or a newer
+/// nginx. Alone it explains nothing, and is better than nothing.
+pub fn is_unknown(complaint: &Complaint) -> bool {
+    let literal = if complaint.literal.starts_with("%*s") { &complaint.text } else { &complaint.literal };
+    phase(&complaint.action).is_some() && said(complaint).is_none() && !not_a_failure(literal)
+}
+
 /// Messages about upstreams that accompany a failure, or are none.
 fn not_a_failure(literal: &str) -> bool {
     literal.starts_with("upstream server temporarily disabled")
@@ -170,6 +178,7 @@ fn not_a_failure(literal: &str) -> bool {
         || (literal.starts_with("upstream sent duplicate header line") && literal.contains("ignored"))
         || literal.starts_with("upstream sent X-Accel")
         || literal.starts_with("upstream response is buffered")
+        || literal.starts_with("FastCGI sent in stderr")
 }
 
 /// The phase that `log->action` names; None: not about talking to an upstream.

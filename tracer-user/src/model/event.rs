@@ -1,6 +1,8 @@
 //! Events as values: what the engine understands, free of the wire's encoding.
 
-use super::address::Address;
+use std::sync::Arc;
+
+use super::{address::Address, configured::Configured};
 
 /// Names a connection for good: the address of its `struct sock` and when it was connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -135,6 +137,64 @@ pub struct Request {
     pub line: Option<String>,
     /// Where to find the start time in the main request.
     pub start_offset: u32,
+    /// The main request's Host header.
+    pub host: Option<String>,
+    /// nginx's cache has to do with it: instead of an error the client may get a stale response.
+    pub cacheable: bool,
+    /// `r->srv_conf` and `r->loc_conf`: they name the `server` and the `location` within its worker.
+    pub server_conf: u64,
+    pub location_conf: u64,
+    /// `r->uri.data` of the main request; 0: not found.
+    pub uri: u64,
+    /// What the worker is configured to do with it, once looked up.
+    pub configured: Option<Arc<Configured>>,
+}
+
+impl Request {
+    /// The request as its worker's memory named it, for looking there again; None where nothing tells it from the next one
+    /// at the same address.
+    pub fn place(&self, worker: u32) -> Option<RequestPlace> {
+        Some(RequestPlace {
+            worker,
+            request: self.request,
+            main: self.main,
+            start_ms: self.start_ms?,
+            start_offset: self.start_offset,
+        })
+    }
+}
+
+/// Where a request is in its worker's memory, and when it began: nginx reuses addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestPlace {
+    pub worker: u32,
+    /// Addresses of the (sub)request and of its main request.
+    pub request: u64,
+    pub main: u64,
+    /// When the main request began, and where that stands in it.
+    pub start_ms: u64,
+    pub start_offset: u32,
+}
+
+/// A request looked at again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestNow {
+    /// It is still there, or has ended and nothing has taken its place.
+    There {
+        /// Attempts of the (sub)request by now.
+        attempts: Option<u32>,
+        /// Status of the main request's response header; 0: not sent yet; None: not found.
+        status: Option<u16>,
+        /// The main request has been freed.
+        ended: bool,
+        /// `r->loc_conf` and `r->uri.data` of the main request.
+        location_conf: u64,
+        uri: u64,
+    },
+    /// Another request has its place: it has ended.
+    Gone,
+    /// The worker's memory cannot be read.
+    Unreadable,
 }
 
 /// Whose log the complaint went to.
@@ -210,6 +270,17 @@ pub enum Happening {
         pid: u32,
         comm: String,
     },
+}
+
+impl Happening {
+    /// nginx's request that it is about.
+    pub fn request_mut(&mut self) -> Option<&mut Request> {
+        match self {
+            Self::Complaint(Complaint { subject: Subject::Http(request), .. })
+            | Self::Status(Status { request, .. }) => Some(request),
+            _ => None,
+        }
+    }
 }
 
 /// One event.

@@ -1,6 +1,8 @@
 //! Verdicts: what the engine concludes.
 
-use super::{address::Address, cause::Cause};
+use std::sync::Arc;
+
+use super::{address::Address, cause::Cause, configured::Configured};
 
 /// Number of a failure or response within the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -84,6 +86,8 @@ pub struct Word {
     pub client: Option<String>,
     /// The request line.
     pub request: Option<String>,
+    /// The Host header.
+    pub host: Option<String>,
 }
 
 /// The connection's part of a failure; all None when there was no TCP connection to look at.
@@ -122,6 +126,8 @@ pub struct Failure {
     pub word: Option<Word>,
     pub evidence: Vec<Evidence>,
     pub disagreement: Option<String>,
+    /// What the worker is configured to do with the request; None: not known.
+    pub configured: Option<Arc<Configured>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +135,17 @@ pub enum Origin {
     Nginx,
     Upstream,
     Config,
+    Cache,
+}
+
+/// What nginx's configuration made of an error page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handler {
+    /// `error_page`: another page, another status.
+    ErrorPage,
+    /// `error_page` led to an upstream again.
+    Fallback,
+    AuthRequest,
 }
 
 /// One main request for which nginx decided on 502 or 504 (or 500 because of an upstream failure).
@@ -136,9 +153,12 @@ pub enum Origin {
 pub struct Response {
     pub id: VerdictId,
     pub time_ns: u64,
+    /// The code that nginx first generated.
     pub status: u16,
+    /// What the client got; None: not observed.
+    pub client_status: Option<u16>,
     pub origin: Origin,
-    pub handled_by: Option<&'static str>,
+    pub handled_by: Option<Handler>,
     pub cause: Cause,
     pub failures: Vec<VerdictId>,
     pub related: Vec<VerdictId>,
@@ -150,6 +170,9 @@ pub struct Response {
     /// nginx's name of the peer, or of the upstream where none was chosen.
     pub upstream: Option<String>,
     pub message: Option<String>,
+    /// The Host header.
+    pub host: Option<String>,
+    pub configured: Option<Arc<Configured>>,
 }
 
 /// A fact learnt after a failure was emitted.

@@ -1,8 +1,11 @@
-//! Where nginx's functions are in its binary.
+//! Where nginx's functions and data are in its binary.
 
-use std::path::Path;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
-use object::{Object as _, ObjectSection as _, ObjectSymbol as _, ReadCache};
+use object::{Object as _, ObjectSection as _, ObjectSegment as _, ObjectSymbol as _, ReadCache};
 
 /// Why a function was not found.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +44,24 @@ pub fn file_offsets<const N: usize>(
         let first = section.data_range(symbol.address(), 4)?;
         Ok(start + within + if first == Some(ENDBR64.as_slice()) { 4 } else { 0 })
     }))
+}
+
+/// Addresses of data, by name, as far as they are there: from where the file's first byte is loaded.
+pub fn addresses(
+    binary: &Path,
+    names: impl Iterator<Item = &'static str>,
+) -> Result<BTreeMap<&'static str, u64>, SymbolError> {
+    let cache = ReadCache::new(std::fs::File::open(binary)?);
+    let elf = object::File::parse(&cache)?;
+    let first = elf.segments().find(|segment| segment.file_range().0 == 0).map_or(0, |segment| segment.address());
+    let names: BTreeSet<&'static str> = names.collect();
+    let symbols = elf.dynamic_symbols().chain(elf.symbols()).filter(|symbol| symbol.is_definition());
+    Ok(symbols
+        .filter_map(|symbol| {
+            let name = names.get(symbol.name().ok()?)?;
+            Some((*name, symbol.address().checked_sub(first)?))
+        })
+        .collect())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::{
     },
     diagnose::evidence::errno_name,
     explain,
-    model::{address::Address, cause::Cause, observation, verdict},
+    model::{address::Address, cause::Cause, configured::Configured, observation, verdict},
     record,
 };
 
@@ -66,7 +66,7 @@ impl Converter {
             elapsed_us: failure.started_ns.map(|start| failure.time_ns.saturating_sub(start) / 1000),
             connection: Some(connection(failure.connection)),
             root: failure.root.map(root),
-            nginx: failure.word.map(word),
+            nginx: failure.word.map(|said| word(said, failure.configured.as_deref())),
             evidence: failure
                 .evidence
                 .into_iter()
@@ -87,22 +87,27 @@ impl Converter {
             id: response.id.0,
             time: self.time(response.time_ns),
             status: response.status,
-            client_status: None,
+            client_status: response.client_status,
             origin: match response.origin {
                 verdict::Origin::Nginx => record::Origin::Nginx,
                 verdict::Origin::Upstream => record::Origin::Upstream,
                 verdict::Origin::Config => record::Origin::Config,
+                verdict::Origin::Cache => record::Origin::Cache,
             },
-            handled_by: response.handled_by.map(|_| record::Handler::AuthRequest),
+            handled_by: response.handled_by.map(|handler| match handler {
+                verdict::Handler::ErrorPage => record::Handler::ErrorPage,
+                verdict::Handler::Fallback => record::Handler::Fallback,
+                verdict::Handler::AuthRequest => record::Handler::AuthRequest,
+            }),
             cause: response.cause,
             failures: response.failures.iter().map(|id| id.0).collect(),
             related: response.related.iter().map(|id| id.0).collect(),
             request_key: Some(key(response.request_key)),
             worker: self.worker(response.worker, None),
             client: response.client,
-            server: None,
+            server: server(response.configured.as_deref()),
             request: response.request,
-            host: None,
+            host: response.host,
             upstream: response.upstream,
             message: response.message,
             hint: response.failures.is_empty().then(|| Cow::Borrowed(explain::hint(response.cause))),
@@ -212,7 +217,12 @@ fn root(root: verdict::Root) -> record::Root {
     }
 }
 
-fn word(word: verdict::Word) -> record::NginxWord {
+/// The server's name, as nginx logs it.
+fn server(configured: Option<&Configured>) -> Option<String> {
+    configured?.server.as_ref().map(|server| server.name.clone())
+}
+
+fn word(word: verdict::Word, configured: Option<&Configured>) -> record::NginxWord {
     const LEVELS: [&str; 5] = ["stderr", "emerg", "alert", "crit", "error"];
     record::NginxWord {
         source: record::NginxSource::Uprobe,
@@ -220,9 +230,9 @@ fn word(word: verdict::Word) -> record::NginxWord {
         connection: (word.connection != 0).then_some(word.connection),
         message: word.message,
         client: word.client,
-        server: None,
+        server: server(configured),
         request: word.request,
-        host: None,
+        host: word.host,
         upstream: None,
         referrer: None,
     }

@@ -22,16 +22,21 @@ use super::{
     workers::{self, Target},
 };
 use crate::{
-    collect::{counters::Losses, decode::Decoder, memory},
+    collect::{
+        counters::{Losses, Lost},
+        decode::Decoder,
+        memory::Memories,
+    },
     context::{host, listeners::Listeners, process::Processes},
     diagnose::engine::{Engine, Facts},
     exit::say,
     kernel::clock,
     model::{
-        event::{Event, Happening},
+        event::{Event, Happening, RequestNow},
         observation::Observation,
         verdict::Verdict,
     },
+    nginx::memory::Configurations,
     probe::attach::Probes,
     record::{self, Record},
     settings::WatchSettings,
@@ -91,6 +96,8 @@ struct Session<'a> {
     upstreams: PerCpuHashMap<MapData, UpstreamKey, UpstreamCounts>,
     debug: Option<aya_log::EbpfLogger<StandardError>>,
     decoder: Decoder,
+    memories: Memories,
+    configurations: Configurations,
     engine: Engine,
     converter: Converter,
     statistics: Statistics,
@@ -114,7 +121,7 @@ impl<'a> Session<'a> {
             settings,
             sinks,
             events: probes.take_events()?,
-            losses: Losses::new(probes.take_losses()?),
+            losses: Losses::new(probes.take_losses()?, probes.descriptors(&plan)),
             upstreams: probes.take_upstreams()?,
             debug: settings
                 .debug_probes
@@ -122,6 +129,8 @@ impl<'a> Session<'a> {
                 .transpose()
                 .context("cannot read the kernel programs' own log")?,
             decoder: Decoder::new(facts.reset_reasons),
+            memories: Memories::default(),
+            configurations: Configurations::default(),
             engine: Engine::new(Facts { jiffy_us: clock::jiffy_us() }),
             converter: Converter {
                 wall_offset_ns: clock::wall_offset_ns(),
@@ -233,11 +242,10 @@ impl<'a> Session<'a> {
             }
         }
         self.statistics.events += taken as u64;
-        for question in self.engine.questions() {
-            let start = memory::Start { request: question.main, ms: question.start_ms, offset: question.start_offset };
-            if let Some(attempts) = memory::attempts(question.worker, question.request, start) {
-                self.engine.answer(&question, attempts);
-            }
+        for question in self.engine.questions(now_ns) {
+            let memory = self.memories.of(question.place.worker);
+            let now = memory.map_or(RequestNow::Unreadable, |memory| memory.request(&question.place));
+            self.engine.answer(&question, clock::monotonic_ns(), now);
         }
         self.engine.tick(now_ns);
         self.verdicts()?;
@@ -248,9 +256,14 @@ impl<'a> Session<'a> {
         Ok(now_ns)
     }
 
-    fn event(&mut self, event: Event) -> io::Result<()> {
+    fn event(&mut self, mut event: Event) -> io::Result<()> {
+        if let Some(request) = event.happening.request_mut() {
+            request.configured = self.configurations.of(event.moment.pid, request.server_conf, request.location_conf);
+        }
         match &event.happening {
             Happening::Appeared { pid, .. } if self.traced.insert(*pid) => {
+                self.memories.forget(*pid);
+                self.configurations.forget(*pid);
                 self.listen(*pid);
                 self.newcomers.push((*pid, event.moment.time_ns));
             }
@@ -269,6 +282,8 @@ impl<'a> Session<'a> {
     }
 
     fn gone(&mut self, pid: u32, time_ns: u64) -> io::Result<()> {
+        self.memories.forget(pid);
+        self.configurations.forget(pid);
         self.introduce(u64::MAX)?;
         let Some(facts) = self.converter.processes.get(pid) else { return Ok(()) };
         let process = convert::process(facts);
@@ -336,9 +351,10 @@ impl<'a> Session<'a> {
                 time: self.converter.time(now),
                 program: Cow::Borrowed(loss.program.hook()),
                 reason: match loss.reason {
-                    Reason::RingFull => record::LossReason::RingFull,
-                    Reason::MapFull => record::LossReason::MapFull,
-                    Reason::UserRead => record::LossReason::UserRead,
+                    Lost::Counted(Reason::RingFull) => record::LossReason::RingFull,
+                    Lost::Counted(Reason::MapFull) => record::LossReason::MapFull,
+                    Lost::Counted(Reason::UserRead) => record::LossReason::UserRead,
+                    Lost::Recursion => record::LossReason::Recursion,
                 },
                 count: Some(loss.count),
             };

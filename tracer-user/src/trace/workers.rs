@@ -7,6 +7,7 @@ use tracer_common::process::{Process, TRACED};
 
 use crate::{
     context::process::{ProcessFacts, find},
+    diagnose::engine::Visible,
     model::observation::{Name, Observation, State},
     probe::attach::Probes,
 };
@@ -53,9 +54,12 @@ pub(super) fn seed(map: &mut HashMap<MapData, u32, Process>, running: &[ProcessF
     }
 }
 
-/// Attaches the uprobes for one process. True: its complaints are visible.
-pub(crate) fn listen(probes: &mut Probes, pid: u32) -> bool {
-    probes.attach_nginx(pid).is_ok_and(|binary| binary.no_complaints.is_none())
+/// Attaches the uprobes for one process; says what of its words is heard.
+pub(crate) fn listen(probes: &mut Probes, pid: u32) -> Visible {
+    probes.attach_nginx(pid).map_or_else(
+        |_| Visible::default(),
+        |binary| Visible { complaints: binary.no_complaints.is_none(), pages: binary.no_status.is_none() },
+    )
 }
 
 /// What the uprobes now serve.

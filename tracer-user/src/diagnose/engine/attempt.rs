@@ -1,6 +1,6 @@
 //! Attempts that failed: nginx's complaint and the kernel's close of the socket, joined and decided.
 
-use super::{Engine, HOLD_NS, Unspoken, Wordless, outcome::Held};
+use super::{Engine, HOLD_NS, STRANGE, Strange, Unspoken, Wordless, outcome::Held};
 use crate::{
     diagnose::{
         evidence,
@@ -9,7 +9,7 @@ use crate::{
     },
     model::{
         address::Address,
-        event::{Bound, Complaint, Connection, Moment, ResponseRead, Subject},
+        event::{Bound, Complaint, Connection, Moment, Request, ResponseRead, Subject},
         verdict::{ConnectionFacts, Failure, Outcome, Phase, Purpose, RequestKey, Word},
     },
 };
@@ -22,7 +22,12 @@ impl Engine {
             self.unbound.insert(moment.pid, (moment, None));
             return;
         };
-        let Some(said) = word::said(&complaint) else { return };
+        let Some(said) = word::said(&complaint) else {
+            if word::is_unknown(&complaint) {
+                self.unknown_word(&moment, request, &complaint);
+            }
+            return;
+        };
         self.stands_alone(moment.pid);
         if rules::without_attempt(said) {
             self.no_attempt(&moment, said, &complaint);
@@ -65,6 +70,27 @@ impl Engine {
         );
     }
 
+    /// nginx said something that is not understood: told with the response, if nothing better comes.
+    fn unknown_word(&mut self, moment: &Moment, request: &Request, complaint: &Complaint) {
+        if self.strange.len() < STRANGE {
+            let message = word::message(complaint);
+            let word = Strange { start_ms: request.start_ms, time_ns: moment.time_ns, message };
+            self.strange.insert((moment.pid, request.main), word);
+        }
+    }
+
+    /// nginx has complained about this attempt before: more of the same.
+    fn complained_before(&self, worker: u32, request: &Request) -> bool {
+        request.attempts.is_some()
+            && request.start_ms.is_some()
+            && self.held.iter().any(|held| {
+                held.failure.worker == worker
+                    && held.request == request.request
+                    && held.attempt == request.attempts
+                    && held.place == request.place(worker)
+            })
+    }
+
     /// The thread went on: the complaint whose socket could not be told has none that is still to be closed.
     pub(super) fn stands_alone(&mut self, worker: u32) {
         if self.unbound.get(&worker).is_some_and(|(_, complaint)| complaint.is_some())
@@ -80,8 +106,8 @@ impl Engine {
         let Some(said) = word::said(complaint) else { return };
         let attempt = Attempt { complaint, connection, jiffy_us: self.facts.jiffy_us };
         let Some(decision) = rules::decide(said, &attempt) else { return };
-        if let Some(connection) = connection
-            && !self.first_report(connection.id)
+        if self.complained_before(moment.pid, request)
+            || connection.is_some_and(|connection| !self.first_report(connection.id))
         {
             return;
         }
@@ -129,16 +155,20 @@ impl Engine {
                 message: word::message(complaint),
                 client: request.client.clone(),
                 request: request.line.clone(),
+                host: request.host.clone(),
             }),
             evidence,
             disagreement: decision.disagreement,
+            configured: request.configured.clone(),
         };
         self.held.push_back(Held {
             failure,
             request: request.request,
             main: request.main,
-            start: request.start_ms.zip(Some(request.start_offset)),
+            place: request.place(moment.pid),
+            page_expected: !after_header && !request.cacheable && self.paging.contains(&moment.pid),
             went_on: false,
+            ended_ns: None,
             attempt: request.attempts,
             connection: connection.map(|connection| connection.id),
             deadline_ns: moment.time_ns + HOLD_NS,
@@ -214,6 +244,7 @@ impl Engine {
             word: None,
             evidence: list,
             disagreement: decision.disagreement,
+            configured: None,
         }
     }
 }

@@ -7,16 +7,20 @@
 mod attempt;
 mod outcome;
 mod page;
+mod response;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    sync::Arc,
+};
 
-use self::outcome::Held;
-pub use self::outcome::Question;
+use self::{outcome::Held, response::HeldResponse};
 use super::request::Requests;
 use crate::model::{
     cause::Cause,
-    event::{Complaint, Connection, ConnectionId, Event, Happening, Moment},
-    verdict::{Confidence, RequestKey, Response, Verdict, VerdictId},
+    configured::Configured,
+    event::{Complaint, Connection, ConnectionId, Event, Happening, Moment, RequestNow, RequestPlace},
+    verdict::{Confidence, Outcome, RequestKey, Verdict, VerdictId},
 };
 
 /// How long a decided failure waits for its outcome. nginx goes on synchronously: microseconds would do.
@@ -33,6 +37,8 @@ const TIDY_NS: u64 = 30_000_000_000;
 const RELATED: usize = 8;
 /// Connections reported lately, so that their close is not reported again.
 const REPORTED: usize = 4096;
+/// Requests about which nginx said something strange, at most.
+const STRANGE: usize = 4096;
 /// Failures whose outcome may still be corrected.
 const RECENT: usize = 4096;
 
@@ -50,23 +56,27 @@ pub struct Engine {
     requests: Requests,
     /// Decided, waiting for their outcome; oldest first.
     held: VecDeque<Held>,
-    /// Decided responses, held for as long: an error page may fail at once, and then has a say too.
-    responses: VecDeque<Response>,
+    /// Decided responses, held until their request has ended: what handles the error may fail, and then has a say too.
+    responses: VecDeque<HeldResponse>,
     /// Closed without a word, waiting for nginx's status.
     unspoken: VecDeque<Unspoken>,
     /// Complaints about a socket that could not be told: the worker's next close is it.
     unbound: HashMap<u32, (Moment, Option<Complaint>)>,
     /// Last word that explains a response without an attempt, by worker and main request.
     words: HashMap<(u32, u64), Wordless>,
+    /// Last complaint of nginx that was not understood, by worker and main request.
+    strange: HashMap<(u32, u64), Strange>,
     reported: VecDeque<ConnectionId>,
     reported_set: HashSet<ConnectionId>,
     /// Emitted failures whose outcome is unknown: worker and request.
     open_outcomes: BTreeMap<VerdictId, (u32, u64)>,
     causes: HashMap<VerdictId, Cause>,
-    /// Failures by upstream, for `related` of `no_live_upstreams`.
-    recent: VecDeque<(u64, u32, VerdictId)>,
+    /// Emitted failures, for `related` of `no_live_upstreams`.
+    recent: VecDeque<Recent>,
     /// Workers whose complaints are visible: their silence counts.
     listening: HashSet<u32>,
+    /// Workers whose error pages are visible.
+    paging: HashSet<u32>,
     /// Workers that exited lately: what the kernel closes for them then is no decision of nginx.
     gone: HashMap<u32, u64>,
     /// Last sequence seen of each worker; a gap is a loss.
@@ -79,10 +89,48 @@ pub struct Engine {
     out: Vec<Verdict>,
 }
 
+/// What of a worker's words is heard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Visible {
+    pub complaints: bool,
+    pub pages: bool,
+}
+
+/// Something that a request's memory can tell and no hook does: an attempt over a cached connection or a unix socket, and
+/// what the client got in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question {
+    about: About,
+    pub place: RequestPlace,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum About {
+    Attempt(VerdictId),
+    Response(VerdictId),
+}
+
+/// A failure emitted lately.
+#[derive(Debug)]
+struct Recent {
+    worker: u32,
+    failure: VerdictId,
+    configured: Option<Arc<Configured>>,
+}
+
 #[derive(Debug)]
 struct Unspoken {
     moment: Moment,
     connection: Connection,
+}
+
+/// A complaint that is not understood.
+#[derive(Debug)]
+struct Strange {
+    /// Which request at this address.
+    start_ms: Option<u64>,
+    time_ns: u64,
+    message: String,
 }
 
 #[derive(Debug)]
@@ -105,12 +153,14 @@ impl Engine {
             unspoken: VecDeque::new(),
             unbound: HashMap::new(),
             words: HashMap::new(),
+            strange: HashMap::new(),
             reported: VecDeque::new(),
             reported_set: HashSet::new(),
             open_outcomes: BTreeMap::new(),
             causes: HashMap::new(),
             recent: VecDeque::new(),
             listening: HashSet::new(),
+            paging: HashSet::new(),
             gone: HashMap::new(),
             sequences: HashMap::new(),
             last_loss_ns: None,
@@ -130,12 +180,30 @@ impl Engine {
         self.others
     }
 
-    /// nginx's complaints of this worker are visible from now on (or no longer).
-    pub fn listens(&mut self, worker: u32, visible: bool) {
-        if visible {
-            self.listening.insert(worker);
-        } else {
-            self.listening.remove(&worker);
+    /// Whether nginx's complaints and error pages of this worker are visible from now on.
+    pub fn listens(&mut self, worker: u32, Visible { complaints, pages }: Visible) {
+        for (set, visible) in [(&mut self.listening, complaints), (&mut self.paging, pages)] {
+            if visible {
+                set.insert(worker);
+            } else {
+                set.remove(&worker);
+            }
+        }
+    }
+
+    /// What is to be looked up in nginx's memory now.
+    pub fn questions(&self, now_ns: u64) -> Vec<Question> {
+        let open = |held: &&Held| held.failure.outcome == Outcome::Unknown && !held.went_on && held.ended_ns.is_none();
+        let of_attempt = |held: &Held| Some(Question { about: About::Attempt(held.failure.id), place: held.place? });
+        let attempts = self.held.iter().filter(open).filter_map(of_attempt);
+        attempts.chain(self.responses.iter().filter_map(|held| held.question(now_ns))).collect()
+    }
+
+    /// The answer to a question, as found at `asked_ns`.
+    pub fn answer(&mut self, question: &Question, asked_ns: u64, now: RequestNow) {
+        match question.about {
+            About::Attempt(failure) => self.attempt_answer(failure, asked_ns, now),
+            About::Response(response) => self.response_answer(response, asked_ns, now),
         }
     }
 
@@ -179,14 +247,8 @@ impl Engine {
                 self.decide(&moment, &complaint, None);
             }
         }
-        while self.held.front().is_some_and(|held| held.deadline_ns <= now_ns) {
-            if let Some(held) = self.held.pop_front() {
-                self.release(held, None);
-            }
-        }
-        while self.responses.front().is_some_and(|response| response.time_ns.saturating_add(HOLD_NS) <= now_ns) {
-            self.out.extend(self.responses.pop_front().map(Verdict::Response));
-        }
+        self.release_due(now_ns);
+        self.release_responses(now_ns);
         while self.unspoken.front().is_some_and(|unspoken| unspoken.moment.time_ns + HOLD_NS <= now_ns) {
             if let Some(unspoken) = self.unspoken.pop_front() {
                 self.remains_unspoken(&unspoken);
@@ -195,6 +257,7 @@ impl Engine {
         if now_ns.saturating_sub(self.tidied_ns) > TIDY_NS {
             self.tidied_ns = now_ns;
             self.words.retain(|_, word| now_ns.saturating_sub(word.time_ns) < TIDY_NS);
+            self.strange.retain(|_, word| now_ns.saturating_sub(word.time_ns) < TIDY_NS);
             self.gone.retain(|_, time_ns| now_ns.saturating_sub(*time_ns) < TIDY_NS);
             self.requests.forget(now_ns);
         }
@@ -221,10 +284,13 @@ impl Engine {
 
     /// A loss within the attempt's window means that something may have been missed.
     fn capped(&self, confidence: Confidence, started_ns: Option<u64>, time_ns: u64) -> Confidence {
-        let lossy = self
-            .last_loss_ns
-            .is_some_and(|loss| loss >= started_ns.unwrap_or(time_ns) && loss <= time_ns.saturating_add(HOLD_NS));
+        let lossy = self.lossy(started_ns.unwrap_or(time_ns), time_ns.saturating_add(HOLD_NS));
         if lossy { confidence.min(Confidence::Likely) } else { confidence }
+    }
+
+    /// Were events lost in this time?
+    fn lossy(&self, from_ns: u64, to_ns: u64) -> bool {
+        self.last_loss_ns.is_some_and(|loss| loss >= from_ns && loss <= to_ns)
     }
 
     fn worker_gone(&mut self, worker: u32, time_ns: u64) {
@@ -247,14 +313,14 @@ impl Engine {
                 index += 1;
             }
         }
-        for response in std::mem::take(&mut self.responses) {
-            self.out.push(Verdict::Response(response));
-        }
+        self.release_responses_of(worker);
         self.unbound.remove(&worker);
         self.words.retain(|(owner, _), _| *owner != worker);
+        self.strange.retain(|(owner, _), _| *owner != worker);
         self.open_outcomes.retain(|_, (owner, _)| *owner != worker);
         self.requests.worker_gone(worker);
         self.listening.remove(&worker);
+        self.paging.remove(&worker);
         self.sequences.remove(&worker);
     }
 

@@ -1,26 +1,10 @@
 //! What became of a request after a failed attempt: held until it shows, then emitted.
 
-use super::{Engine, RECENT};
+use super::{Engine, RECENT, Recent};
 use crate::model::{
-    event::{Connection, ConnectionId, Moment, ResponseRead},
+    event::{Connection, ConnectionId, Moment, RequestNow, RequestPlace, ResponseRead},
     verdict::{Failure, Outcome, Update, Verdict, VerdictId},
 };
-
-/// A failed attempt whose request may have gone on with another one that no hook saw: over a cached connection, or a
-/// unix socket. nginx's memory can tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Question {
-    pub worker: u32,
-    /// Address of the `ngx_http_request_t`, and of the main request's.
-    pub request: u64,
-    pub main: u64,
-    /// When the main request began, and where that stands in it: nginx reuses addresses.
-    pub start_ms: u64,
-    pub start_offset: u32,
-    pub failure: VerdictId,
-    /// The request went on if it has had more attempts than these.
-    pub attempts: u32,
-}
 
 #[derive(Debug)]
 pub(super) struct Held {
@@ -28,41 +12,40 @@ pub(super) struct Held {
     /// nginx's request; 0: unknown.
     pub(super) request: u64,
     pub(super) main: u64,
-    /// When the main request began, and where that stands in it; None: not found.
-    pub(super) start: Option<(u64, u32)>,
+    pub(super) place: Option<RequestPlace>,
     /// Number of the attempt within its request.
     pub(super) attempt: Option<u32>,
-    /// The request has had more attempts by now, says its memory; an error page says better.
+    /// Unless the request goes on, an error page must follow, and is heard of.
+    pub(super) page_expected: bool,
+    /// The request has had more attempts by now.
     pub(super) went_on: bool,
+    /// When the request was found to have ended.
+    pub(super) ended_ns: Option<u64>,
     pub(super) connection: Option<ConnectionId>,
     pub(super) deadline_ns: u64,
 }
 
 impl Engine {
-    /// Failures whose outcome is still unknown.
-    pub fn questions(&self) -> Vec<Question> {
-        self.held
-            .iter()
-            .filter(|held| held.failure.outcome == Outcome::Unknown && held.request != 0 && !held.went_on)
-            .filter_map(|held| {
-                let (start_ms, start_offset) = held.start?;
-                Some(Question {
-                    worker: held.failure.worker,
-                    request: held.request,
-                    main: held.main,
-                    start_ms,
-                    start_offset,
-                    failure: held.failure.id,
-                    attempts: held.attempt?,
-                })
-            })
-            .collect()
+    /// What nginx's memory has to say about this attempt's request.
+    pub(super) fn attempt_answer(&mut self, failure: VerdictId, asked_ns: u64, now: RequestNow) {
+        let Some(held) = self.held.iter_mut().find(|held| held.failure.id == failure) else { return };
+        match now {
+            RequestNow::There { attempts, .. } => {
+                held.went_on |= attempts.zip(held.attempt).is_some_and(|(now, then)| now > then);
+            }
+            RequestNow::Gone => held.ended_ns = held.ended_ns.or(Some(asked_ns)),
+            RequestNow::Unreadable => {}
+        }
     }
 
-    /// The answer to a question: the request had this many attempts when asked.
-    pub fn answer(&mut self, question: &Question, attempts: u32) {
-        for held in &mut self.held {
-            held.went_on |= held.failure.id == question.failure && attempts > question.attempts;
+    /// Releases the attempts that have waited long enough; the ring has been drained up to `now_ns`.
+    pub(super) fn release_due(&mut self, now_ns: u64) {
+        // What was learnt from memory counts once every event before it is here.
+        let due = |held: &Held| held.deadline_ns.max(held.ended_ns.unwrap_or(0)) <= now_ns;
+        while self.held.front().is_some_and(due) {
+            if let Some(held) = self.held.pop_front() {
+                self.release(held, None);
+            }
         }
     }
 
@@ -120,8 +103,10 @@ impl Engine {
     }
 
     pub(super) fn release(&mut self, held: Held, outcome: Option<Outcome>) {
-        let Held { mut failure, request, went_on, .. } = held;
-        let outcome = outcome.or_else(|| went_on.then_some(Outcome::Retried));
+        let Held { mut failure, request, went_on, page_expected, ended_ns, .. } = held;
+        // It ended, and not with an error page: another attempt saved it.
+        let saved = page_expected && ended_ns.is_some() && !self.lossy(failure.time_ns, u64::MAX);
+        let outcome = outcome.or_else(|| (went_on || saved).then_some(Outcome::Retried));
         if let Some(outcome) = outcome
             && failure.outcome == Outcome::Unknown
         {
@@ -138,11 +123,15 @@ impl Engine {
             }
         }
         self.causes.insert(failure.id, failure.cause);
-        self.recent.push_back((failure.time_ns, failure.worker, failure.id));
+        self.recent.push_back(Recent {
+            worker: failure.worker,
+            failure: failure.id,
+            configured: failure.configured.clone(),
+        });
         if self.recent.len() > RECENT
-            && let Some((_, _, old)) = self.recent.pop_front()
+            && let Some(old) = self.recent.pop_front()
         {
-            self.causes.remove(&old);
+            self.causes.remove(&old.failure);
         }
         self.out.push(Verdict::Failure(failure));
     }

@@ -1,6 +1,8 @@
 //! nginx makes an error page: the end of an attempt, and the response to the client.
 
-use super::{Engine, NGX_LOG_ERR, RELATED, SILENT_NS, Unspoken};
+use std::sync::Arc;
+
+use super::{Engine, NGX_LOG_ERR, RELATED, Recent, SILENT_NS, Unspoken, response::HeldResponse};
 use crate::{
     diagnose::{
         request::After,
@@ -8,8 +10,9 @@ use crate::{
     },
     model::{
         cause::Cause,
-        event::{Moment, Status},
-        verdict::{Failure, Origin, Outcome, Purpose, Response},
+        configured::Configured,
+        event::{Moment, Request, Status},
+        verdict::{Failure, Handler, Origin, Outcome, Purpose, Response, VerdictId},
     },
 };
 
@@ -39,6 +42,7 @@ impl Engine {
             return; // A subrequest: its main request will be answered in its own name.
         }
         let word = self.words.remove(&(moment.pid, request.main)).filter(|word| word.key == key);
+        let strange = self.strange.remove(&(moment.pid, request.main)).filter(|word| word.start_ms == request.start_ms);
         let Some(state) = self.requests.get_mut(moment.pid, request) else { return };
         let news = std::mem::take(&mut state.news_since_response);
         let failures = state.failures.clone();
@@ -51,11 +55,18 @@ impl Engine {
         if responded.is_some() && request.attempts.is_some() {
             // The same request again: its error page failed too.
             let last = failures.last().and_then(|id| self.causes.get(id).copied());
-            if let Some(response) = self.responses.iter_mut().find(|response| response.request_key == key)
-                && let Some(cause) = last
-            {
+            if let Some(held) = self.responses.iter_mut().find(|held| held.response.request_key == key) {
+                let response = &mut held.response;
+                response.handled_by =
+                    response.handled_by.or((failures != response.failures).then_some(Handler::Fallback));
                 response.failures = failures;
-                response.cause = cause;
+                if let Some(cause) = word.map(|word| word.cause).or(last) {
+                    response.cause = cause;
+                }
+                held.settled_ns = None;
+                held.attempts = request.attempts;
+                held.location_conf = request.location_conf;
+                held.uri = request.uri;
             }
             return;
         }
@@ -64,23 +75,20 @@ impl Engine {
             (Some(word), _) => (Origin::Nginx, word.cause),
             _ if request.header_accepted == Some(true) => (Origin::Upstream, Cause::UpstreamStatus),
             (None, Some(cause)) if news => (Origin::Nginx, cause),
+            _ if request.cacheable && request.attempts.is_none() => (Origin::Cache, Cause::ConfiguredStatus),
             _ if !request.has_upstream => (Origin::Config, Cause::ConfiguredStatus),
             _ => (Origin::Nginx, Cause::Unexplained),
         };
-        let related = if cause == Cause::NoLiveUpstreams {
-            let of_worker =
-                self.recent.iter().rev().filter(|(_, worker, id)| *worker == moment.pid && !failures.contains(id));
-            of_worker.take(RELATED).map(|(_, _, id)| *id).collect()
-        } else {
-            Vec::new()
-        };
+        let related =
+            if cause == Cause::NoLiveUpstreams { self.led_here(&moment, request, &failures) } else { Vec::new() };
         let id = self.id();
-        self.responses.push_back(Response {
+        let response = Response {
             id,
             time_ns: moment.time_ns,
             status: status.status,
+            client_status: None,
             origin,
-            handled_by: (status.status == 500 && !request.has_upstream).then_some("auth_request"),
+            handled_by: (status.status == 500 && !request.has_upstream).then_some(Handler::AuthRequest),
             cause,
             failures,
             related,
@@ -89,8 +97,41 @@ impl Engine {
             client: request.client.clone(),
             request: request.line.clone(),
             upstream: request.peer.clone(),
-            message: word.map(|word| word.message),
+            message: word
+                .map(|word| word.message)
+                .or(strange.filter(|_| cause == Cause::Unexplained).map(|word| word.message)),
+            host: request.host.clone(),
+            configured: request.configured.clone(),
+        };
+        self.hold(HeldResponse {
+            response,
+            place: request.place(moment.pid),
+            attempts: request.attempts,
+            location_conf: request.location_conf,
+            uri: request.uri,
+            unfinished: false,
+            settled_ns: None,
+            ask_again_ns: 0,
         });
+    }
+
+    /// The failures that put the servers of this request's upstream out, latest first: of the same upstream, in the same
+    /// worker unless only others know of any (the upstream's `zone` shares them).
+    fn led_here(&self, moment: &Moment, request: &Request, own: &[VerdictId]) -> Vec<VerdictId> {
+        let block = |configured: &Option<Arc<Configured>>| {
+            configured.as_ref().and_then(|configured| configured.pass.as_ref()?.block.clone())
+        };
+        let wanted = block(&request.configured);
+        let same = |recent: &&Recent| {
+            let known = block(&recent.configured);
+            !own.contains(&recent.failure) && (wanted.is_none() || known.is_none() || known == wanted)
+        };
+        let of_worker = self.recent.iter().rev().filter(same).filter(|recent| recent.worker == moment.pid);
+        let found: Vec<VerdictId> = of_worker.take(RELATED).map(|recent| recent.failure).collect();
+        if !found.is_empty() || wanted.is_none() {
+            return found;
+        }
+        self.recent.iter().rev().filter(same).take(RELATED).map(|recent| recent.failure).collect()
     }
 
     /// The connection that nginx closed just before this error page without logging anything, and what that means.

@@ -1,16 +1,13 @@
 //! What became of the request after a failed attempt: final, retried, truncated, or not known (yet).
 
 use super::{
-    link::{JIFFY_US, connecting, connection},
+    link::{connecting, connection},
     script::{
-        Act, BODY, CONNECTING, HEADER, Kind, REQUEST, WORKER, acts, check, closed_early, complaint, failures, play,
-        refused, retry, status, step, tell, tick, told,
+        BODY, CONNECTING, HEADER, Kind, LOCATION, Step, check, closed_early, complaint, failures, memory, play,
+        refused, retry, status, step, tick, told,
     },
 };
-use crate::{
-    diagnose::engine::{Engine, Facts},
-    model::event::ResponseRead,
-};
+use crate::model::event::{RequestNow, ResponseRead};
 
 #[test]
 fn an_error_page_makes_it_final() {
@@ -137,30 +134,28 @@ fn a_response_that_nginx_had_read_did_not_fail() {
     check([refused(), close], &["#1 connect_refused proven unknown"]);
 }
 
-/// Before an outcome stays unknown, nginx's memory is asked for the number of attempts.
+/// Before an outcome stays unknown, nginx's memory is asked.
 #[test]
 fn what_no_hook_saw_is_asked_for() {
-    let asked = |attempts: u32| {
-        let mut engine = Engine::new(Facts { jiffy_us: JIFFY_US });
-        let mut now_ns = 0;
-        for act in acts([refused()]) {
-            if let Act::Event(event) = &act {
-                now_ns = event.moment.time_ns;
-            }
-            tell(&mut engine, act);
-        }
-        now_ns += 20_000_000;
-        for question in engine.questions() {
-            assert_eq!((question.worker, question.request, question.start_offset), (WORKER, REQUEST, 960));
-            engine.answer(&question, attempts);
-        }
-        engine.tick(now_ns);
-        let verdicts: Vec<_> = engine.take().collect();
-        assert_eq!(engine.questions(), [], "once");
-        told(&verdicts)
-    };
-    assert_eq!(asked(1), ["#1 connect_refused proven unknown"]);
-    assert_eq!(asked(2), ["#1 connect_refused proven retried"]);
+    let asked = |memory: Step| [refused(), memory, tick(20)];
+    check(asked(memory(1, 0, LOCATION)), &["#1 connect_refused proven unknown"]);
+    check(asked(memory(2, 0, LOCATION)), &["#1 connect_refused proven retried"]);
+    check(asked(step(Kind::Memory(RequestNow::Unreadable))), &["#1 connect_refused proven unknown"]);
+}
+
+/// A request that ended without an error page was saved by another attempt; where error pages are heard, and nothing was lost.
+#[test]
+fn a_request_that_ended_without_an_error_page_was_saved() {
+    let gone = || step(Kind::Memory(RequestNow::Gone));
+    check([refused(), gone(), tick(20)], &["#1 connect_refused proven retried"]);
+    check([step(Kind::Listens(false)), refused(), gone(), tick(20)], &["#1 connect_refused proven unknown"]);
+    check([refused(), step(Kind::Lost), gone(), tick(20)], &["#1 connect_refused proven unknown"]);
+    check([refused().cacheable(), gone(), tick(20)], &["#1 connect_refused proven unknown"]);
+    // Not before every event until then is here: the page may be among them.
+    check(
+        [refused(), tick(19), gone().after(2000), status(502).after(0)],
+        &["#1 connect_refused proven final", "502 nginx connect_refused #1"],
+    );
 }
 
 #[test]

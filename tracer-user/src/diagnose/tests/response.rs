@@ -2,8 +2,12 @@
 
 use super::{
     link::{connecting, connection},
-    script::{CONNECTING, HEADER, START_MS, check, closed_early, complaint, play, refused, responses, status, tick},
+    script::{
+        CONNECTING, HEADER, Kind, LOCATION, START_MS, Step, check, closed_early, complaint, memory, play, refused,
+        responses, status, step, tick,
+    },
 };
+use crate::model::event::RequestNow;
 
 #[test]
 fn one_request_has_one_response() {
@@ -19,14 +23,64 @@ fn a_fallback_that_fails_has_its_say() {
         &[
             "#1 connect_refused proven final",
             "#2 connect_unreachable proven final",
-            "502 nginx connect_unreachable #1 #2",
+            "502 nginx connect_unreachable #1 #2 by fallback",
         ],
     );
-    // Too late: the request has been answered for.
+    // Nothing is known of the request's end: it has been answered for.
     check(
         [refused(), status(502), tick(20), fallback, status(502).attempt(3)],
         &["#1 connect_refused proven final", "502 nginx connect_refused #1", "#2 connect_unreachable proven final"],
     );
+}
+
+/// The fallback takes its time, and fails in the end.
+#[test]
+fn a_response_waits_for_what_handles_it() {
+    let silent = complaint("upstream timed out", HEADER).errno(110).attempt(3).on(connection().number(2));
+    check(
+        [
+            refused(),
+            status(502),
+            memory(3, 0, 0x21),
+            tick(1000),
+            silent.after(60_000),
+            status(504).attempt(3),
+            memory(3, 504, 0x21),
+            tick(20),
+        ],
+        &[
+            "#1 connect_refused proven final",
+            "#2 response_timeout proven final",
+            "502 nginx response_timeout as 504 #1 #2 by fallback",
+        ],
+    );
+    // It succeeds.
+    check(
+        [refused(), status(502), memory(3, 0, 0x21), tick(1000), memory(3, 200, 0x21), tick(10)],
+        &["#1 connect_refused proven final", "502 nginx connect_refused as 200 #1 by fallback"],
+    );
+    // Nobody saw how it ended.
+    check(
+        [refused(), status(502), memory(3, 0, 0x21), tick(1000), step(Kind::Memory(RequestNow::Gone)), tick(10)],
+        &["#1 connect_refused proven final", "502 nginx connect_refused #1 by fallback"],
+    );
+}
+
+/// What the client got, and which page.
+#[test]
+fn what_the_client_got() {
+    let told = |memory: Step| play([refused(), status(502), memory, tick(20)]);
+    let line = |memory: Step| super::script::told(&told(memory)).pop().unwrap_or_default();
+    assert_eq!(line(memory(1, 502, LOCATION)), "502 nginx connect_refused as 502 #1");
+    assert_eq!(line(memory(1, 502, 0x21)), "502 nginx connect_refused as 502 #1 by errorpage");
+    assert_eq!(line(memory(1, 200, LOCATION)), "502 nginx connect_refused as 200 #1 by errorpage");
+    assert_eq!(line(step(Kind::Memory(RequestNow::Unreadable))), "502 nginx connect_refused #1");
+}
+
+/// nginx answers with an error that it keeps in its cache.
+#[test]
+fn a_cached_error_is_the_caches() {
+    check([status(502).unread().cacheable()], &["502 cache configured_status"]);
 }
 
 /// The failure of a subrequest in the fallback is held longer than the response.
@@ -79,7 +133,7 @@ fn a_500_without_an_upstream_failure_is_none_of_ours() {
 fn auth_request_turns_its_failure_into_500() {
     check(
         [refused().subrequest(0x2000), status(502).subrequest(0x2000), status(500).no_upstream()],
-        &["#1 connect_refused proven final", "500 nginx connect_refused #1 by auth_request"],
+        &["#1 connect_refused proven final", "500 nginx connect_refused #1 by authrequest"],
     );
 }
 
@@ -88,7 +142,7 @@ fn auth_request_without_any_upstream_up() {
     let none = complaint("no live upstreams", CONNECTING).subrequest(0x2000);
     check(
         [none, status(502).subrequest(0x2000), status(500).no_upstream()],
-        &["500 nginx no_live_upstreams by auth_request"],
+        &["500 nginx no_live_upstreams by authrequest"],
     );
 }
 
@@ -97,7 +151,7 @@ fn auth_request_without_any_upstream_up() {
 fn failures_are_told_before_their_response() {
     let verdicts = play([refused().subrequest(0x2000), status(500).no_upstream()]);
     let told = super::script::told(&verdicts);
-    assert_eq!(told.last().map(String::as_str), Some("500 nginx connect_refused #1 by auth_request"));
+    assert_eq!(told.last().map(String::as_str), Some("500 nginx connect_refused #1 by authrequest"));
 }
 
 /// The authorisation was retried and granted; then the content failed.
@@ -165,4 +219,29 @@ fn a_response_names_its_request() {
         super::script::failures(&verdicts).next().and_then(|failure| failure.request_key),
         Some(response.request_key)
     );
+}
+
+/// What nginx says is told as it is where nothing better is known.
+#[test]
+fn a_message_that_nobody_knows_is_kept() {
+    let strange = || complaint("the balancer has the hiccups", CONNECTING).errno(5);
+    let verdicts = play([strange(), status(502)]);
+    let response = responses(&verdicts).next().expect("a response");
+    assert_eq!(response.cause, crate::model::cause::Cause::Unexplained);
+    let message = response.message.as_deref().unwrap_or_default();
+    assert!(message.starts_with("the balancer has the hiccups (5: "), "{message}");
+    // Something better is known.
+    check([strange(), refused(), status(502)], &["#1 connect_refused proven final", "502 nginx connect_refused #1"]);
+    let other = play([strange(), status(502).started(START_MS + 5)]);
+    assert_eq!(responses(&other).next().expect("a response").message, None, "another request's");
+}
+
+/// nginx complains twice about one attempt over a unix socket.
+#[test]
+fn one_attempt_fails_once() {
+    let first = || complaint("upstream prematurely closed FastCGI stdout", HEADER).on_unix();
+    let second = || complaint("upstream sent unexpected FastCGI record: %d", HEADER).on_unix();
+    check([first(), second(), status(502)], &["#1 header_invalid proven final", "502 nginx header_invalid #1"]);
+    let verdicts = play([first(), second().attempt(2), status(502).attempt(2)]);
+    assert_eq!(super::script::failures(&verdicts).count(), 2, "two attempts");
 }

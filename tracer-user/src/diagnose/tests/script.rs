@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use super::link::{JIFFY_US, Link};
 use crate::{
-    diagnose::engine::{Engine, Facts},
+    diagnose::engine::{Engine, Facts, Visible},
     model::{
-        event::{Bound, Complaint, Event, Happening, Moment, Request, ResponseRead, Status, Subject},
+        event::{Bound, Complaint, Event, Happening, Moment, Request, RequestNow, ResponseRead, Status, Subject},
         verdict::{Failure, Response, Verdict, VerdictId},
     },
 };
@@ -16,6 +16,9 @@ pub(super) const WORKER: u32 = 4000;
 pub(super) const REQUEST: u64 = 0x1000;
 /// When it began, by nginx's clock.
 pub(super) const START_MS: u64 = 1_700_000_000_000;
+/// The location that has it, and its URI.
+pub(super) const LOCATION: u64 = 0x20;
+pub(super) const URI: u64 = 0x30;
 
 /// One step; 10 µs after the one before.
 #[derive(Clone, Debug)]
@@ -48,6 +51,8 @@ pub(super) enum Kind {
     Listens(bool),
     Lost,
     Tick,
+    /// What nginx's memory has to say to all questions.
+    Memory(RequestNow),
 }
 
 /// What the complaint could be bound to.
@@ -74,6 +79,12 @@ pub(super) fn step(kind: Kind) -> Step {
         start_ms: Some(START_MS),
         line: Some("GET / HTTP/1.1".to_owned()),
         start_offset: 960,
+        host: Some("example.com".to_owned()),
+        cacheable: false,
+        server_conf: 0x10,
+        location_conf: LOCATION,
+        uri: URI,
+        configured: None,
     };
     Step { after_us: 10, worker: WORKER, request, kind, lost_before: 0 }
 }
@@ -113,6 +124,13 @@ pub(super) fn retry() -> Step {
 
 pub(super) fn closed(link: Link) -> Step {
     step(Kind::Closed(link, ResponseRead::Unknown))
+}
+
+/// So many attempts by now; the header's status, 0 while there is none; in which location.
+pub(super) fn memory(attempts: u32, status: u16, location_conf: u64) -> Step {
+    let there =
+        RequestNow::There { attempts: Some(attempts), status: Some(status), ended: false, location_conf, uri: URI };
+    step(Kind::Memory(there))
 }
 
 pub(super) fn tick(after_ms: u64) -> Step {
@@ -185,6 +203,11 @@ impl Step {
         self.with(|request| (request.header_accepted, request.upstream_status) = (Some(true), Some(200)))
     }
 
+    /// nginx's cache has to do with it.
+    pub(super) fn cacheable(self) -> Self {
+        self.with(|request| request.cacheable = true)
+    }
+
     /// A request that has nothing to do with an upstream.
     pub(super) fn no_upstream(self) -> Self {
         self.unread().with(|request| (request.has_upstream, request.peer, request.cached) = (false, None, None))
@@ -247,7 +270,7 @@ impl Step {
             }
             Kind::Gone => Happening::Gone { pid, comm: comm() },
             Kind::Appeared => Happening::Appeared { pid, comm: comm() },
-            Kind::Listens(_) | Kind::Lost | Kind::Tick => unreachable!("no event"),
+            Kind::Listens(_) | Kind::Lost | Kind::Tick | Kind::Memory(_) => unreachable!("no event"),
         };
         let source = if matches!(self.kind, Kind::Complaint { .. }) { "uprobe/ngx_log_error_core" } else { "raw_tp" };
         Event { moment: Moment { time_ns: now_ns, pid, sequence, source }, happening }
@@ -262,6 +285,7 @@ pub(super) enum Act {
     Tick(u64),
     Lost(u64),
     Listens(u32, bool),
+    Memory(u64, RequestNow),
 }
 
 /// The steps with their times and numbers, as the ring would deliver them.
@@ -274,6 +298,7 @@ pub(super) fn acts(steps: impl IntoIterator<Item = Step>) -> Vec<Act> {
         match step.kind {
             Kind::Tick => Act::Tick(now_ns),
             Kind::Lost => Act::Lost(now_ns),
+            Kind::Memory(now) => Act::Memory(now_ns, now),
             Kind::Listens(visible) => Act::Listens(step.worker, visible),
             _ => {
                 let sequence = sequences.entry(step.worker).or_insert(0);
@@ -290,14 +315,20 @@ pub(super) fn tell(engine: &mut Engine, act: Act) {
         Act::Event(event) => engine.event(event),
         Act::Tick(now_ns) => engine.tick(now_ns),
         Act::Lost(time_ns) => engine.lost(time_ns),
-        Act::Listens(worker, visible) => engine.listens(worker, visible),
+        Act::Listens(worker, visible) => engine.listens(worker, Visible { complaints: visible, pages: visible }),
+        Act::Memory(now_ns, now) => {
+            for question in engine.questions(now_ns) {
+                assert_eq!((question.place.worker, question.place.start_offset), (WORKER, 960));
+                engine.answer(&question, now_ns, now);
+            }
+        }
     }
 }
 
 /// Plays the steps to an engine that hears [`WORKER`]; verdicts of all of it, the end included.
 pub(super) fn play(steps: impl IntoIterator<Item = Step>) -> Vec<Verdict> {
     let mut engine = Engine::new(Facts { jiffy_us: JIFFY_US });
-    engine.listens(WORKER, true);
+    engine.listens(WORKER, Visible { complaints: true, pages: true });
     for act in acts(steps) {
         tell(&mut engine, act);
     }
@@ -317,12 +348,13 @@ pub(super) fn told(verdicts: &[Verdict]) -> Vec<String> {
         Verdict::Failure(Failure { id, cause, confidence, outcome, .. }) => {
             format!("{} {cause} {} {}", number(id).trim(), word(confidence), word(outcome))
         }
-        Verdict::Response(Response { status, origin, cause, failures, related, handled_by, .. }) => {
+        Verdict::Response(Response { status, client_status, origin, cause, failures, related, handled_by, .. }) => {
             let mut line = format!("{status} {} {cause}", word(origin));
+            line.extend(client_status.map(|status| format!(" as {status}")));
             line.extend(failures.iter().map(number));
             line.extend((!related.is_empty()).then(|| " related".to_owned()));
             line.extend(related.iter().map(number));
-            line.extend(handled_by.map(|handler| format!(" by {handler}")));
+            line.extend(handled_by.map(|handler| format!(" by {}", word(&handler))));
             line
         }
         Verdict::Update(update) => format!("{} turns {}", number(&update.failure).trim(), word(&update.outcome)),

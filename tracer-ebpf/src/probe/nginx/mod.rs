@@ -1,0 +1,177 @@
+//! nginx's word: uprobes on `ngx_log_error_core` and `ngx_http_special_response_handler`.
+//!
+//! Hook: uprobes at exported, cold functions, attached per binary; arguments by the C calling convention.
+//! Context: process, the worker's own thread; its memory is read with checks at every step, because the layouts differ
+//! by version: a request must carry nginx's signature, its upstream connection must point back at it, its peer must
+//! point at the log. What fails its check is left out.
+
+mod layout;
+mod request;
+mod response;
+mod socket;
+mod text;
+
+use aya_ebpf::{macros::uprobe, programs::ProbeContext};
+use tracer_common::{
+    event::{
+        complaint::{ACTION_LEN, Complaint, LITERAL_LEN, UNIX},
+        kind,
+        status::Status,
+    },
+    loss::{Program, Reason},
+};
+
+use self::{
+    layout::{HTTP_SIGNATURE, connection, log, log_context, request as http},
+    request::describe,
+    socket::{Bound, bind, fill_socket, zero},
+    text::{string, text},
+};
+pub(super) use self::{response::response_read, socket::connecting_socket};
+use crate::{
+    emit,
+    maps::{LAST_UNBOUND, NOWHERE},
+    owner, read,
+};
+
+/// NGX_LOG_ERR: lines less severe than this say nothing about a failure.
+const NGX_LOG_ERR: u64 = 4;
+
+/// `void ngx_log_error_core(ngx_uint_t level, ngx_log_t *log, ngx_err_t err, const char *fmt, ...)`
+#[uprobe]
+pub(crate) fn log_error_core(context: ProbeContext) -> u32 {
+    let level: u64 = context.arg(0).unwrap_or(u64::MAX);
+    on_the_kernel_stack(&context, level);
+    if level <= NGX_LOG_ERR {
+        let log: u64 = context.arg(1).unwrap_or(0);
+        complaint(&context, level, log);
+    }
+    0
+}
+
+/// `ngx_int_t ngx_http_special_response_handler(ngx_http_request_t *r, ngx_int_t error)`
+#[uprobe]
+pub(crate) fn special_response(context: ProbeContext) -> u32 {
+    let status: u64 = context.arg(1).unwrap_or(0);
+    on_the_kernel_stack(&context, status);
+    if matches!(status, 500 | 502 | 504) {
+        let request: u64 = context.arg(0).unwrap_or(0);
+        error_page(request, status as u32);
+    }
+    0
+}
+
+/// Keeps the program on the kernel's stack.
+///
+/// Since 6.13 the frames of tracing programs lie on a stack per program and CPU, for which the kernel counts on the same
+/// program not running twice at once on a CPU. A uprobe's program can be preempted, and another worker's then runs over
+/// its frames: seen on 7.2 as a page fault in this program. A program with a tail call gets no such stack
+/// (check_max_stack_depth(), kernel/bpf/verifier.c); this one is never made.
+#[inline(always)]
+fn on_the_kernel_stack(context: &ProbeContext, argument: u64) {
+    const NEVER: u64 = 0x6e65_7665_7200;
+    if argument == NEVER {
+        // SAFETY: the array is empty: the call fails, and the program goes on.
+        unsafe { NOWHERE.tail_call(context, 0) };
+    }
+}
+
+#[inline(always)]
+fn complaint(context: &ProbeContext, level: u64, log: u64) {
+    let Some(process) = owner::current_traced(Program::LogErrorCore) else { return };
+    let data = read::user::<u64>(log, log::DATA);
+    let request = current_request(data);
+    let upstream = read::user::<u64>(request, http::UPSTREAM);
+    if request != 0 && upstream == 0 {
+        return; // About something else than an upstream: a missing file, say.
+    }
+    let Some(mut entry) = emit::reserve::<Complaint>(Program::LogErrorCore) else { return };
+    let slot = emit::slot(&mut entry);
+    let header = emit::header(kind::COMPLAINT, Program::LogErrorCore);
+    // SAFETY: the slot is ours until submitted; every field is written, here and by the three calls.
+    unsafe {
+        (&raw mut (*slot).header).write(header);
+        (&raw mut (*slot).level).write(level as u32);
+        (&raw mut (*slot).errno).write(context.arg::<u64>(2).unwrap_or(0) as u32);
+        (&raw mut (*slot).arguments).write([context.arg(4).unwrap_or(0), context.arg(5).unwrap_or(0)]);
+        describe(&raw mut (*slot).request, request, log, process);
+        (*slot).literal[0] = 0;
+        (*slot).text[0] = 0;
+        (*slot).action[0] = 0;
+        let literal: u64 = context.arg(3).unwrap_or(0);
+        let action = read::user(log, log::ACTION);
+        (&raw mut (*slot).literal_address).write(literal);
+        (&raw mut (*slot).action_address).write(action);
+        string(literal, (&raw mut (*slot).literal).cast(), LITERAL_LEN);
+        string(action, (&raw mut (*slot).action).cast(), ACTION_LEN);
+        text(context, (&raw mut (*slot).text).cast());
+        (*process).complained_request = request;
+    }
+    if find_socket(slot, request, upstream) != 0 {
+        // SAFETY: the process entry is live and written only in its own context.
+        unsafe { (*process).complained_unbound = 1 };
+        if let Some(last) = LAST_UNBOUND.get_ptr_mut(0) {
+            // SAFETY: a live map entry.
+            unsafe { *last = header.time_ns };
+        }
+    }
+    emit::submit(entry);
+}
+
+/// Fills in the socket; 1: there is one, and it could not be told.
+#[inline(never)]
+fn find_socket(slot: *mut Complaint, request: u64, upstream: u64) -> u32 {
+    if slot.is_null() {
+        return 0;
+    }
+    let mut unbound = u32::from(request == 0);
+    let mut filled = false;
+    match bind(request, upstream) {
+        Bound::Socket(sk) => filled = fill_socket(slot, sk),
+        // SAFETY: the caller's slot.
+        Bound::Unix => unsafe { (*slot).request.flags |= UNIX },
+        Bound::Unknown => unbound = 1,
+        Bound::None => {}
+    }
+    if !filled {
+        // SAFETY: the caller's slot.
+        unsafe { zero(slot) };
+    }
+    unbound
+}
+
+#[inline(always)]
+fn error_page(request: u64, status: u32) {
+    let Some(process) = owner::current_traced(Program::SpecialResponse) else { return };
+    if read::user::<u32>(request, 0) != HTTP_SIGNATURE {
+        emit::lost(Program::SpecialResponse, Reason::UserRead);
+        return;
+    }
+    let client = read::user::<u64>(request, http::CONNECTION);
+    let log = read::user::<u64>(client, connection::LOG);
+    let Some(mut entry) = emit::reserve::<Status>(Program::SpecialResponse) else { return };
+    let slot = emit::slot(&mut entry);
+    let header = emit::header(kind::STATUS, Program::SpecialResponse);
+    // SAFETY: the slot is ours until submitted, the process entry is live; every field is written.
+    unsafe {
+        (*process).complained_request = 0;
+        (&raw mut (*slot).header).write(header);
+        (&raw mut (*slot).status).write(status);
+        (&raw mut (*slot).reserved).write(0);
+        describe(&raw mut (*slot).request, request, log, process);
+    }
+    emit::submit(entry);
+}
+
+/// The HTTP request a log line is about, or 0.
+#[inline(always)]
+fn current_request(data: u64) -> u64 {
+    let main = read::user::<u64>(data, log_context::REQUEST);
+    let current = read::user::<u64>(data, log_context::CURRENT_REQUEST);
+    let request = if current == 0 { main } else { current };
+    if read::user::<u32>(request, 0) == HTTP_SIGNATURE && read::user::<u32>(main, 0) == HTTP_SIGNATURE {
+        request
+    } else {
+        0
+    }
+}

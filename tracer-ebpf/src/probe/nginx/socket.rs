@@ -1,0 +1,143 @@
+//! The socket of a request's upstream connection.
+
+use aya_ebpf::helpers::bpf_get_current_task;
+use tracer_common::{
+    event::complaint::{Complaint, SOCKET_BOUND},
+    loss::{Program, Reason},
+    socket::{COMPLAINED, PREEXISTING, Socket},
+};
+
+use super::layout::{HTTP_SIGNATURE, connection, peer, request, upstream};
+use crate::{
+    emit,
+    maps::{NEW_SOCKET, SOCKETS},
+    probe::lifecycle,
+    read,
+    settings::setting,
+};
+
+pub(super) enum Bound {
+    /// The upstream connection's TCP socket.
+    Socket(u64),
+    Unix,
+    /// There is a connection, its socket could not be told.
+    Unknown,
+    /// The request has no upstream connection now.
+    None,
+}
+
+/// The socket of the request's upstream connection, through its descriptor.
+#[inline(always)]
+pub(super) fn bind(request: u64, upstream: u64) -> Bound {
+    if request == 0 || upstream == 0 {
+        return Bound::None;
+    }
+    let connection = read::user::<u64>(upstream + upstream::PEER, peer::CONNECTION);
+    if connection == 0 {
+        return Bound::None;
+    }
+    let owner = read::user::<u64>(connection, connection::DATA);
+    // Not yet set while connect() itself fails.
+    if owner != request && owner != 0 {
+        return Bound::Unknown;
+    }
+    let sk = socket_of(read::user(connection, connection::FD));
+    let family: u16 = read::kernel(sk, setting!(offsets.sock_family));
+    match family {
+        1 => Bound::Unix,
+        read::AF_INET | read::AF_INET6 => Bound::Socket(sk),
+        _ => Bound::Unknown,
+    }
+}
+
+/// `struct sock *` behind a descriptor of the current process; 0 when it is not a socket.
+#[inline(always)]
+pub(super) fn socket_of(fd: u32) -> u64 {
+    // SAFETY: no arguments; the current task exists.
+    let task = unsafe { bpf_get_current_task() };
+    let files: u64 = read::kernel(task, setting!(offsets.task_files));
+    let table: u64 = read::kernel(files, setting!(offsets.files_fdt));
+    if fd >= read::kernel::<u32>(table, setting!(offsets.fdtable_max_fds)) {
+        return 0;
+    }
+    let files: u64 = read::kernel(table, setting!(offsets.fdtable_fd));
+    let file: u64 = read::kernel(files + u64::from(fd) * 8, 0);
+    let socket: u64 = read::kernel(file, setting!(offsets.file_private_data));
+    // A socket points back at its file; another kind of file has something else there.
+    if file == 0 || read::kernel::<u64>(socket, setting!(offsets.socket_file)) != file {
+        return 0;
+    }
+    read::kernel(socket, setting!(offsets.socket_sk))
+}
+
+/// Copies the socket's memory and its present state into the event; a socket older than the tracing gets an entry.
+#[inline(never)]
+pub(super) fn fill_socket(slot: *mut Complaint, sk: u64) -> bool {
+    if slot.is_null() {
+        return false;
+    }
+    if SOCKETS.get_ptr(sk).is_none() && !adopt(sk) {
+        return false;
+    }
+    let Some(socket) = SOCKETS.get_ptr_mut(sk) else { return false };
+    let state: u8 = read::kernel(sk, setting!(offsets.sock_state));
+    let traffic = read::traffic(sk);
+    // SAFETY: a live map entry, the event's slot is ours; both fields are written whole.
+    unsafe {
+        (*socket).flags |= COMPLAINED;
+        lifecycle::who_reset(&mut *socket, (*socket).ended_ns);
+        read::local(&mut *socket, sk);
+        (&raw mut (*slot).socket).write(*socket);
+        (&raw mut (*slot).live).write(read::live(sk, state, &traffic));
+        (*slot).request.flags |= SOCKET_BOUND;
+    }
+    true
+}
+
+/// Remembers a socket that is older than the tracing; false: it was never connected, or there is no room.
+#[inline(never)]
+fn adopt(sk: u64) -> bool {
+    // While connect() itself fails the socket has no peer yet: nginx's errno is all there is to know.
+    if read::remote_port(sk) == 0 {
+        return false;
+    }
+    if SOCKETS.insert(sk, &NEW_SOCKET, 0).is_err() {
+        emit::lost(Program::LogErrorCore, Reason::MapFull);
+        return false;
+    }
+    let Some(socket) = SOCKETS.get_ptr_mut(sk) else { return false };
+    // SAFETY: the live map entry of a socket that only this worker uses.
+    let socket = unsafe { &mut *socket };
+    read::identity(socket, sk, read::kernel(sk, setting!(offsets.sock_family)), PREEXISTING);
+    true
+}
+
+/// Nothing is known of the socket.
+///
+/// # Safety
+/// `slot` must be writable.
+#[inline(always)]
+pub(super) unsafe fn zero(slot: *mut Complaint) {
+    // SAFETY: the caller's promise; the socket field is 8-aligned and a multiple of 8 long.
+    unsafe {
+        let words = (&raw mut (*slot).socket).cast::<u64>();
+        for index in 0..size_of::<Socket>() / 8 {
+            words.add(index).write(0);
+        }
+        (&raw mut (*slot).live).write(Default::default());
+    }
+}
+
+/// The socket which the request is connecting with just now; 0 when that cannot be told.
+#[inline(always)]
+pub(in crate::probe) fn connecting_socket(request: u64) -> u64 {
+    if read::user::<u32>(request, 0) != HTTP_SIGNATURE {
+        return 0;
+    }
+    let upstream = read::user::<u64>(request, request::UPSTREAM);
+    if upstream == 0 {
+        return 0;
+    }
+    let connection = read::user::<u64>(upstream + upstream::PEER, peer::CONNECTION);
+    if connection == 0 { 0 } else { socket_of(read::user(connection, connection::FD)) }
+}
