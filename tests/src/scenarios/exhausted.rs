@@ -3,13 +3,14 @@
 use anyhow::{Context, Result};
 
 use crate::client::Connection;
-use crate::scenario::{Amount, BASE, Case, Drive, Reply, Scenario, get};
+use crate::scenario::{Amount, BASE, Case, Drive, Reply, Scenario, attempt, get};
 use crate::script::HEALTHY;
 use crate::script::Step::{Hold, Request};
 use crate::stage::Stage;
 use crate::upstream::{Listen, Place};
 use crate::wait;
 
+/// No address, so no attempt.
 const fn broken(path: &'static str, says: &'static [&'static str], cause: &'static str) -> Case {
     get(path).status(500).says(says).reply(Reply::Is(cause, 500, "nginx"))
 }
@@ -24,7 +25,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         upstreams: &[("a", Place::V4, Listen::Accept(HEALTHY))],
         main: "worker_rlimit_nofile 40;",
         server: "location / { proxy_pass http://<a>; }",
-        cases: &[broken("/files", &["socket() failed (24 … while connecting to upstream"], "fds_exhausted")
+        cases: &[get("/files")
+            .fails(500, &[attempt(&["fds_exhausted"], "socket() failed (24 … while connecting to upstream")])
             .amount(Amount::AtMost(20))],
         drive: Drive::By(with_every_file_open),
         ..BASE
@@ -36,12 +38,15 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         main: "events { worker_connections 21; }",
         server: "location / { proxy_pass http://<a>; }",
         cases: &[
-            broken(
-                "/connections",
-                &["21 worker_connections are not enough while connecting to upstream"],
-                "worker_connections",
-            )
-            .amount(Amount::AtMost(1)),
+            get("/connections")
+                .fails(
+                    500,
+                    &[attempt(
+                        &["worker_connections"],
+                        "21 worker_connections are not enough while connecting to upstream",
+                    )],
+                )
+                .amount(Amount::AtMost(1)),
             get("/held").status(499),
         ],
         drive: Drive::By(with_every_connection_held),
@@ -51,7 +56,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "exhausted/bind",
         upstreams: &[("a", Place::V4, Listen::Accept(HEALTHY))],
         server: "location / { proxy_bind 192.0.2.7; proxy_pass http://<a>; }",
-        cases: &[broken("/bind", &["bind(192.0.2.7) failed (99 … while connecting to upstream"], "bind_failed")],
+        cases: &[get("/bind")
+            .fails(500, &[attempt(&["bind_failed"], "bind(192.0.2.7) failed (99 … while connecting to upstream")])],
         ..BASE
     },
     Scenario {

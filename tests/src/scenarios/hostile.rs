@@ -13,7 +13,7 @@ use super::Program;
 use crate::bench::parsed;
 use crate::scenario::{BASE, Need, Scenario};
 use crate::script::HEALTHY;
-use crate::script::Step::{Await, Bytes, Hold, Request};
+use crate::script::Step::{Await, Bytes, Finish, Hold, Request};
 use crate::shown::{Screen, Shown};
 use crate::stage::{Options, Stage};
 use crate::tracer::{Tracer, of_type};
@@ -51,7 +51,7 @@ const SERVED: Scenario = Scenario {
     workers: Some(2),
     upstreams: &[
         ("down", Place::V4, Listen::Nobody),
-        ("forger", Place::V4, Listen::Accept(&[Await, Bytes(&STDERR), Bytes(&ANSWER), Bytes(&END), Hold])),
+        ("forger", Place::V4, Listen::Accept(&[Await, Bytes(&STDERR), Bytes(&ANSWER), Bytes(&END), Finish, Hold])),
         ("dying", Place::V4, Listen::Accept(&[Await, Bytes(&STDERR), Bytes(&END), Hold])),
         (
             "header",
@@ -117,7 +117,7 @@ fn send(stage: &Stage, trial: &Trial) -> Result<()> {
     let end = b" HTTP/1.1\r\nConnection: close\r\n";
     client.write_all(&[b"GET ", trial.path.as_slice(), end, &trial.headers, b"\r\n"].concat())?;
     let mut answer = Vec::new();
-    client.read_to_end(&mut answer).context("reading the answer")?;
+    client.read_to_end(&mut answer).with_context(|| format!("the answer to {}", trial.path.escape_ascii()))?;
     let head = String::from_utf8_lossy(&answer);
     let status = head.split_whitespace().nth(1).unwrap_or_default().to_owned();
     let path = trial.path.escape_ascii().to_string();

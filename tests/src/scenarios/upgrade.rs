@@ -18,8 +18,27 @@ use crate::tracer::{Tracer, records};
 use crate::upstream::{Listen, Place};
 use crate::{bench, check, child, oracle, wait};
 
-pub(super) const PROGRAMS: &[Program] =
-    &[Program { name: "reload/binary_upgrade", needs: &[], run: |why502, options| upgrade(why502, options) }];
+pub(super) const PROGRAMS: &[Program] = &[
+    Program {
+        name: "reload/binary_upgrade",
+        needs: &[],
+        run: |why502, options| upgrade(why502, options, Named::Program),
+    },
+    Program {
+        name: "reload/binary_upgrade_by_pid",
+        needs: &[],
+        run: |why502, options| upgrade(why502, options, Named::Pid),
+    },
+];
+
+/// How the tracer is told which nginx it is.
+#[derive(Clone, Copy, Debug)]
+enum Named {
+    /// By the name of the program: whatever its pid becomes.
+    Program,
+    /// By the pid of the master, whose child the new master is.
+    Pid,
+}
 
 const REFUSED: Attempt = attempt(&["connect_refused"], "connect() failed (111 … while connecting to upstream");
 
@@ -109,11 +128,20 @@ fn send(stage: &Stage, address: SocketAddr, enough: &AtomicBool) -> Result<()> {
     Ok(())
 }
 
-fn upgrade(why502: &Path, options: &Options) -> Result<String> {
+fn upgrade(why502: &Path, options: &Options, named: Named) -> Result<String> {
     let stage = Stage::set(&SERVED, options)?;
     let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let daemon = Daemon::start(&stage, address)?;
-    let tracer = Tracer::attach(why502, daemon.pid()?, &[], stage.directory.path())?;
+    let tracer = match named {
+        Named::Pid => Tracer::attach(why502, daemon.pid()?, &[], stage.directory.path())?,
+        Named::Program => {
+            let name = options.nginx.file_name().and_then(|name| name.to_str()).unwrap_or("nginx");
+            let arguments = ["trace", "--format", "json", "--process", name].map(str::to_owned);
+            let mut tracer = Tracer::start(why502, &arguments, stage.directory.path())?;
+            tracer.ready()?;
+            tracer
+        }
+    };
     let enough = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let clients = [(); 2].map(|()| scope.spawn(|| send(&stage, address, &enough)));
