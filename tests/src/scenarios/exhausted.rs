@@ -15,7 +15,7 @@ const fn broken(path: &'static str, says: &'static [&'static str], cause: &'stat
     get(path).status(500).says(says).reply(Reply::Is(cause, 500, "nginx"))
 }
 
-/// What one worker may hold open, and the connections that it may have.
+/// How many descriptors one worker may hold.
 const FILES: usize = 40;
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -75,7 +75,14 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 /// Idle clients take what the worker may still open; then each socket() fails.
 fn with_every_file_open(stage: &Stage) -> Result<()> {
     let worker = *stage.nginx.workers().first().context("a worker")?;
-    let open = || std::fs::read_dir(format!("/proc/{worker}/fd")).map_or(0, Iterator::count);
+    // Descriptors above the limit are older than it and do not count.
+    let counts = |entry: &std::fs::DirEntry| {
+        entry.file_name().to_str().and_then(|name| name.parse().ok()).is_some_and(|fd: usize| fd < FILES)
+    };
+    let open = || {
+        let entries = std::fs::read_dir(format!("/proc/{worker}/fd")).into_iter().flatten().flatten();
+        entries.filter(counts).count()
+    };
     let mut idle: Vec<Connection> = Vec::new();
     while open() < FILES {
         let before = open();
