@@ -164,6 +164,10 @@ fn by_request(
             found.push(format!("{uri}: failures {causes:?} instead of {}", case.attempts.len()));
         }
         let answered = answered.remove(uri).unwrap_or_default();
+        let said = answered.iter().filter(|response| response["origin"] == "nginx").count();
+        if line.is_some_and(Access::made_by_nginx) && said != 1 {
+            found.push(format!("{uri}: nginx made this 502 or 504, and {said} response records say so"));
+        }
         let differs =
             response_differs(&answered, &failed, case).or_else(|| ending_differs(answered.first()?, line, case));
         found.extend(differs.map(|what| format!("{uri}: {what}")));

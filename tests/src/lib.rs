@@ -11,6 +11,8 @@ pub mod bench;
 pub mod check;
 pub mod child;
 pub mod client;
+#[cfg(test)]
+mod coverage;
 pub mod demo;
 pub mod dns;
 pub mod drive;
@@ -30,6 +32,7 @@ pub mod scenario;
 pub mod scenarios;
 pub mod schema;
 pub mod script;
+pub mod shown;
 pub mod sockets;
 pub mod stage;
 mod stream;

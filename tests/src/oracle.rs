@@ -28,6 +28,16 @@ pub struct Access {
     pub header_time: String,
 }
 
+impl Access {
+    /// Whether nginx made a 502 or 504 of what its last upstream did: the log alone says so, whatever was intended.
+    pub fn made_by_nginx(&self) -> bool {
+        let last = |list: &str| list.rsplit([',', ':']).next().unwrap_or_default().trim().to_owned();
+        [502, 504].contains(&self.status)
+            && ["502", "504"].contains(&last(&self.upstream_status).as_str())
+            && last(&self.header_time) == "-"
+    }
+}
+
 /// The access log by URI. A URI that is there twice is an error of the lab.
 pub fn access(log: &str) -> HashMap<String, Access> {
     let parse = |line: &str| {
@@ -131,6 +141,9 @@ mod tests {
         let lines = access("/a/1|502|502|127.0.0.1:1|0.001|-\n/a/2|200|502, 200|1:1, 2:2|0.1|-, 0.1\n");
         assert_eq!(lines["/a/1"].status, 502);
         assert_eq!(lines["/a/2"].upstream_status, "502, 200");
+        assert!(lines["/a/1"].made_by_nginx() && !lines["/a/2"].made_by_nginx());
+        let own = access("/own|502|502|1:1|0.1|0.1\n/none|502|-|-|0.0|-\n/both|504|502 : 504|1:1 : 2:2|1.0|- : -\n");
+        assert!(!own["/own"].made_by_nginx() && !own["/none"].made_by_nginx() && own["/both"].made_by_nginx());
         let text = "2026/01/02 03:04:05 [error] 12#12: *3 connect() failed (111: Connection refused) while connecting \
                     to upstream, client: 127.0.0.1, server: lab, request: \"GET /a/1 HTTP/1.1\", upstream: \"http://x/\"";
         let found = errors(text);

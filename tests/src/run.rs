@@ -55,7 +55,7 @@ const IN_A_VM: &[&str] = &[
     "body/closed",
     "body/reset",
     "no_attempt/no_live",
-    "mixed/",
+    "mixed/eight_fates",
     "handled/auth_request",
     "kernel_only/",
     "negative/shapes_of_answers",
@@ -232,6 +232,9 @@ fn traffic(scenario: &Scenario, options: &Options) -> Result<Ran> {
     let remark = stage.remarked();
     if !remark.is_empty() {
         seen.push_str(&format!(", {remark}"));
+        if !differences.is_empty() {
+            differences.insert(0, seen.clone());
+        }
     }
     let numbers = Numbers::new(sent.len(), &access, Some(verdict.tally));
     Ok(conclude(seen, differences, numbers))

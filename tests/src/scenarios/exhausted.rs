@@ -3,18 +3,19 @@
 use anyhow::{Context, Result};
 
 use crate::client::Connection;
-use crate::scenario::{Amount, BASE, Case, Drive, Reply, Scenario, get};
+use crate::scenario::{Amount, BASE, Case, Drive, Reply, Scenario, attempt, get};
 use crate::script::HEALTHY;
 use crate::script::Step::{Hold, Request};
 use crate::stage::Stage;
 use crate::upstream::{Listen, Place};
 use crate::wait;
 
+/// No address, so no attempt.
 const fn broken(path: &'static str, says: &'static [&'static str], cause: &'static str) -> Case {
     get(path).status(500).says(says).reply(Reply::Is(cause, 500, "nginx"))
 }
 
-/// What one worker may hold open, and the connections that it may have.
+/// How many descriptors one worker may hold.
 const FILES: usize = 40;
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -24,7 +25,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         upstreams: &[("a", Place::V4, Listen::Accept(HEALTHY))],
         main: "worker_rlimit_nofile 40;",
         server: "location / { proxy_pass http://<a>; }",
-        cases: &[broken("/files", &["socket() failed (24 … while connecting to upstream"], "fds_exhausted")
+        cases: &[get("/files")
+            .fails(500, &[attempt(&["fds_exhausted"], "socket() failed (24 … while connecting to upstream")])
             .amount(Amount::AtMost(20))],
         drive: Drive::By(with_every_file_open),
         ..BASE
@@ -36,12 +38,15 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         main: "events { worker_connections 21; }",
         server: "location / { proxy_pass http://<a>; }",
         cases: &[
-            broken(
-                "/connections",
-                &["21 worker_connections are not enough while connecting to upstream"],
-                "worker_connections",
-            )
-            .amount(Amount::AtMost(1)),
+            get("/connections")
+                .fails(
+                    500,
+                    &[attempt(
+                        &["worker_connections"],
+                        "21 worker_connections are not enough while connecting to upstream",
+                    )],
+                )
+                .amount(Amount::AtMost(1)),
             get("/held").status(499),
         ],
         drive: Drive::By(with_every_connection_held),
@@ -51,7 +56,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "exhausted/bind",
         upstreams: &[("a", Place::V4, Listen::Accept(HEALTHY))],
         server: "location / { proxy_bind 192.0.2.7; proxy_pass http://<a>; }",
-        cases: &[broken("/bind", &["bind(192.0.2.7) failed (99 … while connecting to upstream"], "bind_failed")],
+        cases: &[get("/bind")
+            .fails(500, &[attempt(&["bind_failed"], "bind(192.0.2.7) failed (99 … while connecting to upstream")])],
         ..BASE
     },
     Scenario {
@@ -69,7 +75,14 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 /// Idle clients take what the worker may still open; then each socket() fails.
 fn with_every_file_open(stage: &Stage) -> Result<()> {
     let worker = *stage.nginx.workers().first().context("a worker")?;
-    let open = || std::fs::read_dir(format!("/proc/{worker}/fd")).map_or(0, Iterator::count);
+    // Descriptors above the limit are older than it and do not count.
+    let counts = |entry: &std::fs::DirEntry| {
+        entry.file_name().to_str().and_then(|name| name.parse().ok()).is_some_and(|fd: usize| fd < FILES)
+    };
+    let open = || {
+        let entries = std::fs::read_dir(format!("/proc/{worker}/fd")).into_iter().flatten().flatten();
+        entries.filter(counts).count()
+    };
     let mut idle: Vec<Connection> = Vec::new();
     while open() < FILES {
         let before = open();

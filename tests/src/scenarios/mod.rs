@@ -9,6 +9,7 @@ mod connect;
 mod exhausted;
 mod handled;
 mod healthy;
+mod hostile;
 mod keepalive;
 mod kernel_only;
 mod misspoken;
@@ -28,6 +29,7 @@ mod tls;
 mod tls_sessions;
 mod traffic;
 mod unix;
+mod upgrade;
 mod witness;
 
 use std::path::Path;
@@ -97,7 +99,7 @@ pub fn all() -> impl Iterator<Item = Entry> {
         reload::SCENARIOS,
         healthy::SCENARIOS,
     ];
-    let programs = [cli::PROGRAMS, capture::PROGRAMS, commands::PROGRAMS];
+    let programs = [cli::PROGRAMS, capture::PROGRAMS, commands::PROGRAMS, upgrade::PROGRAMS, hostile::PROGRAMS];
     traffic.into_iter().flatten().map(Entry::Traffic).chain(programs.into_iter().flatten().map(Entry::Program))
 }
 

@@ -142,4 +142,32 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         cases: &[get("/half").fails(502, &[CLOSED.likely()])],
         ..BASE
     },
+    Scenario {
+        name: "response/header_conflicts",
+        needs: &[Need::Version(1, 23, 0)],
+        upstreams: &[("a", Place::V4, Listen::Accept(CONFLICTS))],
+        server: "location / { proxy_pass http://<a>; }",
+        cases: &[
+            get("/both").fails(
+                502,
+                &[attempt(
+                    &["header_invalid"],
+                    "upstream sent \"Content-Length\" and \"Transfer-Encoding\" headers at the same time",
+                )],
+            ),
+            get("/twice").fails(502, &[attempt(&["header_invalid"], "upstream sent duplicate header line")]),
+            get("/coding").fails(502, &[attempt(&["header_invalid"], "upstream sent unknown \"Transfer-Encoding\"")]),
+            get("/length")
+                .fails(502, &[attempt(&["header_invalid"], "upstream sent invalid \"Content-Length\" header")]),
+        ],
+        ..BASE
+    },
+];
+
+/// Says in two ways, or in none, how long the answer is.
+const CONFLICTS: &[Step] = &[
+    When("/both", &[Request, Send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"), Hold]),
+    When("/twice", &[Request, Send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc"), Hold]),
+    When("/coding", &[Request, Send("HTTP/1.1 200 OK\r\nTransfer-Encoding: other\r\n\r\n"), Hold]),
+    When("/length", &[Request, Send("HTTP/1.1 200 OK\r\nContent-Length: abc\r\n\r\n"), Hold]),
 ];

@@ -1,9 +1,12 @@
 //! Requests within requests: includes, mirrors, slices, redirects inside of nginx. A subrequest that fails is a failure
 //! of an upstream; it is no response to a client.
 
+use anyhow::Result;
+
 use crate::scenario::{Attempt, BASE, Drive, Load, Need, Reply, Scenario, attempt, get};
 use crate::script::HEALTHY;
 use crate::script::Step::{self, Close, Fill, Hold, Idle, Request, Reset, Respond, Send, When};
+use crate::stage::Stage;
 use crate::upstream::{Listen, Place};
 
 const REFUSED: Attempt = attempt(&["connect_refused"], "connect() failed (111 … while connecting to upstream");
@@ -144,6 +147,20 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             get("/text").status(415),
             get("/refused").fails(502, &[REFUSED]),
         ],
+        drive: Drive::By(whatever_comes),
         ..WHOLE
     },
 ];
+
+/// Each request on a connection of its own; nginx may close it without a word, as filters that refuse even the page of
+/// an error make it do.
+fn whatever_comes(stage: &Stage) -> Result<()> {
+    for case in stage.cases() {
+        for _ in 0..stage.count(case.amount) {
+            let mut client = stage.connect()?;
+            stage.send(&mut client, case)?;
+            let _ = client.receive(case.method);
+        }
+    }
+    Ok(())
+}

@@ -1,6 +1,6 @@
 //! Counts that the kernel programs keep: losses, and connections per upstream.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs, os::fd::RawFd};
 
 use aya::maps::{MapData, PerCpuArray, PerCpuHashMap};
 use tracer_common::{
@@ -14,8 +14,17 @@ use crate::model::address::Address;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loss {
     pub program: Program,
-    pub reason: Reason,
+    pub reason: Lost,
     pub count: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// Counted by the program itself.
+    Counted(Reason),
+    /// The kernel skipped the program, because it, or another one that may not be interrupted, was running on that CPU.
+    /// What it would have seen need not have concerned a traced process.
+    Recursion,
 }
 
 /// Reads the loss counters.
@@ -23,11 +32,15 @@ pub struct Loss {
 pub struct Losses {
     map: PerCpuArray<MapData, u64>,
     seen: [[u64; Reason::ALL.len()]; Program::ALL.len()],
+    /// Descriptors of the loaded programs.
+    programs: Vec<(Program, RawFd)>,
+    skipped: [u64; Program::ALL.len()],
 }
 
 impl Losses {
-    pub const fn new(map: PerCpuArray<MapData, u64>) -> Self {
-        Self { map, seen: [[0; Reason::ALL.len()]; Program::ALL.len()] }
+    pub const fn new(map: PerCpuArray<MapData, u64>, programs: Vec<(Program, RawFd)>) -> Self {
+        let seen = [[0; Reason::ALL.len()]; Program::ALL.len()];
+        Self { map, seen, programs, skipped: [0; Program::ALL.len()] }
     }
 
     /// What was lost since the last call.
@@ -39,13 +52,31 @@ impl Losses {
                 let total: u64 = values.iter().sum();
                 let seen = &mut self.seen[program as usize][reason as usize];
                 if total > *seen {
-                    losses.push(Loss { program, reason, count: total - *seen });
+                    losses.push(Loss { program, reason: Lost::Counted(reason), count: total - *seen });
                     *seen = total;
                 }
             }
         }
+        for (program, descriptor) in &self.programs {
+            let Some(total) = recursion_misses(*descriptor) else { continue };
+            let seen = &mut self.skipped[*program as usize];
+            if total > *seen {
+                losses.push(Loss { program: *program, reason: Lost::Recursion, count: total - *seen });
+                *seen = total;
+            }
+        }
         losses
     }
+}
+
+/// How often the kernel skipped a program, from its descriptor's fdinfo (bpf_prog_show_fdinfo(), kernel/bpf/syscall.c, since
+/// 5.12); None: it does not say.
+fn recursion_misses(program: RawFd) -> Option<u64> {
+    misses_in(&fs::read_to_string(format!("/proc/self/fdinfo/{program}")).ok()?)
+}
+
+fn misses_in(information: &str) -> Option<u64> {
+    information.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
 }
 
 /// Connections to one upstream, and how long their connects took.
@@ -109,7 +140,15 @@ pub fn upstreams(map: &PerCpuHashMap<MapData, UpstreamKey, UpstreamCounts>) -> B
 
 #[cfg(test)]
 mod tests {
-    use super::UpstreamTotals;
+    use super::{UpstreamTotals, misses_in};
+
+    #[test]
+    fn skipped_runs_are_read_from_fdinfo() {
+        let information =
+            "pos:\t0\nflags:\t02000002\nprog_type:\t17\nrun_cnt:\t9\nrecursion_misses:\t42\nverified_insns:\t7\n";
+        assert_eq!(misses_in(information), Some(42));
+        assert_eq!(misses_in("prog_type:\t17\nrun_cnt:\t9\n"), None);
+    }
 
     #[test]
     fn quantiles_are_upper_bounds_of_classes() {

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    os::unix::fs::MetadataExt as _,
+    os::{
+        fd::{AsFd as _, AsRawFd as _, RawFd},
+        unix::fs::MetadataExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -15,6 +18,7 @@ use aya::{
     },
 };
 use tracer_common::{
+    loss::Program,
     process::Process,
     settings::Settings,
     upstream::{UpstreamCounts, UpstreamKey},
@@ -78,6 +82,8 @@ impl Probes {
             return Err(AttachError::Impossible(plan.impossible.join("; ")));
         }
         let mut ebpf = EbpfLoader::new()
+            // Nothing here is relocated by BTF: offsets come as settings. Parsing the kernel's would cost 10 MB and 100 ms.
+            .btf(None)
             .override_global("SETTINGS", settings, true)
             .load(OBJECT)
             .map_err(|source| AttachError::Load(Box::new(source)))?;
@@ -153,6 +159,15 @@ impl Probes {
             .map_err(|error| error_chain(&error))
     }
 
+    /// Descriptors of the loaded programs.
+    pub fn descriptors(&self, plan: &Plan) -> Vec<(Program, RawFd)> {
+        let descriptor = |symbol: &str| Some(self.ebpf.program(symbol)?.fd().ok()?.as_fd().as_raw_fd());
+        let hooks = plan.hooks.iter().map(|hook| (hook.program, hook.symbol));
+        let uprobes = NGINX_FUNCTIONS.iter().map(|(symbol, function)| (by_hook(function), *symbol));
+        let uprobes = uprobes.filter_map(|(program, symbol)| Some((program?, symbol)));
+        hooks.chain(uprobes).filter_map(|(program, symbol)| Some((program, descriptor(symbol)?))).collect()
+    }
+
     /// The ring buffer; once.
     pub fn take_events(&mut self) -> Result<RingBuf<MapData>, AttachError> {
         self.take("EVENTS")
@@ -177,6 +192,10 @@ impl Probes {
         let map = self.ebpf.take_map(name).ok_or(AttachError::Absent(name))?;
         M::try_from(map).map_err(|source| AttachError::Map { name, source })
     }
+}
+
+fn by_hook(hook: &str) -> Option<Program> {
+    Program::ALL.into_iter().find(|program| program.hook() == hook)
 }
 
 fn uprobe<'a>(ebpf: &'a mut Ebpf, symbol: &'static str) -> Result<&'a mut UProbe, AttachError> {

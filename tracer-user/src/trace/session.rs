@@ -22,7 +22,11 @@ use super::{
     workers::{self, Target},
 };
 use crate::{
-    collect::{counters::Losses, decode::Decoder, memory::Memories},
+    collect::{
+        counters::{Losses, Lost},
+        decode::Decoder,
+        memory::Memories,
+    },
     context::{host, listeners::Listeners, process::Processes},
     diagnose::engine::{Engine, Facts},
     exit::say,
@@ -117,7 +121,7 @@ impl<'a> Session<'a> {
             settings,
             sinks,
             events: probes.take_events()?,
-            losses: Losses::new(probes.take_losses()?),
+            losses: Losses::new(probes.take_losses()?, probes.descriptors(&plan)),
             upstreams: probes.take_upstreams()?,
             debug: settings
                 .debug_probes
@@ -347,9 +351,10 @@ impl<'a> Session<'a> {
                 time: self.converter.time(now),
                 program: Cow::Borrowed(loss.program.hook()),
                 reason: match loss.reason {
-                    Reason::RingFull => record::LossReason::RingFull,
-                    Reason::MapFull => record::LossReason::MapFull,
-                    Reason::UserRead => record::LossReason::UserRead,
+                    Lost::Counted(Reason::RingFull) => record::LossReason::RingFull,
+                    Lost::Counted(Reason::MapFull) => record::LossReason::MapFull,
+                    Lost::Counted(Reason::UserRead) => record::LossReason::UserRead,
+                    Lost::Recursion => record::LossReason::Recursion,
                 },
                 count: Some(loss.count),
             };
