@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::oracle::{self, Access, Sent};
 use crate::scenario::{Attempt, Case, Confidence, Reply, Scenario, Witness};
+use crate::tally::{Reported, Tally};
 use crate::tracer::of_type;
 
 /// What was expected and seen, and every difference.
@@ -15,6 +16,8 @@ pub struct Verdict {
     pub expected: usize,
     /// Failures that were.
     pub seen: usize,
+    /// The requests in numbers.
+    pub tally: Tally,
     /// What differs.
     pub differences: Vec<String>,
 }
@@ -27,6 +30,7 @@ pub fn records(scenario: &Scenario, sent: &[Sent], access: &HashMap<String, Acce
     let mut verdict = Verdict {
         expected: sent.iter().map(|sent| sent.case.attempts.len()).sum(),
         seen: failures.len(),
+        tally: Tally::default(),
         differences: Vec::new(),
     };
     frame(scenario, records, &mut verdict.differences);
@@ -34,10 +38,15 @@ pub fn records(scenario: &Scenario, sent: &[Sent], access: &HashMap<String, Acce
         .into_iter()
         .filter(|failure| !scenario.optional.iter().any(|&cause| failure["cause"] == cause))
         .collect();
-    totals(sent, &failures, &mut verdict.differences);
+    verdict.tally.attempts(&failures);
+    let (meant, seen) = totals(sent, &failures);
+    if meant != seen {
+        verdict.differences.push(format!("failures {seen:?} instead of {meant:?}"));
+    }
     match scenario.witness {
-        Witness::Both => by_request(sent, access, &failures, &responses, &mut verdict.differences),
+        Witness::Both => by_request(sent, access, &failures, &responses, &mut verdict),
         Witness::Kernel => {
+            verdict.tally.anonymous(&meant, &seen);
             anonymous(sent, &failures, &mut verdict.differences);
             for response in &responses {
                 verdict.differences.push(format!("a response without nginx's word: {response}"));
@@ -88,8 +97,8 @@ fn frame(scenario: &Scenario, records: &[Value], found: &mut Vec<String>) {
     }
 }
 
-/// How often each cause.
-fn totals(sent: &[Sent], failures: &[&Value], found: &mut Vec<String>) {
+/// How often each cause was meant, and how often it was seen.
+fn totals<'a>(sent: &[Sent], failures: &[&'a Value]) -> (BTreeMap<&'a str, usize>, BTreeMap<&'a str, usize>) {
     let mut meant: BTreeMap<&str, usize> = BTreeMap::new();
     let attempts = sent.iter().flat_map(|sent| sent.case.attempts);
     // An attempt with several right causes counts for the first; what was seen is counted likewise.
@@ -104,9 +113,7 @@ fn totals(sent: &[Sent], failures: &[&Value], found: &mut Vec<String>) {
         let cause = failure["cause"].as_str().unwrap_or("null");
         *seen.entry(alias.get(cause).copied().unwrap_or(cause)).or_default() += 1;
     }
-    if meant != seen {
-        found.push(format!("failures {seen:?} instead of {meant:?}"));
-    }
+    (meant, seen)
 }
 
 /// Each request's failures, in order, and its response.
@@ -115,7 +122,7 @@ fn by_request(
     access: &HashMap<String, Access>,
     failures: &[&Value],
     responses: &[&Value],
-    found: &mut Vec<String>,
+    verdict: &mut Verdict,
 ) {
     let path = |request: &Value| {
         request.as_str().and_then(|line| line.split_whitespace().nth(1)).unwrap_or_default().to_owned()
@@ -136,6 +143,7 @@ fn by_request(
         answered.entry(path(&response["request"])).or_default().push(response);
     }
     for Sent { uri, case } in sent {
+        let mut found = Vec::new();
         let failed = failed.remove(uri).unwrap_or_default();
         if failed.len() == case.attempts.len() {
             let addresses = access.get(uri).map(|line| line.upstream_address.as_str()).unwrap_or_default();
@@ -152,13 +160,18 @@ fn by_request(
         }
         let answered = answered.remove(uri).unwrap_or_default();
         found.extend(response_differs(&answered, &failed, case).map(|what| format!("{uri}: {what}")));
+        let reported = Reported { failures: failed.len(), responses: answered.len(), agree: found.is_empty() };
+        verdict.tally.request(case, reported);
+        verdict.differences.append(&mut found);
     }
     for (uri, failed) in failed {
         let shown = failed.first().map(ToString::to_string).unwrap_or_default();
-        found.push(format!("{} failures of no request of ours ({uri:?}), as {shown}", failed.len()));
+        verdict.tally.spurious += failed.len();
+        verdict.differences.push(format!("{} failures of no request of ours ({uri:?}), as {shown}", failed.len()));
     }
     for (uri, answered) in answered {
-        found.push(format!("{} responses to no request of ours ({uri:?})", answered.len()));
+        verdict.tally.spurious += answered.len();
+        verdict.differences.push(format!("{} responses to no request of ours ({uri:?})", answered.len()));
     }
 }
 

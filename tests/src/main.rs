@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
+use lab::program::Program;
+use lab::results::Results;
 use lab::stage::Options;
 use lab::{demo, run, scenarios, wait};
 
@@ -45,6 +47,9 @@ struct Run {
     /// The nginx binary.
     #[arg(long, default_value = "nginx", value_name = "PATH")]
     nginx: PathBuf,
+    /// The nginx of another root directory, started in it as in a container.
+    #[arg(long, value_name = "DIR", conflicts_with = "nginx")]
+    nginx_root: Option<PathBuf>,
     /// The JSON Schema of the records [default: docs/schema.json, if it exists].
     #[arg(long, value_name = "PATH")]
     schema: Option<PathBuf>,
@@ -54,6 +59,9 @@ struct Run {
     /// Few requests, nothing that takes long.
     #[arg(long)]
     vm: bool,
+    /// Write the results to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
     /// Keep logs, configurations and records in the temporary directory.
     #[arg(long)]
     keep: bool,
@@ -77,7 +85,8 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(run) => execute(&run),
         Command::Demo(demo) => {
-            nginx(&demo.nginx).and_then(|nginx| demo::show(&demo.why502, &nginx, Duration::from_secs(demo.duration)))
+            let duration = Duration::from_secs(demo.duration);
+            Program::on_host(&demo.nginx).and_then(|nginx| demo::show(&demo.why502, nginx, duration))
         }
     };
     done.unwrap_or_else(|error| {
@@ -100,7 +109,10 @@ fn execute(run: &Run) -> Result<ExitCode> {
     let why502 = run.why502.as_ref().map(|path| path.canonicalize().with_context(|| path.display().to_string()));
     let published = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/schema.json"));
     let options = Options {
-        nginx: nginx(&run.nginx)?,
+        nginx: match &run.nginx_root {
+            Some(root) => Program::in_root(root)?,
+            None => Program::on_host(&run.nginx)?,
+        },
         why502: why502.transpose()?,
         requests: run.requests.unwrap_or(if run.vm { 5 } else { 200 }),
         workers: run.workers,
@@ -111,15 +123,11 @@ fn execute(run: &Run) -> Result<ExitCode> {
     if !scenarios::all().any(|entry| entry.name().contains(&run.filter)) {
         bail!("no scenario has {:?} in its name; `lab run --list` shows them", run.filter);
     }
-    let totals = run::all(&options, &run.filter);
+    let mut results = Results::default();
+    let totals = run::all(&options, &run.filter, &mut results);
+    if let Some(path) = &run.json {
+        results.write(path, &options, totals)?;
+    }
     println!("{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.skipped);
     Ok(if totals.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// A name without directories is looked up, in the system directories too.
-fn nginx(path: &std::path::Path) -> Result<PathBuf> {
-    let listed = std::env::var_os("PATH").unwrap_or_default();
-    let system = ["/usr/sbin", "/usr/local/sbin", "/usr/local/nginx/sbin"].map(PathBuf::from);
-    let found = std::env::split_paths(&listed).chain(system).map(|dir| dir.join(path)).find(|path| path.is_file());
-    found.with_context(|| format!("no nginx found as {}; install it or name it with --nginx", path.display()))
 }

@@ -3,20 +3,21 @@
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::child::{self, Guarded};
 use crate::namespace::Namespace;
+use crate::program::{Program, Version};
 use crate::wait;
 
 /// What to start.
 #[derive(Debug)]
 pub struct Settings<'a> {
-    /// The binary.
-    pub binary: &'a Path,
+    /// The program.
+    pub program: &'a Program,
     /// An existing directory for everything it writes.
     pub dir: &'a Path,
     /// `worker_processes`.
@@ -48,7 +49,7 @@ const LOG_FORMAT: &str = "'$request_uri|$status|$upstream_status|$upstream_addr|
 impl Nginx {
     /// Starts nginx and waits until all of its workers are there.
     pub fn start(settings: &Settings<'_>) -> Result<Self> {
-        let Settings { binary, dir, workers, http, server, main, level, namespace } = settings;
+        let Settings { program, dir, workers, http, server, main, level, namespace } = settings;
         let address = match namespace {
             Some(namespace) => namespace.enter(free_address)?,
             None => free_address()?,
@@ -61,12 +62,15 @@ impl Nginx {
              client_body_temp_path {shown}/body;\nproxy_temp_path {shown}/proxy;\nfastcgi_temp_path {shown}/fastcgi;\n\
              uwsgi_temp_path {shown}/uwsgi;\nscgi_temp_path {shown}/scgi;\nkeepalive_requests 1000000;\n{http}\n\
              server {{\nlisten {address} backlog=4096;\nserver_name lab;\n{server}\n}}\n}}\n",
-            user = user(),
+            user = user(program),
         );
         let file = dir.join("nginx.conf");
         fs::write(&file, configuration).context("writing nginx.conf")?;
-        let mut command = Command::new(binary);
-        command.arg("-p").arg(dir).arg("-c").arg(&file).arg("-e").arg(dir.join("error.log"));
+        let mut command = program.command()?;
+        command.arg("-p").arg(dir).arg("-c").arg(&file);
+        if program.version() >= Version::ERROR_LOG_OPTION {
+            command.arg("-e").arg(dir.join("error.log"));
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(dir.join("nginx.stderr"))?);
         let mut master = child::start("nginx", &mut command, namespace.map(Namespace::fd))?;
         let ready = wait::until("nginx's workers", wait::SOON, || {
@@ -141,10 +145,10 @@ fn worker_pids(master: u32) -> Vec<u32> {
     child::children(master).into_iter().filter(serving).collect()
 }
 
-/// An unprivileged user where the machine has one: a bare VM may have root alone.
-fn user() -> &'static str {
-    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let group = fs::read_to_string("/etc/group").unwrap_or_default();
+/// An unprivileged user where its root directory has one: a bare VM may have root alone.
+fn user(program: &Program) -> &'static str {
+    let passwd = fs::read_to_string(program.outside("/etc/passwd")).unwrap_or_default();
+    let group = fs::read_to_string(program.outside("/etc/group")).unwrap_or_default();
     let has = |file: &str, name: &str| file.lines().any(|line| line.starts_with(&format!("{name}:")));
     match (has(&passwd, "nobody"), has(&group, "nogroup"), has(&group, "nobody")) {
         (true, true, _) => "nobody nogroup",

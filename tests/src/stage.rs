@@ -11,14 +11,15 @@ use crate::client::{Answer, Connection, Request};
 use crate::namespace::{Namespace, Routed};
 use crate::nginx::{self, Nginx};
 use crate::oracle::Sent;
+use crate::program::Program;
 use crate::scenario::{Amount, Case, Net, Scenario};
 use crate::upstream::{Named, Upstream};
 
 /// What the command line says about all scenarios.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The nginx binary.
-    pub nginx: PathBuf,
+    /// The nginx to start.
+    pub nginx: Program,
     /// The tracer; `None` checks nginx's logs alone.
     pub why502: Option<PathBuf>,
     /// Requests per case.
@@ -137,7 +138,7 @@ impl Stage {
             upstreams.iter().fold(text, |text, (name, upstream)| text.replace(&format!("<{name}>"), upstream.address()))
         };
         let nginx = Nginx::start(&nginx::Settings {
-            binary: &options.nginx,
+            program: &options.nginx,
             dir: directory.path(),
             workers: scenario.workers.unwrap_or(options.workers),
             http: &fill(scenario.http),
