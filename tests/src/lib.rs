@@ -5,6 +5,7 @@
 //! traffic, and compares. Nothing here touches the host's nginx: every process, port, directory and network namespace
 //! is private to one scenario and ends with it.
 
+pub mod accuracy;
 pub mod bench;
 pub mod check;
 pub mod child;

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use lab::program::Program;
 use lab::results::Results;
 use lab::stage::Options;
-use lab::{demo, run, scenarios, wait};
+use lab::{accuracy, demo, run, scenarios, wait};
 
 /// Real nginx, upstreams that fail on purpose, and why502 held against nginx's own logs.
 #[derive(Debug, Parser)]
@@ -25,6 +25,8 @@ enum Command {
     Run(Run),
     /// Show why502 at work on a private nginx whose upstreams fail in turn.
     Demo(Demo),
+    /// Make a document of the results of runs, on stdout.
+    Accuracy(Accuracy),
 }
 
 #[derive(Debug, Args)]
@@ -68,6 +70,16 @@ struct Run {
 }
 
 #[derive(Debug, Args)]
+struct Accuracy {
+    /// What `run --json` wrote.
+    #[arg(required = true, value_name = "FILE")]
+    results: Vec<PathBuf>,
+    /// A line about something else that was tested (repeatable).
+    #[arg(long, value_name = "TEXT")]
+    also: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 struct Demo {
     /// The why502 binary to show.
     #[arg(long, value_name = "PATH")]
@@ -84,6 +96,10 @@ fn main() -> ExitCode {
     wait::catch_signals();
     let done = match Cli::parse().command {
         Command::Run(run) => execute(&run),
+        Command::Accuracy(Accuracy { results, also }) => accuracy::document(&results, &also).map(|page| {
+            print!("{page}");
+            ExitCode::SUCCESS
+        }),
         Command::Demo(demo) => {
             let duration = Duration::from_secs(demo.duration);
             Program::on_host(&demo.nginx).and_then(|nginx| demo::show(&demo.why502, nginx, duration))

@@ -55,8 +55,8 @@ impl Program {
         let listed = std::env::var_os("PATH").unwrap_or_default();
         let system = ["/usr/sbin", "/usr/local/sbin", "/usr/local/nginx/sbin"].map(PathBuf::from);
         let found = std::env::split_paths(&listed).chain(system).map(|dir| dir.join(path)).find(|path| path.is_file());
-        let found =
-            found.with_context(|| format!("no nginx found as {}; install it or name it with --nginx", path.display()))?;
+        let found = found
+            .with_context(|| format!("no nginx found as {}; install it or name it with --nginx", path.display()))?;
         Self::asked(found, None)
     }
 

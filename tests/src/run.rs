@@ -159,7 +159,9 @@ fn no_namespace() -> Option<String> {
 fn lacks(need: Need, options: &Options) -> Option<String> {
     match need {
         Need::Ipv6 => std::net::TcpListener::bind("[::1]:0").err().map(|error| format!("no IPv6: {error}")),
-        Need::Stream => (!options.nginx.outside(STREAM_MODULE).exists()).then(|| "nginx's stream module is not here".into()),
+        Need::Stream => {
+            (!options.nginx.outside(STREAM_MODULE).exists()).then(|| "nginx's stream module is not here".into())
+        }
         Need::Tls => (!options.nginx.built_with("http_ssl_module")).then(|| "nginx without TLS".into()),
     }
 }
