@@ -162,6 +162,10 @@ fn lacks(need: Need, options: &Options) -> Option<String> {
         Need::Stream => {
             (!options.nginx.outside(STREAM_MODULE).exists()).then(|| "nginx's stream module is not here".into())
         }
+        Need::Since(first, instead) => {
+            let version = options.nginx.version();
+            (version < first).then(|| format!("nginx before {first} {instead}"))
+        }
         Need::Tls => (!options.nginx.built_with("http_ssl_module")).then(|| "nginx without TLS".into()),
     }
 }

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::program::Version;
 use crate::stage::Stage;
 use crate::upstream::{Listen, Place};
 
@@ -82,6 +83,8 @@ pub enum Need {
     Stream,
     /// nginx with TLS.
     Tls,
+    /// nginx of this version or later; what an earlier one does instead.
+    Since(Version, &'static str),
 }
 
 /// Who may testify.

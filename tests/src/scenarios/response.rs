@@ -1,6 +1,7 @@
 //! Failures between the request and the complete response header.
 
 use crate::filter::Filter;
+use crate::program::Version;
 use crate::scenario::{Amount, Attempt, BASE, Drive, Load, Need, Net, Scenario, attempt, get, post};
 use crate::script::Step::{Close, Fill, Finish, Hold, Read, Request, Reset, Send, When};
 use crate::script::{HEALTHY, Step};
@@ -18,6 +19,9 @@ const RESET: Attempt =
 const TIMEOUT: Attempt =
     attempt(&["response_timeout"], "upstream timed out (110 … while reading response header from upstream").errno("");
 
+const INVALID: Attempt =
+    attempt(&["header_invalid"], "upstream sent invalid header … while reading response header from upstream");
+
 const CROWD: Drive = Drive::Load(Load { clients: 200, keepalive: false });
 
 /// Fails as the path says, or is healthy.
@@ -27,7 +31,9 @@ pub(super) const FAULTS: &[Step] = &[
     When("/unread", &[Read(10), Close]),
     When("/silent", &[Request, Hold]),
     When("/big", &[Request, Send("HTTP/1.1 200 OK\r\nX-Big: "), Fill(65536), Send("\r\n\r\n"), Hold]),
-    When("/bad", &[Request, Send("HTTP/1.1 200 OK\r\nnot a header\x01\r\n\r\n"), Hold]),
+    // A NUL is what no version takes.
+    When("/bad/name", &[Request, Send("HTTP/1.1 200 OK\r\nnot a header\x01\r\n\r\n"), Hold]),
+    When("/bad", &[Request, Send("HTTP/1.1 200 OK\r\nHeader\0: bad\r\n\r\n"), Hold]),
     When("/half", &[Request, Send("HTTP/1.1 200 OK\r\nContent-Le"), Finish, Hold]),
     Request,
     Step::Respond,
@@ -104,13 +110,15 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "response/header_invalid",
         upstreams: &[("a", Place::V4, Listen::Accept(FAULTS))],
         server: "location / { proxy_pass http://<a>; }",
-        cases: &[get("/bad").fails(
-            502,
-            &[attempt(
-                &["header_invalid"],
-                "upstream sent invalid header … while reading response header from upstream",
-            )],
-        )],
+        cases: &[get("/bad").fails(502, &[INVALID])],
+        ..BASE
+    },
+    Scenario {
+        name: "response/header_invalid_name",
+        needs: &[Need::Since(Version(1, 21, 1), "takes a header's name with spaces in it")],
+        upstreams: &[("a", Place::V4, Listen::Accept(FAULTS))],
+        server: "location / { proxy_pass http://<a>; }",
+        cases: &[get("/bad/name").fails(502, &[INVALID])],
         ..BASE
     },
     Scenario {
