@@ -46,7 +46,8 @@ pub fn records(scenario: &Scenario, sent: &[Sent], access: &HashMap<String, Acce
     match scenario.witness {
         Witness::Both => by_request(sent, access, &failures, &responses, &mut verdict),
         Witness::Kernel => {
-            verdict.tally.anonymous(&meant, &seen);
+            let quiet = sent.iter().filter(|sent| sent.case.attempts.is_empty()).count();
+            verdict.tally.anonymous(&meant, &seen, quiet);
             anonymous(sent, &failures, &mut verdict.differences);
             for response in &responses {
                 verdict.differences.push(format!("a response without nginx's word: {response}"));
@@ -160,8 +161,9 @@ fn by_request(
         }
         let answered = answered.remove(uri).unwrap_or_default();
         found.extend(response_differs(&answered, &failed, case).map(|what| format!("{uri}: {what}")));
-        let reported = Reported { failures: failed.len(), responses: answered.len(), agree: found.is_empty() };
-        verdict.tally.request(case, reported);
+        let status = access.get(uri).map_or(0, |line| line.status);
+        let (failures, responses) = (failed.len(), answered.len());
+        verdict.tally.request(case, Reported { failures, responses, agree: found.is_empty(), status });
         verdict.differences.append(&mut found);
     }
     for (uri, failed) in failed {

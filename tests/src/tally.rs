@@ -20,6 +20,10 @@ pub struct Tally {
     pub missing: usize,
     /// A record too many.
     pub extra: usize,
+    /// Requests that nginx logged with status 502 or 504, whoever made it.
+    pub errors: usize,
+    /// Of those, the ones about which all that must be said was said, be it nothing.
+    pub errors_right: usize,
     /// Requests that nothing may be said about.
     pub quiet: usize,
     /// Of those, the ones that something was said about; and records about no request at all.
@@ -30,7 +34,7 @@ pub struct Tally {
     pub confidences: BTreeMap<String, usize>,
 }
 
-/// How much was reported about a request.
+/// How much was reported about a request, and the status that nginx logged for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Reported {
     /// `failure` records.
@@ -39,12 +43,18 @@ pub struct Reported {
     pub responses: usize,
     /// Whether they say what they must.
     pub agree: bool,
+    /// 0 if it is in no log.
+    pub status: u16,
 }
 
 impl Tally {
     /// Counts a request.
     pub fn request(&mut self, case: &Case, reported: Reported) {
-        let Reported { failures, responses, agree } = reported;
+        let Reported { failures, responses, agree, status } = reported;
+        if [502, 504].contains(&status) {
+            self.errors += 1;
+            self.errors_right += usize::from(agree);
+        }
         let (least, most) = responses_wanted(case);
         if case.attempts.is_empty() && least == 0 {
             self.quiet += 1;
@@ -63,8 +73,10 @@ impl Tally {
         } += 1;
     }
 
-    /// Counts attempts whose requests are not known: so many provoked and so many reported, by cause.
-    pub fn anonymous(&mut self, meant: &BTreeMap<&str, usize>, seen: &BTreeMap<&str, usize>) {
+    /// Counts attempts whose requests are not known: so many provoked and so many reported, by cause; and requests that
+    /// provoked none.
+    pub fn anonymous(&mut self, meant: &BTreeMap<&str, usize>, seen: &BTreeMap<&str, usize>, quiet: usize) {
+        self.quiet = quiet;
         self.due = meant.values().sum();
         self.right = meant.iter().map(|(cause, &count)| count.min(seen.get(cause).copied().unwrap_or(0))).sum();
         let reported: usize = seen.values().sum();
@@ -84,10 +96,11 @@ impl Tally {
 
     /// As JSON.
     pub fn json(&self) -> Value {
-        let Self { due, right, wrong, missing, extra, quiet, spurious, outcomes, confidences } = self;
+        let Self { due, right, wrong, missing, extra, errors, errors_right, quiet, spurious, outcomes, confidences } =
+            self;
         json!({
             "due": due, "right": right, "wrong": wrong, "missing": missing, "extra": extra,
-            "quiet": quiet, "spurious": spurious, "outcomes": outcomes, "confidences": confidences,
+            "errors": errors, "errors_right": errors_right, "quiet": quiet, "spurious": spurious, "outcomes": outcomes, "confidences": confidences,
         })
     }
 }
@@ -125,27 +138,29 @@ mod tests {
             (1, 2, false, [0, 0, 0, 1]),
         ] {
             let mut tally = Tally::default();
-            tally.request(&case, Reported { failures, responses, agree });
+            tally.request(&case, Reported { failures, responses, agree, status: 502 });
             assert_eq!([tally.right, tally.wrong, tally.missing, tally.extra], counts, "{failures} {responses}");
             assert_eq!((tally.due, tally.quiet), (1, 0));
+            assert_eq!((tally.errors, tally.errors_right), (1, usize::from(agree)));
         }
     }
 
     #[test]
     fn a_healthy_request_is_quiet() {
         let mut tally = Tally::default();
-        tally.request(&get("/a"), Reported { failures: 0, responses: 0, agree: true });
-        tally.request(&get("/a"), Reported { failures: 1, responses: 0, agree: false });
+        tally.request(&get("/a"), Reported { failures: 0, responses: 0, agree: true, status: 200 });
+        tally.request(&get("/a"), Reported { failures: 1, responses: 0, agree: false, status: 200 });
         assert_eq!((tally.due, tally.quiet, tally.spurious), (0, 2, 1));
     }
 
     #[test]
     fn without_names_causes_are_counted() {
         let mut tally = Tally::default();
-        tally.anonymous(&BTreeMap::from([("a", 5), ("b", 5)]), &BTreeMap::from([("a", 4), ("c", 2)]));
+        tally.anonymous(&BTreeMap::from([("a", 5), ("b", 5)]), &BTreeMap::from([("a", 4), ("c", 2)]), 3);
         assert_eq!((tally.due, tally.right, tally.wrong, tally.missing, tally.spurious), (10, 4, 2, 4, 0));
+        assert_eq!(tally.quiet, 3);
         let mut tally = Tally::default();
-        tally.anonymous(&BTreeMap::new(), &BTreeMap::from([("a", 1)]));
+        tally.anonymous(&BTreeMap::new(), &BTreeMap::from([("a", 1)]), 1);
         assert_eq!((tally.due, tally.right, tally.wrong, tally.spurious), (0, 0, 0, 1));
     }
 }
