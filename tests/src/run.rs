@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use crate::program::Version;
 use crate::results::{Numbers, Ran, Results};
 use crate::scenario::{Need, Net, Scenario, Witness};
 use crate::scenarios::{self, Entry};
@@ -162,9 +163,9 @@ fn lacks(need: Need, options: &Options) -> Option<String> {
         Need::Stream => {
             (!options.nginx.outside(STREAM_MODULE).exists()).then(|| "nginx's stream module is not here".into())
         }
-        Need::Since(first, instead) => {
-            let version = options.nginx.version();
-            (version < first).then(|| format!("nginx before {first} {instead}"))
+        Need::Version(major, minor, patch) => {
+            let least = Version(major, minor, patch);
+            (options.nginx.version() < least).then(|| format!("nginx is older than {least}"))
         }
         Need::Tls => (!options.nginx.built_with("http_ssl_module")).then(|| "nginx without TLS".into()),
     }

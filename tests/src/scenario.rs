@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 
-use crate::program::Version;
 use crate::stage::Stage;
 use crate::upstream::{Listen, Place};
 
@@ -83,8 +82,8 @@ pub enum Need {
     Stream,
     /// nginx with TLS.
     Tls,
-    /// nginx of this version or later; what an earlier one does instead.
-    Since(Version, &'static str),
+    /// nginx of this version or later.
+    Version(u16, u16, u16),
 }
 
 /// Who may testify.
