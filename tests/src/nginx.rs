@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::{Context, Result, ensure};
@@ -69,11 +69,7 @@ impl Nginx {
         );
         let file = dir.join("nginx.conf");
         fs::write(&file, configuration).context("writing nginx.conf")?;
-        let mut command = program.command()?;
-        command.arg("-p").arg(dir).arg("-c").arg(&file);
-        if program.version() >= Version::ERROR_LOG_OPTION {
-            command.arg("-e").arg(dir.join("error.log"));
-        }
+        let mut command = command(program, dir, &file)?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(match stderr {
             Some(stderr) => stderr,
             None => File::create(dir.join("nginx.stderr"))?.into(),
@@ -142,6 +138,16 @@ impl Nginx {
         ensure!(status.success(), "nginx ended with {status}");
         Ok(())
     }
+}
+
+/// nginx with the configuration in `file`; everything it writes goes to `dir`.
+pub fn command(program: &Program, dir: &Path, file: &Path) -> Result<Command> {
+    let mut command = program.command()?;
+    command.arg("-p").arg(dir).arg("-c").arg(file);
+    if program.version() >= Version::ERROR_LOG_OPTION {
+        command.arg("-e").arg(dir.join("error.log"));
+    }
+    Ok(command)
 }
 
 /// The workers of this master that take new connections.

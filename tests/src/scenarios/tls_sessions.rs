@@ -96,7 +96,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             502,
             &[attempt(
                 &["send_failed", "reset_before_response"],
-                "SSL_write() failed (104 … while sending request to upstream | upstream prematurely closed connection while",
+                "SSL_write() failed … (104 … while sending request to upstream | upstream prematurely closed connection while",
             )
             .likely()],
         )],

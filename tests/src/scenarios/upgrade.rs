@@ -3,14 +3,13 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
 
 use super::Program;
 use crate::client::{Connection, Request};
-use crate::nginx::worker_pids;
+use crate::nginx::{self, worker_pids};
 use crate::scenario::{Attempt, BASE, Case, Scenario, attempt, get};
 use crate::script::HEALTHY;
 use crate::stage::{Options, Stage};
@@ -67,8 +66,7 @@ impl Daemon {
         let text = text.replace(&stage.nginx.address().to_string(), &address.to_string());
         let file = directory.join("daemon.conf");
         fs::write(&file, text)?;
-        let mut command = Command::new(&stage.options.nginx);
-        command.arg("-p").arg(directory).arg("-c").arg(&file).arg("-e").arg(directory.join("error.log"));
+        let mut command = nginx::command(&stage.options.nginx, directory, &file)?;
         bench::ends(&bench::output(&mut command, wait::SOON)?, 0, &[])?;
         let daemon = Self { pid_file: directory.join("daemon.pid") };
         wait::until("the daemon's workers", wait::SOON, || {
@@ -135,8 +133,7 @@ fn upgrade(why502: &Path, options: &Options, named: Named) -> Result<String> {
     let tracer = match named {
         Named::Pid => Tracer::attach(why502, daemon.pid()?, &[], stage.directory.path())?,
         Named::Program => {
-            let name = options.nginx.file_name().and_then(|name| name.to_str()).unwrap_or("nginx");
-            let arguments = ["trace", "--format", "json", "--process", name].map(str::to_owned);
+            let arguments = ["trace", "--format", "json", "--process", options.nginx.name()].map(str::to_owned);
             let mut tracer = Tracer::start(why502, &arguments, stage.directory.path())?;
             tracer.ready()?;
             tracer

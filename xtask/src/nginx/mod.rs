@@ -22,8 +22,8 @@ pub(crate) struct Release {
 }
 
 pub(crate) const RELEASES: [Release; 4] = [
-    // There `nginx` is a choice between packages.
-    Release { name: "1.18", suite: "bullseye", package: "nginx-light" },
+    // There `nginx` is a choice between packages, and nginx-light lacks modules that later ones have.
+    Release { name: "1.18", suite: "bullseye", package: "nginx-core" },
     Release { name: "1.22", suite: "bookworm", package: "nginx" },
     Release { name: "1.26", suite: "trixie", package: "nginx" },
     Release { name: "1.30", suite: "sid", package: "nginx" },
