@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::oracle::{self, Access, Sent};
 use crate::scenario::{Attempt, Case, Confidence, Reply, Scenario, Witness};
+use crate::tally::{Reported, Tally};
 use crate::tracer::of_type;
 
 /// What was expected and seen, and every difference.
@@ -15,6 +16,8 @@ pub struct Verdict {
     pub expected: usize,
     /// Failures that were.
     pub seen: usize,
+    /// The requests in numbers.
+    pub tally: Tally,
     /// What differs.
     pub differences: Vec<String>,
 }
@@ -27,6 +30,7 @@ pub fn records(scenario: &Scenario, sent: &[Sent], access: &HashMap<String, Acce
     let mut verdict = Verdict {
         expected: sent.iter().map(|sent| sent.case.attempts.len()).sum(),
         seen: failures.len(),
+        tally: Tally::default(),
         differences: Vec::new(),
     };
     frame(scenario, records, &mut verdict.differences);
@@ -34,10 +38,16 @@ pub fn records(scenario: &Scenario, sent: &[Sent], access: &HashMap<String, Acce
         .into_iter()
         .filter(|failure| !scenario.optional.iter().any(|&cause| failure["cause"] == cause))
         .collect();
-    totals(sent, &failures, &mut verdict.differences);
+    verdict.tally.attempts(&failures);
+    let (meant, seen) = totals(sent, &failures);
+    if meant != seen {
+        verdict.differences.push(format!("failures {seen:?} instead of {meant:?}"));
+    }
     match scenario.witness {
-        Witness::Both => by_request(sent, access, &failures, &responses, &mut verdict.differences),
+        Witness::Both => by_request(sent, access, &failures, &responses, &mut verdict),
         Witness::Kernel => {
+            let quiet = sent.iter().filter(|sent| sent.case.attempts.is_empty()).count();
+            verdict.tally.anonymous(&meant, &seen, quiet);
             anonymous(sent, &failures, &mut verdict.differences);
             for response in &responses {
                 verdict.differences.push(format!("a response without nginx's word: {response}"));
@@ -50,8 +60,11 @@ pub fn records(scenario: &Scenario, sent: &[Sent], access: &HashMap<String, Acce
 /// The failures with what `update` records said about them later.
 fn updated(records: &[Value]) -> Vec<Value> {
     let mut failures: Vec<Value> = of_type(records, "failure").cloned().collect();
+    let places: HashMap<u64, usize> =
+        failures.iter().enumerate().filter_map(|(place, failure)| Some((failure["id"].as_u64()?, place))).collect();
     for update in of_type(records, "update").filter_map(Value::as_object) {
-        let Some(failure) = failures.iter_mut().find(|failure| failure["id"] == update["failure"]) else { continue };
+        let place = update["failure"].as_u64().and_then(|id| places.get(&id));
+        let Some(failure) = place.and_then(|&place| failures.get_mut(place)) else { continue };
         for (name, value) in update.iter().filter(|(name, _)| !["type", "time", "failure"].contains(&name.as_str())) {
             failure[name] = value.clone();
         }
@@ -88,8 +101,8 @@ fn frame(scenario: &Scenario, records: &[Value], found: &mut Vec<String>) {
     }
 }
 
-/// How often each cause.
-fn totals(sent: &[Sent], failures: &[&Value], found: &mut Vec<String>) {
+/// How often each cause was meant, and how often it was seen.
+fn totals<'a>(sent: &[Sent], failures: &[&'a Value]) -> (BTreeMap<&'a str, usize>, BTreeMap<&'a str, usize>) {
     let mut meant: BTreeMap<&str, usize> = BTreeMap::new();
     let attempts = sent.iter().flat_map(|sent| sent.case.attempts);
     // An attempt with several right causes counts for the first; what was seen is counted likewise.
@@ -104,9 +117,7 @@ fn totals(sent: &[Sent], failures: &[&Value], found: &mut Vec<String>) {
         let cause = failure["cause"].as_str().unwrap_or("null");
         *seen.entry(alias.get(cause).copied().unwrap_or(cause)).or_default() += 1;
     }
-    if meant != seen {
-        found.push(format!("failures {seen:?} instead of {meant:?}"));
-    }
+    (meant, seen)
 }
 
 /// Each request's failures, in order, and its response.
@@ -115,7 +126,7 @@ fn by_request(
     access: &HashMap<String, Access>,
     failures: &[&Value],
     responses: &[&Value],
-    found: &mut Vec<String>,
+    verdict: &mut Verdict,
 ) {
     let path = |request: &Value| {
         request.as_str().and_then(|line| line.split_whitespace().nth(1)).unwrap_or_default().to_owned()
@@ -135,30 +146,44 @@ fn by_request(
     for response in responses {
         answered.entry(path(&response["request"])).or_default().push(response);
     }
-    for Sent { uri, case } in sent {
+    for Sent { uri, case, .. } in sent {
+        let mut found = Vec::new();
         let failed = failed.remove(uri).unwrap_or_default();
+        let line = access.get(uri);
         if failed.len() == case.attempts.len() {
-            let addresses = access.get(uri).map(|line| line.upstream_address.as_str()).unwrap_or_default();
-            let mut addresses = addresses.split(", ").flat_map(|group| group.split(" : "));
             for (failure, attempt) in failed.iter().zip(case.attempts) {
-                let differs = attempt_differs(failure, attempt, case)
-                    .or_else(|| word_differs(failure, attempt))
-                    .or_else(|| address_differs(failure, addresses.next()));
+                let differs = attempt_differs(failure, attempt, case).or_else(|| word_differs(failure, attempt));
                 found.extend(differs.map(|what| format!("{uri}: {what}")));
             }
+            let logged = line.map(|line| line.upstream_address.as_str()).unwrap_or_default();
+            let own = failed.iter().zip(case.attempts).filter(|(_, attempt)| !attempt.part);
+            let own: Vec<&Value> = own.map(|(&failure, _)| failure).collect();
+            found.extend(addresses_differ(&own, logged).map(|what| format!("{uri}: {what}")));
         } else {
             let causes: Vec<_> = failed.iter().map(|failure| &failure["cause"]).collect();
             found.push(format!("{uri}: failures {causes:?} instead of {}", case.attempts.len()));
         }
         let answered = answered.remove(uri).unwrap_or_default();
-        found.extend(response_differs(&answered, &failed, case).map(|what| format!("{uri}: {what}")));
+        let said = answered.iter().filter(|response| response["origin"] == "nginx").count();
+        if line.is_some_and(Access::made_by_nginx) && said != 1 {
+            found.push(format!("{uri}: nginx made this 502 or 504, and {said} response records say so"));
+        }
+        let differs =
+            response_differs(&answered, &failed, case).or_else(|| ending_differs(answered.first()?, line, case));
+        found.extend(differs.map(|what| format!("{uri}: {what}")));
+        let status = line.map_or(0, |line| line.status);
+        let (failures, responses) = (failed.len(), answered.len());
+        verdict.tally.request(case, Reported { failures, responses, agree: found.is_empty(), status });
+        verdict.differences.append(&mut found);
     }
     for (uri, failed) in failed {
         let shown = failed.first().map(ToString::to_string).unwrap_or_default();
-        found.push(format!("{} failures of no request of ours ({uri:?}), as {shown}", failed.len()));
+        verdict.tally.spurious += failed.len();
+        verdict.differences.push(format!("{} failures of no request of ours ({uri:?}), as {shown}", failed.len()));
     }
     for (uri, answered) in answered {
-        found.push(format!("{} responses to no request of ours ({uri:?})", answered.len()));
+        verdict.tally.spurious += answered.len();
+        verdict.differences.push(format!("{} responses to no request of ours ({uri:?})", answered.len()));
     }
 }
 
@@ -197,12 +222,18 @@ fn word_differs(failure: &Value, attempt: &Attempt) -> Option<String> {
     (!agrees).then(|| format!("{}: nginx.message {message:?} instead of {:?}", failure["cause"], attempt.says))
 }
 
-/// The address of an attempt, against nginx's `$upstream_addr`.
-fn address_differs(failure: &Value, logged: Option<&str>) -> Option<String> {
-    let address = failure["upstream"]["address"].as_str();
-    // A subrequest's upstream is in no access log.
-    (logged != Some("-") && address != logged)
-        .then(|| format!("{}: upstream {address:?}, logged as {logged:?}", failure["cause"]))
+/// The addresses of the attempts, against nginx's `$upstream_addr`: each is there, in this order. Attempts that went
+/// well stand between them.
+fn addresses_differ(failed: &[&Value], logged: &str) -> Option<String> {
+    if logged == "-" {
+        return None; // A subrequest's upstream is in no access log.
+    }
+    let mut addresses = logged.split(", ").flat_map(|group| group.split(" : "));
+    let missing = failed.iter().find(|failure| {
+        let address = failure["upstream"]["address"].as_str();
+        !addresses.any(|logged| Some(logged) == address)
+    })?;
+    Some(format!("{}: upstream {}, logged as {logged:?}", missing["cause"], missing["upstream"]["address"]))
 }
 
 fn confidence_differs(failure: &Value, attempt: &Attempt) -> Option<String> {
@@ -251,6 +282,7 @@ fn response_differs(answered: &[&Value], failed: &[&Value], case: &Case) -> Opti
             Some(attempt) if attempt.outcome == "final" => Some((attempt.cause, case.status, "nginx")),
             _ => None,
         },
+        Reply::None => None,
         Reply::Is(ref cause, status, origin) => Some((std::slice::from_ref(cause), status, origin)),
         Reply::Maybe(origin) => {
             let other = answered.iter().find(|response| response["origin"] != origin);
@@ -275,4 +307,15 @@ fn response_differs(answered: &[&Value], failed: &[&Value], case: &Case) -> Opti
     let known = meant.iter().filter(|id| ids.contains(id)).count();
     (ids != meant)
         .then(|| format!("response names {} failures, {known} of the {} that led to it", ids.len(), meant.len()))
+}
+
+/// What became of the response in the end: who handled it, and what the client got, which may be unknown but not wrong.
+fn ending_differs(response: &Value, line: Option<&Access>, case: &Case) -> Option<String> {
+    let handled = response["handled_by"].as_str().unwrap_or_default();
+    if !case.handled.split('|').any(|wanted| wanted == handled) {
+        return Some(format!("response handled by {} instead of {:?}", response["handled_by"], case.handled));
+    }
+    let told = &response["client_status"];
+    let wrong = !told.is_null() && line.is_some_and(|line| *told != line.status);
+    wrong.then(|| format!("client_status {told} instead of {} or null", line.map_or(0, |line| line.status)))
 }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::child::{self, Guarded};
 use crate::filter::Filter;
+use crate::program::Program;
 use crate::scenario::{BASE, Case, Scenario, get, post};
 use crate::script::Step::{Close, Finish, Hold, Repeat, Request, Reset, Respond, Send, When};
 use crate::script::{HEALTHY, Step};
@@ -62,11 +63,12 @@ const TURNS: &[&[Option<Case>]] = &[
 ];
 
 /// Shows it, for about `duration`.
-pub fn show(why502: &Path, nginx: &Path, duration: Duration) -> Result<ExitCode> {
+pub fn show(why502: &Path, nginx: Program, duration: Duration) -> Result<ExitCode> {
     let options = Options {
-        nginx: nginx.to_owned(),
+        nginx,
         why502: Some(why502.to_owned()),
         requests: 1,
+        seconds: 1,
         workers: 1,
         keep: false,
         vm: false,

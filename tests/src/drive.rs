@@ -13,13 +13,14 @@ use crate::client::Connection;
 use crate::namespace;
 use crate::scenario::{Amount, Case, Drive, Load, Turn};
 use crate::stage::Stage;
-use crate::{sockets, wait};
+use crate::{rate, sockets, wait};
 
 /// Sends everything that the scenario has to send, and waits for every answer.
 pub fn run(stage: &Stage, drive: Drive) -> Result<()> {
     match drive {
         Drive::Load(load) => in_parallel(stage, load),
         Drive::Turns(turns) => in_turns(stage, turns),
+        Drive::Rate(rate) => rate::run(stage, rate),
         Drive::By(function) => function(stage),
     }
 }
@@ -61,7 +62,7 @@ fn one_client(stage: &Stage, load: Load, queue: &[&Case], next: &AtomicUsize) ->
         };
         let answer = stage.exchange(&mut connection, case, load.keepalive);
         // Of a response cut short a client may see nothing at all.
-        let cut = case.attempts.last().is_some_and(|attempt| attempt.outcome == "truncated");
+        let cut = case.attempts.last().is_some_and(|attempt| attempt.outcome.contains("truncated"));
         match answer {
             Ok(answer) if load.keepalive && answer.reusable => client = Some(connection),
             Err(error) if !cut => return Err(error),
@@ -93,7 +94,7 @@ fn in_turns(stage: &Stage, turns: &[Turn]) -> Result<()> {
 }
 
 /// Fisher and Yates, seeded by the hasher's keys: no crate for one shuffle.
-fn shuffle<T>(items: &mut [T]) {
+pub(crate) fn shuffle<T>(items: &mut [T]) {
     for last in (1..items.len()).rev() {
         let random = usize::try_from(RandomState::new().build_hasher().finish() & 0xffff_ffff).unwrap_or(0);
         items.swap(last, random % (last + 1));

@@ -5,26 +5,39 @@
 //! traffic, and compares. Nothing here touches the host's nginx: every process, port, directory and network namespace
 //! is private to one scenario and ends with it.
 
+pub mod accuracy;
+mod attempt;
 pub mod bench;
 pub mod check;
 pub mod child;
 pub mod client;
+#[cfg(test)]
+mod coverage;
 pub mod demo;
+pub mod dns;
 pub mod drive;
 pub mod filter;
+pub mod h2;
 pub mod icmp;
 mod listener;
+pub mod logs;
 pub mod namespace;
 pub mod nginx;
 pub mod oracle;
+pub mod program;
+pub mod rate;
+pub mod results;
 pub mod run;
 pub mod scenario;
 pub mod scenarios;
 pub mod schema;
 pub mod script;
+pub mod shown;
 pub mod sockets;
 pub mod stage;
 mod stream;
+pub mod tally;
+mod tls;
 pub mod tracer;
 pub mod upstream;
 pub mod wait;

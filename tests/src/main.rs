@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
+use lab::program::Program;
+use lab::results::Results;
 use lab::stage::Options;
-use lab::{demo, run, scenarios, wait};
+use lab::{accuracy, demo, run, scenarios, wait};
 
 /// Real nginx, upstreams that fail on purpose, and why502 held against nginx's own logs.
 #[derive(Debug, Parser)]
@@ -23,6 +25,8 @@ enum Command {
     Run(Run),
     /// Show why502 at work on a private nginx whose upstreams fail in turn.
     Demo(Demo),
+    /// Make a document of the results of runs, on stdout.
+    Accuracy(Accuracy),
 }
 
 #[derive(Debug, Args)]
@@ -39,12 +43,18 @@ struct Run {
     /// Requests per case [default: 200, with --vm 5].
     #[arg(long)]
     requests: Option<usize>,
+    /// How long steady load lasts, in seconds [default: 10, with --vm 2].
+    #[arg(long)]
+    seconds: Option<u32>,
     /// nginx workers, where the scenario does not need a certain number.
     #[arg(long, default_value_t = 4)]
     workers: usize,
     /// The nginx binary.
     #[arg(long, default_value = "nginx", value_name = "PATH")]
     nginx: PathBuf,
+    /// The nginx of another root directory, started in it as in a container.
+    #[arg(long, value_name = "DIR", conflicts_with = "nginx")]
+    nginx_root: Option<PathBuf>,
     /// The JSON Schema of the records [default: docs/schema.json, if it exists].
     #[arg(long, value_name = "PATH")]
     schema: Option<PathBuf>,
@@ -54,9 +64,22 @@ struct Run {
     /// Few requests, nothing that takes long.
     #[arg(long)]
     vm: bool,
+    /// Write the results to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
     /// Keep logs, configurations and records in the temporary directory.
     #[arg(long)]
     keep: bool,
+}
+
+#[derive(Debug, Args)]
+struct Accuracy {
+    /// What `run --json` wrote.
+    #[arg(required = true, value_name = "FILE")]
+    results: Vec<PathBuf>,
+    /// A line about something else that was tested (repeatable).
+    #[arg(long, value_name = "TEXT")]
+    also: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -76,8 +99,13 @@ fn main() -> ExitCode {
     wait::catch_signals();
     let done = match Cli::parse().command {
         Command::Run(run) => execute(&run),
+        Command::Accuracy(Accuracy { results, also }) => accuracy::document(&results, &also).map(|page| {
+            print!("{page}");
+            ExitCode::SUCCESS
+        }),
         Command::Demo(demo) => {
-            nginx(&demo.nginx).and_then(|nginx| demo::show(&demo.why502, &nginx, Duration::from_secs(demo.duration)))
+            let duration = Duration::from_secs(demo.duration);
+            Program::on_host(&demo.nginx).and_then(|nginx| demo::show(&demo.why502, nginx, duration))
         }
     };
     done.unwrap_or_else(|error| {
@@ -100,9 +128,13 @@ fn execute(run: &Run) -> Result<ExitCode> {
     let why502 = run.why502.as_ref().map(|path| path.canonicalize().with_context(|| path.display().to_string()));
     let published = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/schema.json"));
     let options = Options {
-        nginx: nginx(&run.nginx)?,
+        nginx: match &run.nginx_root {
+            Some(root) => Program::in_root(root)?,
+            None => Program::on_host(&run.nginx)?,
+        },
         why502: why502.transpose()?,
         requests: run.requests.unwrap_or(if run.vm { 5 } else { 200 }),
+        seconds: run.seconds.unwrap_or(if run.vm { 2 } else { 10 }),
         workers: run.workers,
         keep: run.keep,
         vm: run.vm,
@@ -111,15 +143,11 @@ fn execute(run: &Run) -> Result<ExitCode> {
     if !scenarios::all().any(|entry| entry.name().contains(&run.filter)) {
         bail!("no scenario has {:?} in its name; `lab run --list` shows them", run.filter);
     }
-    let totals = run::all(&options, &run.filter);
+    let mut results = Results::default();
+    let totals = run::all(&options, &run.filter, &mut results);
+    if let Some(path) = &run.json {
+        results.write(path, &options, totals)?;
+    }
     println!("{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.skipped);
     Ok(if totals.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// A name without directories is looked up, in the system directories too.
-fn nginx(path: &std::path::Path) -> Result<PathBuf> {
-    let listed = std::env::var_os("PATH").unwrap_or_default();
-    let system = ["/usr/sbin", "/usr/local/sbin", "/usr/local/nginx/sbin"].map(PathBuf::from);
-    let found = std::env::split_paths(&listed).chain(system).map(|dir| dir.join(path)).find(|path| path.is_file());
-    found.with_context(|| format!("no nginx found as {}; install it or name it with --nginx", path.display()))
 }

@@ -10,13 +10,14 @@ use anyhow::{Context, Result, ensure};
 
 use crate::child::{self, Guarded};
 use crate::namespace::Namespace;
-use crate::wait;
+use crate::program::{Program, Version};
+use crate::{logs, wait};
 
 /// What to start.
 #[derive(Debug)]
 pub struct Settings<'a> {
-    /// The binary.
-    pub binary: &'a Path,
+    /// The program.
+    pub program: &'a Program,
     /// An existing directory for everything it writes.
     pub dir: &'a Path,
     /// `worker_processes`.
@@ -27,8 +28,10 @@ pub struct Settings<'a> {
     pub server: &'a str,
     /// Text outside of `http`.
     pub main: &'a str,
-    /// Level of the error log.
-    pub level: &'a str,
+    /// Target and level of the error log.
+    pub error_log: &'a str,
+    /// Standard error, where it is not a file of the directory.
+    pub stderr: Option<Stdio>,
     /// Where it runs.
     pub namespace: Option<&'a Namespace>,
 }
@@ -47,37 +50,40 @@ const LOG_FORMAT: &str = "'$request_uri|$status|$upstream_status|$upstream_addr|
 
 impl Nginx {
     /// Starts nginx and waits until all of its workers are there.
-    pub fn start(settings: &Settings<'_>) -> Result<Self> {
-        let Settings { binary, dir, workers, http, server, main, level, namespace } = settings;
+    pub fn start(settings: Settings<'_>) -> Result<Self> {
+        let Settings { program, dir, workers, http, server, main, error_log, stderr, namespace } = settings;
         let address = match namespace {
             Some(namespace) => namespace.enter(free_address)?,
             None => free_address()?,
         };
         let shown = dir.display();
         let configuration = format!(
-            "daemon off;\nworker_processes {workers};\npid {shown}/nginx.pid;\nerror_log {shown}/error.log {level};\n\
-             user {user};\nworker_shutdown_timeout 5s;\n{main}\nevents {{ worker_connections 4096; }}\nhttp {{\n\
+            "daemon off;\nworker_processes {workers};\npid {shown}/nginx.pid;\nerror_log {error_log};\n\
+             user {user};\nworker_shutdown_timeout 5s;\n{main}\n{events}\nhttp {{\n\
              log_format lab {LOG_FORMAT};\naccess_log {shown}/access.log lab;\nclient_max_body_size 64m;\n\
              client_body_temp_path {shown}/body;\nproxy_temp_path {shown}/proxy;\nfastcgi_temp_path {shown}/fastcgi;\n\
              uwsgi_temp_path {shown}/uwsgi;\nscgi_temp_path {shown}/scgi;\nkeepalive_requests 1000000;\n{http}\n\
              server {{\nlisten {address} backlog=4096;\nserver_name lab;\n{server}\n}}\n}}\n",
-            user = user(),
+            user = user(program),
+            events = if main.contains("events {") { "" } else { "events { worker_connections 4096; }" },
         );
         let file = dir.join("nginx.conf");
         fs::write(&file, configuration).context("writing nginx.conf")?;
-        let mut command = Command::new(binary);
-        command.arg("-p").arg(dir).arg("-c").arg(&file).arg("-e").arg(dir.join("error.log"));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(dir.join("nginx.stderr"))?);
+        let mut command = command(program, dir, &file)?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(match stderr {
+            Some(stderr) => stderr,
+            None => File::create(dir.join("nginx.stderr"))?.into(),
+        });
         let mut master = child::start("nginx", &mut command, namespace.map(Namespace::fd))?;
         let ready = wait::until("nginx's workers", wait::SOON, || {
-            master.ended().is_some() || worker_pids(master.pid()).len() == *workers
+            master.ended().is_some() || worker_pids(master.pid()).len() == workers
         });
         if ready.is_err() || master.ended().is_some() {
             let said = fs::read_to_string(dir.join("nginx.stderr")).unwrap_or_default();
             let logged = fs::read_to_string(dir.join("error.log")).unwrap_or_default();
             anyhow::bail!("nginx did not start: {}", if said.is_empty() { logged } else { said });
         }
-        Ok(Self { master, dir: (*dir).to_owned(), address, workers: *workers })
+        Ok(Self { master, dir: dir.to_owned(), address, workers })
     }
 
     /// Where clients connect.
@@ -102,12 +108,17 @@ impl Nginx {
 
     /// Everything in the access log so far.
     pub fn access_log(&self) -> String {
-        lossy(&self.dir.join("access.log"))
+        logs::file(&self.dir.join("access.log"))
     }
 
     /// Everything in the error log so far.
     pub fn error_log(&self) -> String {
-        lossy(&self.dir.join("error.log"))
+        logs::file(&self.dir.join("error.log"))
+    }
+
+    /// Sends a signal to the master.
+    pub fn signal(&self, signal: libc::c_int) -> Result<()> {
+        self.master.signal(signal)
     }
 
     /// Reloads the configuration and waits until new workers serve.
@@ -129,11 +140,18 @@ impl Nginx {
     }
 }
 
-fn lossy(path: &Path) -> String {
-    String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
+/// nginx with the configuration in `file`; everything it writes goes to `dir`.
+pub fn command(program: &Program, dir: &Path, file: &Path) -> Result<Command> {
+    let mut command = program.command()?;
+    command.arg("-p").arg(dir).arg("-c").arg(file);
+    if program.version() >= Version::ERROR_LOG_OPTION {
+        command.arg("-e").arg(dir.join("error.log"));
+    }
+    Ok(command)
 }
 
-fn worker_pids(master: u32) -> Vec<u32> {
+/// The workers of this master that take new connections.
+pub fn worker_pids(master: u32) -> Vec<u32> {
     let serving = |pid: &u32| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         line.starts_with(b"nginx: worker process") && !line.windows(8).any(|window| window == b"shutting")
@@ -141,10 +159,10 @@ fn worker_pids(master: u32) -> Vec<u32> {
     child::children(master).into_iter().filter(serving).collect()
 }
 
-/// An unprivileged user where the machine has one: a bare VM may have root alone.
-fn user() -> &'static str {
-    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let group = fs::read_to_string("/etc/group").unwrap_or_default();
+/// An unprivileged user where its root directory has one: a bare VM may have root alone.
+fn user(program: &Program) -> &'static str {
+    let passwd = fs::read_to_string(program.outside("/etc/passwd")).unwrap_or_default();
+    let group = fs::read_to_string(program.outside("/etc/group")).unwrap_or_default();
     let has = |file: &str, name: &str| file.lines().any(|line| line.starts_with(&format!("{name}:")));
     match (has(&passwd, "nobody"), has(&group, "nogroup"), has(&group, "nobody")) {
         (true, true, _) => "nobody nogroup",

@@ -11,6 +11,8 @@ pub struct Sent {
     pub uri: String,
     /// What must become of it.
     pub case: Case,
+    /// The status that the client was told, where one waited for it.
+    pub answer: Option<u16>,
 }
 
 /// A line of the access log.
@@ -26,6 +28,16 @@ pub struct Access {
     pub header_time: String,
 }
 
+impl Access {
+    /// Whether nginx made a 502 or 504 of what its last upstream did: the log alone says so, whatever was intended.
+    pub fn made_by_nginx(&self) -> bool {
+        let last = |list: &str| list.rsplit([',', ':']).next().unwrap_or_default().trim().to_owned();
+        [502, 504].contains(&self.status)
+            && ["502", "504"].contains(&last(&self.upstream_status).as_str())
+            && last(&self.header_time) == "-"
+    }
+}
+
 /// The access log by URI. A URI that is there twice is an error of the lab.
 pub fn access(log: &str) -> HashMap<String, Access> {
     let parse = |line: &str| {
@@ -38,6 +50,12 @@ pub fn access(log: &str) -> HashMap<String, Access> {
         Some((uri, Access { status, upstream_status, upstream_address, header_time }))
     };
     log.lines().filter_map(parse).collect()
+}
+
+/// An access log made of what the clients were told, in the lab's format; nothing about upstreams is known.
+pub fn told(sent: &[Sent]) -> String {
+    let line = |sent: &Sent| Some(format!("{}|{}|-|-|0|-\n", sent.uri, sent.answer?));
+    sent.iter().filter_map(line).collect()
 }
 
 /// The error log's messages about each URI, in order; `""` holds those about no request.
@@ -57,15 +75,16 @@ pub fn errors(log: &str) -> HashMap<String, Vec<String>> {
     found
 }
 
-/// Every way in which nginx's logs differ from what the requests were meant to meet.
-pub fn differences(sent: &[Sent], access_log: &str, error_log: &str) -> Vec<String> {
+/// Every way in which nginx's logs differ from what the requests were meant to meet. Without an error log nothing is
+/// said about messages.
+pub fn differences(sent: &[Sent], access_log: &str, error_log: Option<&str>) -> Vec<String> {
     let access = access(access_log);
-    let mut errors = errors(error_log);
+    let mut errors = errors(error_log.unwrap_or_default());
     let mut found = Vec::new();
     if access.len() != sent.len() {
         found.push(format!("{} requests were sent and {} logged", sent.len(), access.len()));
     }
-    for Sent { uri, case } in sent {
+    for Sent { uri, case, .. } in sent {
         match access.get(uri) {
             Some(line) if line.status != case.status => {
                 let said = errors.get(uri).map(|lines| lines.join(" / ")).unwrap_or_default();
@@ -73,6 +92,9 @@ pub fn differences(sent: &[Sent], access_log: &str, error_log: &str) -> Vec<Stri
             }
             Some(_) => {}
             None => found.push(format!("{uri}: not in the access log")),
+        }
+        if error_log.is_none() {
+            continue;
         }
         let mut said = errors.remove(uri).unwrap_or_default();
         said.retain(|said| !case.may_say.iter().any(|may| matches(said, may)));
@@ -119,6 +141,9 @@ mod tests {
         let lines = access("/a/1|502|502|127.0.0.1:1|0.001|-\n/a/2|200|502, 200|1:1, 2:2|0.1|-, 0.1\n");
         assert_eq!(lines["/a/1"].status, 502);
         assert_eq!(lines["/a/2"].upstream_status, "502, 200");
+        assert!(lines["/a/1"].made_by_nginx() && !lines["/a/2"].made_by_nginx());
+        let own = access("/own|502|502|1:1|0.1|0.1\n/none|502|-|-|0.0|-\n/both|504|502 : 504|1:1 : 2:2|1.0|- : -\n");
+        assert!(!own["/own"].made_by_nginx() && !own["/none"].made_by_nginx() && own["/both"].made_by_nginx());
         let text = "2026/01/02 03:04:05 [error] 12#12: *3 connect() failed (111: Connection refused) while connecting \
                     to upstream, client: 127.0.0.1, server: lab, request: \"GET /a/1 HTTP/1.1\", upstream: \"http://x/\"";
         let found = errors(text);

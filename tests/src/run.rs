@@ -1,10 +1,11 @@
 //! Runs scenarios one after the other and says what came of them.
 
-use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use crate::program::Version;
+use crate::results::{Numbers, Ran, Results};
 use crate::scenario::{Need, Net, Scenario, Witness};
 use crate::scenarios::{self, Entry};
 use crate::stage::{Options, Stage};
@@ -54,7 +55,7 @@ const IN_A_VM: &[&str] = &[
     "body/closed",
     "body/reset",
     "no_attempt/no_live",
-    "mixed/",
+    "mixed/eight_fates",
     "handled/auth_request",
     "kernel_only/",
     "negative/shapes_of_answers",
@@ -67,8 +68,9 @@ const IN_A_VM: &[&str] = &[
     "commands/doctor",
 ];
 
-/// Runs all scenarios whose name contains `filter`, a line for each; in a VM only [`IN_A_VM`].
-pub fn all(options: &Options, filter: &str) -> Totals {
+/// Runs all scenarios whose name contains `filter`, a line for each, and notes them in `results`; in a VM only
+/// [`IN_A_VM`].
+pub fn all(options: &Options, filter: &str, results: &mut Results) -> Totals {
     let mut totals = Totals::default();
     let here = |name: &str| !options.vm || IN_A_VM.iter().any(|family| name.starts_with(family));
     for entry in scenarios::all().filter(|entry| entry.name().contains(filter) && here(entry.name())) {
@@ -78,10 +80,11 @@ pub fn all(options: &Options, filter: &str) -> Totals {
             break;
         }
         let started = Instant::now();
-        let outcome = one(&entry, options);
+        let ran = one(&entry, options);
         let took = started.elapsed().as_secs_f64();
+        results.note(&entry, &ran, took);
         let name = entry.name();
-        match outcome {
+        match ran.outcome {
             Outcome::Passed(seen) => {
                 totals.passed += 1;
                 println!("{name:<44} {seen}  ok  ({took:.1} s)");
@@ -122,18 +125,18 @@ fn show(differences: &[String]) {
     }
 }
 
-fn one(entry: &Entry, options: &Options) -> Outcome {
+fn one(entry: &Entry, options: &Options) -> Ran {
     if let Some(reason) = cannot(entry, options) {
-        return Outcome::Skipped(reason);
+        return Outcome::Skipped(reason).into();
     }
     let ran = match entry {
         Entry::Traffic(scenario) => traffic(scenario, options),
         Entry::Program(program) => match &options.why502 {
-            Some(why502) => (program.run)(why502, options).map(Outcome::Passed),
-            None => Ok(Outcome::Skipped("it is about why502 itself".into())),
+            Some(why502) => (program.run)(why502, options).map(|seen| Outcome::Passed(seen).into()),
+            None => Ok(Outcome::Skipped("it is about why502 itself".into()).into()),
         },
     };
-    ran.unwrap_or_else(|error| Outcome::Failed(vec![format!("{error:#}")]))
+    ran.unwrap_or_else(|error| Outcome::Failed(vec![format!("{error:#}")]).into())
 }
 
 /// Why this machine cannot run it.
@@ -157,12 +160,19 @@ fn no_namespace() -> Option<String> {
 fn lacks(need: Need, options: &Options) -> Option<String> {
     match need {
         Need::Ipv6 => std::net::TcpListener::bind("[::1]:0").err().map(|error| format!("no IPv6: {error}")),
-        Need::Stream => (!Path::new(STREAM_MODULE).exists()).then(|| "nginx's stream module is not here".into()),
-        Need::Tls => {
-            let said = std::process::Command::new(&options.nginx).arg("-V").output();
-            let with = said.is_ok_and(|said| String::from_utf8_lossy(&said.stderr).contains("http_ssl_module"));
-            (!with).then(|| "nginx without TLS".into())
+        Need::Stream => {
+            (!options.nginx.outside(STREAM_MODULE).exists()).then(|| "nginx's stream module is not here".into())
         }
+        Need::Http2 => (!options.nginx.built_with("http_v2_module")).then(|| "nginx without HTTP/2".into()),
+        Need::Module(name) => {
+            let here = options.nginx.outside("/usr/lib/nginx/modules").join(name).exists();
+            (!here).then(|| format!("{name} is not here"))
+        }
+        Need::Version(major, minor, patch) => {
+            let least = Version(major, minor, patch);
+            (options.nginx.version() < least).then(|| format!("nginx is older than {least}"))
+        }
+        Need::Tls => (!options.nginx.built_with("http_ssl_module")).then(|| "nginx without TLS".into()),
     }
 }
 
@@ -176,7 +186,7 @@ pub fn on_path(program: &str) -> bool {
 }
 
 /// Runs traffic past nginx with the tracer watching, then compares.
-fn traffic(scenario: &Scenario, options: &Options) -> Result<Outcome> {
+fn traffic(scenario: &Scenario, options: &Options) -> Result<Ran> {
     let stage = Stage::set(scenario, options)?;
     let mut arguments = scenario.options.to_vec();
     if scenario.witness == Witness::Kernel {
@@ -190,17 +200,19 @@ fn traffic(scenario: &Scenario, options: &Options) -> Result<Outcome> {
     let tracer = options.why502.as_ref().map(attach).transpose()?;
     let driven = drive::run(&stage, scenario.drive).and_then(|()| stage.all_logged());
     if let Err(error) = driven {
-        let logged = stage.nginx.error_log();
+        let logged = stage.error_log().unwrap_or_default();
         let last = logged.lines().last().unwrap_or_default();
         return Err(error.context(format!("the traffic failed; nginx's last message: {last:?}")));
     }
     let sent = stage.sent();
-    let mut differences = oracle::differences(&sent, &stage.nginx.access_log(), &stage.nginx.error_log());
+    let access = oracle::access(&stage.access_log());
+    let mut differences = oracle::differences(&sent, &stage.access_log(), stage.error_log().as_deref());
     if !differences.is_empty() {
         differences.insert(0, "the lab itself: nginx did not meet the intended fault".into());
     }
     let Some(tracer) = tracer else {
-        return Ok(conclude(format!("{:>6} requests", sent.len()), differences));
+        let numbers = Numbers::new(sent.len(), &access, None);
+        return Ok(conclude(format!("{:>6} requests {}", sent.len(), stage.remarked()), differences, numbers));
     };
     let finished = tracer.finish()?;
     if !finished.status.success() {
@@ -211,15 +223,24 @@ fn traffic(scenario: &Scenario, options: &Options) -> Result<Outcome> {
     }
     let (records, problems) = tracer::records(finished.lines.iter().map(String::as_str));
     differences.extend(problems);
-    let verdict = check::records(scenario, &sent, &oracle::access(&stage.nginx.access_log()), &records);
+    let verdict = check::records(scenario, &sent, &access, &records);
     differences.extend(verdict.differences);
     if let Some(schema) = &options.schema {
         differences.extend(schema::differences(schema, &records).context("validating")?);
     }
-    let seen = format!("{:>6} requests, failures {}/{}", sent.len(), verdict.seen, verdict.expected);
-    Ok(conclude(seen, differences))
+    let mut seen = format!("{:>6} requests, failures {}/{}", sent.len(), verdict.seen, verdict.expected);
+    let remark = stage.remarked();
+    if !remark.is_empty() {
+        seen.push_str(&format!(", {remark}"));
+        if !differences.is_empty() {
+            differences.insert(0, seen.clone());
+        }
+    }
+    let numbers = Numbers::new(sent.len(), &access, Some(verdict.tally));
+    Ok(conclude(seen, differences, numbers))
 }
 
-fn conclude(seen: String, differences: Vec<String>) -> Outcome {
-    if differences.is_empty() { Outcome::Passed(seen) } else { Outcome::Failed(differences) }
+fn conclude(seen: String, differences: Vec<String>, numbers: Numbers) -> Ran {
+    let outcome = if differences.is_empty() { Outcome::Passed(seen) } else { Outcome::Failed(differences) };
+    Ran { outcome, numbers: Some(numbers) }
 }

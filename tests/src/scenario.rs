@@ -2,6 +2,9 @@
 
 use anyhow::Result;
 
+pub use crate::attempt::{Attempt, Confidence, attempt};
+use crate::logs::Logs;
+use crate::rate::Rate;
 use crate::stage::Stage;
 use crate::upstream::{Listen, Place};
 
@@ -22,10 +25,12 @@ pub struct Scenario {
     pub http: &'static str,
     /// Text for nginx's `server` block.
     pub server: &'static str,
-    /// Text outside of `http`.
+    /// Text outside of `http`; an `events` block in it replaces that of the lab.
     pub main: &'static str,
     /// Level of nginx's error log.
     pub error_level: &'static str,
+    /// Where nginx's logs go.
+    pub logs: Logs,
     /// The kinds of request.
     pub cases: &'static [Case],
     /// How the requests are sent.
@@ -53,6 +58,7 @@ pub const BASE: Scenario = Scenario {
     server: "",
     main: "",
     error_level: "error",
+    logs: Logs::Files,
     cases: &[],
     drive: Drive::Load(Load { clients: 8, keepalive: true }),
     options: &[],
@@ -82,6 +88,12 @@ pub enum Need {
     Stream,
     /// nginx with TLS.
     Tls,
+    /// nginx with HTTP/2 for clients.
+    Http2,
+    /// This file among nginx's dynamic modules.
+    Module(&'static str),
+    /// nginx of this version or a later one.
+    Version(u16, u16, u16),
 }
 
 /// Who may testify.
@@ -100,6 +112,8 @@ pub enum Drive {
     Load(Load),
     /// One after the other on one client connection each: these turns, repeated for the number of requests.
     Turns(&'static [Turn]),
+    /// At a steady rate, for as long as the command line says.
+    Rate(Rate),
     /// By hand: the function sends every request itself.
     By(fn(&Stage) -> Result<()>),
 }
@@ -158,6 +172,8 @@ pub struct Case {
     pub may_say: &'static [&'static str],
     /// The `response` record of each such request.
     pub reply: Reply,
+    /// The `handled_by` of that record, `|` between alternatives; `""` is null.
+    pub handled: &'static str,
 }
 
 /// The `response` record that a request must have.
@@ -165,59 +181,12 @@ pub struct Case {
 pub enum Reply {
     /// The cause of the last attempt if nginx made a 502 or 504 of it, none otherwise.
     Follows,
-    /// This cause, status and origin.
+    /// This cause, the status that nginx first decided on, and this origin.
     Is(&'static str, u16, &'static str),
+    /// None, whatever the attempts came to: a subrequest's failure is not the request's.
+    None,
     /// None, or one of this origin.
     Maybe(&'static str),
-}
-
-/// One failed attempt.
-#[derive(Clone, Copy, Debug)]
-pub struct Attempt {
-    /// The cause, or several of which any is right.
-    pub cause: &'static [&'static str],
-    /// nginx's message about it: how it begins, ` … ` and what it goes on with; ` | ` between alternatives; `""` for
-    /// silence.
-    pub says: &'static str,
-    /// Its outcome; several that are all true are joined by `|`.
-    pub outcome: &'static str,
-    /// Least and most confidence.
-    pub confidence: (Confidence, Confidence),
-    /// `connection.reused`, where it matters.
-    pub reused: Option<bool>,
-    /// `connection.preexisting`, where it matters.
-    pub preexisting: Option<bool>,
-    /// Least `connection.idle_us`, where it matters.
-    pub idle_us: Option<u64>,
-    /// `root.kind`, where it can be known for certain.
-    pub root: Option<&'static str>,
-    /// Kinds of root that would be false.
-    pub root_never: &'static [&'static str],
-    /// `errno`, where it matters; `""` is null.
-    pub errno: Option<&'static str>,
-}
-
-/// How sure a verdict is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Confidence {
-    /// `unknown`
-    Unknown,
-    /// `likely`
-    Likely,
-    /// `proven`
-    Proven,
-}
-
-impl Confidence {
-    /// By its name in the records.
-    pub fn named(name: &str) -> Option<Self> {
-        match name {
-            "unknown" => Some(Self::Unknown),
-            "likely" => Some(Self::Likely),
-            "proven" => Some(Self::Proven),
-            _ => None,
-        }
-    }
 }
 
 /// A GET that succeeds.
@@ -233,6 +202,7 @@ pub const fn get(path: &'static str) -> Case {
         says: &[],
         may_say: &[],
         reply: Reply::Follows,
+        handled: "",
     }
 }
 
@@ -277,6 +247,11 @@ impl Case {
         Self { reply, ..self }
     }
 
+    /// Whose 502 or 504 the configuration turned into something else.
+    pub const fn handled(self, handled: &'static str) -> Self {
+        Self { handled, ..self }
+    }
+
     /// With these messages that nginx may log or not.
     pub const fn may_say(self, may_say: &'static [&'static str]) -> Self {
         Self { may_say, ..self }
@@ -285,78 +260,5 @@ impl Case {
     /// With these messages besides those of the attempts.
     pub const fn says(self, says: &'static [&'static str]) -> Self {
         Self { says, ..self }
-    }
-}
-
-/// A proven final failure about which nginx says this.
-pub const fn attempt(cause: &'static [&'static str], says: &'static str) -> Attempt {
-    Attempt {
-        cause,
-        says,
-        outcome: "final",
-        confidence: (Confidence::Proven, Confidence::Proven),
-        reused: None,
-        preexisting: None,
-        idle_us: None,
-        root: None,
-        root_never: &[],
-        errno: None,
-    }
-}
-
-impl Attempt {
-    /// Another attempt followed.
-    pub const fn retried(self) -> Self {
-        Self { outcome: "retried", ..self }
-    }
-
-    /// The response had begun.
-    pub const fn truncated(self) -> Self {
-        Self { outcome: "truncated", ..self }
-    }
-
-    /// Another outcome.
-    pub const fn outcome(self, outcome: &'static str) -> Self {
-        Self { outcome, ..self }
-    }
-
-    /// Likely is enough.
-    pub const fn likely(self) -> Self {
-        Self { confidence: (Confidence::Likely, Confidence::Proven), ..self }
-    }
-
-    /// Any confidence up to this.
-    pub const fn at_most(self, most: Confidence) -> Self {
-        Self { confidence: (Confidence::Unknown, most), ..self }
-    }
-
-    /// On a connection that had served before, or not.
-    pub const fn reused(self, reused: bool) -> Self {
-        Self { reused: Some(reused), ..self }
-    }
-
-    /// On a connection that had been idle for at least so long.
-    pub const fn idle_us(self, least: u64) -> Self {
-        Self { idle_us: Some(least), ..self }
-    }
-
-    /// On a connection that was there before the tracer.
-    pub const fn preexisting(self) -> Self {
-        Self { preexisting: Some(true), ..self }
-    }
-
-    /// With this reason behind it.
-    pub const fn root(self, kind: &'static str) -> Self {
-        Self { root: Some(kind), ..self }
-    }
-
-    /// Never with these.
-    pub const fn root_never(self, kinds: &'static [&'static str]) -> Self {
-        Self { root_never: kinds, ..self }
-    }
-
-    /// With this errno; `""` is null.
-    pub const fn errno(self, errno: &'static str) -> Self {
-        Self { errno: Some(errno), ..self }
     }
 }

@@ -1,7 +1,6 @@
 //! What an upstream does with one connection: a short list of steps. A fault is a script.
 
-use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -26,6 +25,8 @@ pub enum Step {
     Respond,
     /// Sends exactly this text.
     Send(&'static str),
+    /// Sends exactly these bytes.
+    Bytes(&'static [u8]),
     /// Sends this many bytes of filler.
     Fill(usize),
     /// Waits for the first bytes of a request; if its path starts so, the rest of the connection follows these steps.
@@ -68,7 +69,7 @@ pub(crate) fn play(mut stream: Stream, steps: &[Step], shared: &Shared) -> Resul
         let again = loop {
             let Some(step) = all.next() else { break Next::End };
             if let Step::When(prefix, other) = step {
-                if peek_path(&stream, shared)?.starts_with(prefix) {
+                if peek_path(&mut stream, &mut pending, shared)?.starts_with(prefix) {
                     all = other.iter();
                 }
                 continue;
@@ -102,14 +103,15 @@ fn perform(stream: &mut Stream, step: Step, pending: &mut Vec<u8>, shared: &Shar
                 filled += read(stream, &mut chunk[filled..], shared)?;
             }
         }
-        Step::Await => drop(peek(stream, shared)?),
+        Step::Await => drop(peek(stream, pending, shared)?),
         Step::Respond => stream.write_all(ANSWER.as_bytes())?,
         Step::Send(text) => stream.write_all(text.as_bytes())?,
+        Step::Bytes(bytes) => stream.write_all(bytes)?,
         Step::Fill(count) => stream.write_all(&vec![b'x'; count])?,
         Step::Idle(millis) => crate::wait::let_pass(Duration::from_millis(millis))?,
         Step::Gate => shared.gate.pass(shared)?,
         Step::Close => return Ok(Next::End),
-        Step::Finish => stream.shutdown(Shutdown::Write)?,
+        Step::Finish => stream.finish()?,
         Step::Reset => {
             stream.reset_on_close()?;
             return Ok(Next::End);
@@ -167,14 +169,19 @@ fn more(stream: &mut Stream, pending: &mut Vec<u8>, shared: &Shared) -> Result<(
 
 /// Reads at least a byte; an end of file is an error that ends the script.
 fn read(stream: &mut Stream, chunk: &mut [u8], shared: &Shared) -> Result<usize> {
-    shared.readable(stream.as_fd().as_raw_fd())?;
-    let count = stream.read(chunk)?;
+    let count = stream.receive(chunk, shared)?;
     ensure!(count > 0, "nginx closed the connection");
     Ok(count)
 }
 
-/// The bytes that wait in the socket, left there.
-fn peek(stream: &Stream, shared: &Shared) -> Result<Vec<u8>> {
+/// The bytes that wait in the socket, left there; under TLS, the first bytes of the next request, kept for later.
+fn peek(stream: &mut Stream, pending: &mut Vec<u8>, shared: &Shared) -> Result<Vec<u8>> {
+    if let Stream::Tls(_) = stream {
+        if pending.is_empty() {
+            more(stream, pending, shared)?;
+        }
+        return Ok(pending.clone());
+    }
     let fd = stream.as_fd().as_raw_fd();
     shared.readable(fd)?;
     let mut chunk = vec![0_u8; 4096];
@@ -186,8 +193,8 @@ fn peek(stream: &Stream, shared: &Shared) -> Result<Vec<u8>> {
     Ok(chunk)
 }
 
-fn peek_path(stream: &Stream, shared: &Shared) -> Result<String> {
-    let bytes = peek(stream, shared)?;
+fn peek_path(stream: &mut Stream, pending: &mut Vec<u8>, shared: &Shared) -> Result<String> {
+    let bytes = peek(stream, pending, shared)?;
     let text = String::from_utf8_lossy(&bytes);
     Ok(text.split_whitespace().nth(1).unwrap_or_default().to_owned())
 }

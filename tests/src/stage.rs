@@ -8,23 +8,28 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result};
 
 use crate::client::{Answer, Connection, Request};
+use crate::logs::{ErrorLog, Logs};
 use crate::namespace::{Namespace, Routed};
 use crate::nginx::{self, Nginx};
+use crate::oracle;
 use crate::oracle::Sent;
+use crate::program::Program;
 use crate::scenario::{Amount, Case, Net, Scenario};
 use crate::upstream::{Named, Upstream};
 
 /// What the command line says about all scenarios.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The nginx binary.
-    pub nginx: PathBuf,
+    /// The nginx to start.
+    pub nginx: Program,
     /// The tracer; `None` checks nginx's logs alone.
     pub why502: Option<PathBuf>,
     /// Requests per case.
     pub requests: usize,
     /// Workers of nginx.
     pub workers: usize,
+    /// How long steady load lasts, in seconds.
+    pub seconds: u32,
     /// Keeps the directories.
     pub keep: bool,
     /// In a VM: few requests, no long waits.
@@ -106,8 +111,11 @@ pub struct Stage {
     pub nginx: Nginx,
     upstreams: Named,
     network: Network,
+    logs: Logs,
+    errors: ErrorLog,
     cases: &'static [Case],
     sent: Mutex<Vec<Sent>>,
+    remark: Mutex<String>,
     /// The command line.
     pub options: Options,
     /// Everything on disk.
@@ -136,18 +144,21 @@ impl Stage {
             let text = text.replace("<dir>", &directory.path().display().to_string());
             upstreams.iter().fold(text, |text, (name, upstream)| text.replace(&format!("<{name}>"), upstream.address()))
         };
-        let nginx = Nginx::start(&nginx::Settings {
-            binary: &options.nginx,
+        let mut errors = ErrorLog::open(scenario.logs, directory.path())?;
+        let nginx = Nginx::start(nginx::Settings {
+            program: &options.nginx,
             dir: directory.path(),
             workers: scenario.workers.unwrap_or(options.workers),
             http: &fill(scenario.http),
             server: &fill(scenario.server),
             main: &fill(scenario.main),
-            level: scenario.error_level,
+            error_log: &format!("{} {}", errors.target(), scenario.error_level),
+            stderr: errors.stderr(),
             namespace: network.near(),
         })?;
-        let sent = Mutex::default();
-        Ok(Self { nginx, upstreams, network, cases: scenario.cases, sent, options: options.clone(), directory })
+        let (cases, logs, sent, options) = (scenario.cases, scenario.logs, Mutex::default(), options.clone());
+        let remark = Mutex::default();
+        Ok(Self { nginx, upstreams, network, logs, errors, cases, sent, remark, options, directory })
     }
 
     /// An upstream by name.
@@ -206,15 +217,27 @@ impl Stage {
     pub fn note(&self, case: &Case) -> String {
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
         let uri = format!("{}/{}", case.path, sent.len());
-        sent.push(Sent { uri: uri.clone(), case: *case });
+        sent.push(Sent { uri: uri.clone(), case: *case, answer: None });
         uri
+    }
+
+    /// Notes what a client was told.
+    pub fn answered(&self, uri: &str, status: u16) {
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = uri.rsplit('/').next().and_then(|number| number.parse::<usize>().ok());
+        if let Some(sent) = number.and_then(|number| sent.get_mut(number)) {
+            sent.answer = Some(status);
+        }
     }
 
     /// Sends a request of this case on `client` and reads the answer.
     pub fn exchange(&self, client: &mut Connection, case: &Case, keepalive: bool) -> Result<Answer> {
         let uri = self.note(case);
         let Case { method, body, headers, .. } = *case;
-        client.exchange(&Request { method, uri: &uri, body, headers, keepalive }).with_context(|| uri.clone())
+        let answer = client.exchange(&Request { method, uri: &uri, body, headers, keepalive });
+        let answer = answer.with_context(|| uri.clone())?;
+        self.answered(&uri, answer.status);
+        Ok(answer)
     }
 
     /// Sends a request of this case and leaves the answer for later.
@@ -224,13 +247,42 @@ impl Stage {
         client.send(&Request { method, uri: &uri, body, headers, keepalive: true }).with_context(|| uri.clone())
     }
 
+    /// Something measured, for the line about the scenario.
+    pub fn remark(&self, text: String) {
+        *self.remark.lock().unwrap_or_else(PoisonError::into_inner) = text;
+    }
+
+    /// What was measured.
+    pub fn remarked(&self) -> String {
+        self.remark.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Everything sent so far.
     pub fn sent(&self) -> Vec<Sent> {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// nginx's access log; where there is none, what the clients were told.
+    pub fn access_log(&self) -> String {
+        match self.logs {
+            Logs::NoAccess => oracle::told(&self.sent()),
+            _ => self.nginx.access_log(),
+        }
+    }
+
+    /// nginx's error log, wherever it goes; `None` where it goes nowhere.
+    pub fn error_log(&self) -> Option<String> {
+        match self.logs {
+            Logs::NoErrors => None,
+            _ => Some(self.errors.text().unwrap_or_else(|| self.nginx.error_log())),
+        }
+    }
+
     /// Waits until nginx has logged every request sent.
     pub fn all_logged(&self) -> Result<()> {
+        if self.logs == Logs::NoAccess {
+            return Ok(());
+        }
         let sent = self.sent().len();
         let mut logged = 0;
         let done = crate::wait::until("the access log", crate::wait::SOON * 2, || {

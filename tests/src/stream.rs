@@ -1,17 +1,22 @@
-//! A connection from nginx, over TCP or a unix socket alike.
+//! A connection from nginx, over TCP, TLS or a unix socket alike.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use rustls::{ServerConnection, StreamOwned};
+
+use crate::upstream::Shared;
 
 /// A connection from nginx.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<StreamOwned<ServerConnection, TcpStream>>),
 }
 
 impl Stream {
@@ -28,13 +33,34 @@ impl Stream {
         Ok(())
     }
 
-    /// Ends one direction.
-    pub(crate) fn shutdown(&self, how: Shutdown) -> Result<()> {
+    /// Ends the sending direction, under TLS with an alert that says so.
+    pub(crate) fn finish(&mut self) -> Result<()> {
         match self {
-            Self::Tcp(stream) => stream.shutdown(how)?,
-            Self::Unix(stream) => UnixStream::shutdown(stream, how)?,
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write)?,
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write)?,
+            Self::Tls(stream) => {
+                stream.conn.send_close_notify();
+                stream.flush()?;
+                stream.sock.shutdown(Shutdown::Write)?;
+            }
         }
         Ok(())
+    }
+
+    /// Waits for bytes and reads them; 0 is the end. An error when the upstream ends meanwhile.
+    pub(crate) fn receive(&mut self, chunk: &mut [u8], shared: &Shared) -> Result<usize> {
+        let Self::Tls(stream) = self else {
+            shared.readable(self.as_fd().as_raw_fd())?;
+            return Ok(self.read(chunk)?);
+        };
+        // Decrypted bytes may wait where poll(2) does not look.
+        stream.sock.set_read_timeout(Some(Duration::from_millis(50)))?;
+        loop {
+            match stream.read(chunk) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => shared.goes_on()?,
+                done => return Ok(done?),
+            }
+        }
     }
 }
 
@@ -43,6 +69,7 @@ impl AsFd for Stream {
         match self {
             Self::Tcp(stream) => stream.as_fd(),
             Self::Unix(stream) => stream.as_fd(),
+            Self::Tls(stream) => stream.sock.as_fd(),
         }
     }
 }
@@ -52,6 +79,7 @@ impl Read for Stream {
         match self {
             Self::Tcp(stream) => stream.read(buffer),
             Self::Unix(stream) => stream.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
         }
     }
 }
@@ -61,10 +89,14 @@ impl Write for Stream {
         match self {
             Self::Tcp(stream) => stream.write(buffer),
             Self::Unix(stream) => stream.write(buffer),
+            Self::Tls(stream) => stream.write(buffer),
         }
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
+        match self {
+            Self::Tls(stream) => stream.flush(),
+            _ => Ok(()),
+        }
     }
 }

@@ -9,12 +9,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustls::ServerConfig;
 
+use crate::dns::Dns;
 use crate::filter::{self, Filter};
 use crate::script::{self, Step};
 use crate::stream::Stream;
 use crate::wait;
-use crate::{icmp, listener};
+use crate::{dns, icmp, listener, tls};
 
 /// Where an upstream listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +40,10 @@ pub enum Listen {
     Filtered(Filter, &'static [Step]),
     /// Listens, never accepts, and its accept queue is full.
     Full,
+    /// Accepts, shakes hands as the TLS server `lab`, and plays the script; its certificate is `<dir>/NAME.pem`.
+    Tls(&'static [Step]),
+    /// A name server on UDP that gives this answer to every query.
+    Dns(Dns),
     /// A host that answers every SYN with an ICMP error of this code; routed scenarios only.
     Icmp(u8),
 }
@@ -72,6 +78,12 @@ impl Shared {
         self.stop.load(Ordering::SeqCst) || wait::interrupted()
     }
 
+    /// An error when the upstream is to end.
+    pub(crate) fn goes_on(&self) -> Result<()> {
+        ensure!(!self.ended(), "the upstream ends");
+        Ok(())
+    }
+
     /// Waits until a descriptor has something to read, or the upstream ends.
     pub(crate) fn readable(&self, fd: i32) -> Result<()> {
         loop {
@@ -81,9 +93,15 @@ impl Shared {
             if count > 0 {
                 return Ok(());
             }
-            ensure!(!self.ended(), "the upstream ends");
+            self.goes_on()?;
         }
     }
+}
+
+/// What is played on each accepted connection.
+struct Play {
+    steps: &'static [Step],
+    tls: Option<Arc<ServerConfig>>,
 }
 
 enum Listener {
@@ -127,8 +145,13 @@ impl Upstream {
         match listen {
             Listen::Nobody => {}
             Listen::Icmp(code) => upstream.address = icmp::refuse(code, &upstream.shared)?,
-            Listen::Accept(steps) => upstream.serve(listener, steps, None)?,
-            Listen::Filtered(kind, steps) => upstream.serve(listener, steps, Some(kind))?,
+            Listen::Accept(steps) => upstream.serve(listener, Play { steps, tls: None }, None)?,
+            Listen::Filtered(kind, steps) => upstream.serve(listener, Play { steps, tls: None }, Some(kind))?,
+            Listen::Tls(steps) => {
+                let tls = Some(tls::server(&path.with_extension("pem"))?);
+                upstream.serve(listener, Play { steps, tls }, None)?;
+            }
+            Listen::Dns(answer) => upstream.address = dns::serve(answer, &upstream.shared)?,
             Listen::Full => {
                 listener::listen(&listener, 0)?;
                 // With a backlog of 0 the queue holds one connection (sk_acceptq_is_full(), include/net/sock.h).
@@ -140,13 +163,13 @@ impl Upstream {
         Ok(upstream)
     }
 
-    fn serve(&mut self, listener: TcpListener, steps: &'static [Step], kind: Option<Filter>) -> Result<()> {
+    fn serve(&mut self, listener: TcpListener, play: Play, kind: Option<Filter>) -> Result<()> {
         if let Some(kind) = kind {
             filter::attach(&listener, kind)?;
         }
         listener::listen(&listener, 1024)?;
         self.listener = Some(listener.try_clone()?);
-        accept_loop(Listener::Tcp(listener), steps, &self.shared)
+        accept_loop(Listener::Tcp(listener), play, &self.shared)
     }
 
     fn start_unix(listen: Listen, path: &Path, shared: Arc<Shared>) -> Result<Self> {
@@ -155,7 +178,7 @@ impl Upstream {
             Listen::Accept(steps) => {
                 let listener = UnixListener::bind(path).with_context(|| format!("binding {}", path.display()))?;
                 open_to_all(path)?;
-                accept_loop(Listener::Unix(listener), steps, &shared)?;
+                accept_loop(Listener::Unix(listener), Play { steps, tls: None }, &shared)?;
             }
             Listen::Nobody => {
                 drop(UnixListener::bind(path)?);
@@ -170,7 +193,7 @@ impl Upstream {
                 queued.push(UnixStream::connect(path)?.into());
                 queued.push(listener.into());
             }
-            Listen::Filtered(..) | Listen::Icmp(_) => bail!("that needs TCP"),
+            Listen::Filtered(..) | Listen::Icmp(_) | Listen::Tls(_) | Listen::Dns(_) => bail!("that needs an address"),
         }
         let address = format!("unix:{}", path.display());
         Ok(Self { address, port: 0, shared, listener: None, queued: Mutex::new(queued), bound: None })
@@ -224,12 +247,12 @@ impl Drop for Upstream {
 /// Starts the named upstreams of a scenario.
 pub type Named = HashMap<&'static str, Upstream>;
 
-fn open_to_all(path: &Path) -> Result<()> {
+pub(crate) fn open_to_all(path: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).context("opening the socket to all")
 }
 
-fn accept_loop(listener: Listener, steps: &'static [Step], shared: &Arc<Shared>) -> Result<()> {
+fn accept_loop(listener: Listener, play: Play, shared: &Arc<Shared>) -> Result<()> {
     let shared = Arc::clone(shared);
     let builder = std::thread::Builder::new().name("upstream".into());
     let accept = move || {
@@ -251,9 +274,16 @@ fn accept_loop(listener: Listener, steps: &'static [Step], shared: &Arc<Shared>)
             }
             shared.accepted.fetch_add(1, Ordering::SeqCst);
             let shared = Arc::clone(&shared);
-            let builder = std::thread::Builder::new().name("upstream".into()).stack_size(128 << 10);
+            let builder = std::thread::Builder::new().name("upstream".into()).stack_size(256 << 10);
+            let (steps, tls) = (play.steps, play.tls.clone());
             // A script that ends with an error ended because nginx went away: nothing to report.
-            let _ = builder.spawn(move || drop(script::play(stream, steps, &shared)));
+            let _ = builder.spawn(move || -> Result<()> {
+                let stream = match (stream, tls) {
+                    (Stream::Tcp(stream), Some(tls)) => tls::accept(stream, tls)?,
+                    (stream, _) => stream,
+                };
+                script::play(stream, steps, &shared)
+            });
         }
     };
     builder.spawn(accept).context("starting an upstream")?;

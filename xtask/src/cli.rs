@@ -95,9 +95,14 @@ pub(crate) struct TestOptions {
     #[arg(long)]
     pub(crate) unit: bool,
 
-    /// Real nginx on this host's kernel (needs root)
+    /// The installed nginx on this host's kernel (needs root)
     #[arg(long)]
     pub(crate) host: bool,
+
+    /// Other versions of nginx on this host's kernel: 1.18, 1.22, 1.26, 1.30 (fetched from Debian), without a version all
+    /// that are not installed (repeatable)
+    #[arg(long, value_name = "VERSION", num_args = 0..=1, default_missing_value = crate::test::EVERY)]
+    pub(crate) nginx: Vec<String>,
 
     /// Real nginx in virtual machines, one per kernel
     #[arg(long)]

@@ -3,8 +3,10 @@
 //! Owns the dispatch and the exit code, nothing else. Exit: 0 fine, 1 a step failed, 2 usage or something is
 //! missing that may not be installed (the commands that would install it have been printed).
 
+mod archive;
 mod build;
 mod cli;
+mod nginx;
 mod paths;
 mod process;
 mod run;

@@ -47,6 +47,16 @@ impl Repository {
         self.cache("vm")
     }
 
+    /// Root directories of other versions of nginx.
+    pub(crate) fn nginx(&self) -> PathBuf {
+        self.cache("nginx")
+    }
+
+    /// What the runs of the lab came to, from the last `test`.
+    pub(crate) fn results(&self) -> PathBuf {
+        self.cache("lab")
+    }
+
     pub(crate) fn private_qemu(&self) -> PathBuf {
         self.vm().join("qemu")
     }

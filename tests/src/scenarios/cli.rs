@@ -175,7 +175,7 @@ fn two_at_once(why502: &Path, options: &Options) -> Result<String> {
 
 fn nginx_starts_later(why502: &Path, options: &Options) -> Result<String> {
     let directory = crate::stage::Directory::new("later", options.keep)?;
-    let name = options.nginx.file_name().and_then(|name| name.to_str()).unwrap_or("nginx").to_owned();
+    let name = options.nginx.name().to_owned();
     let arguments = ["trace", "--format", "json", "--process", &name].map(str::to_owned);
     let mut tracer = Tracer::start(why502, &arguments, directory.path())?;
     tracer.ready()?;

@@ -3,24 +3,33 @@
 mod body;
 mod capture;
 mod cli;
+mod clients;
 mod commands;
 mod connect;
+mod exhausted;
 mod handled;
 mod healthy;
+mod hostile;
 mod keepalive;
 mod kernel_only;
+mod misspoken;
 mod mixed;
+mod mixed_rate;
 mod negative;
 mod no_attempt;
+mod origins;
 mod protocols;
 mod refusal;
 mod reload;
 mod response;
 mod retry;
 mod sending;
+mod subrequests;
 mod tls;
+mod tls_sessions;
 mod traffic;
 mod unix;
+mod upgrade;
 mod witness;
 
 use std::path::Path;
@@ -67,15 +76,22 @@ pub fn all() -> impl Iterator<Item = Entry> {
         refusal::SCENARIOS,
         unix::SCENARIOS,
         tls::SCENARIOS,
+        tls_sessions::SCENARIOS,
         sending::SCENARIOS,
         response::SCENARIOS,
         protocols::SCENARIOS,
+        misspoken::SCENARIOS,
         retry::SCENARIOS,
         keepalive::SCENARIOS,
         body::SCENARIOS,
         no_attempt::SCENARIOS,
         mixed::SCENARIOS,
+        mixed_rate::SCENARIOS,
         handled::SCENARIOS,
+        subrequests::SCENARIOS,
+        origins::SCENARIOS,
+        exhausted::SCENARIOS,
+        clients::SCENARIOS,
         witness::SCENARIOS,
         kernel_only::SCENARIOS,
         negative::SCENARIOS,
@@ -83,7 +99,7 @@ pub fn all() -> impl Iterator<Item = Entry> {
         reload::SCENARIOS,
         healthy::SCENARIOS,
     ];
-    let programs = [cli::PROGRAMS, capture::PROGRAMS, commands::PROGRAMS];
+    let programs = [cli::PROGRAMS, capture::PROGRAMS, commands::PROGRAMS, upgrade::PROGRAMS, hostile::PROGRAMS];
     traffic.into_iter().flatten().map(Entry::Traffic).chain(programs.into_iter().flatten().map(Entry::Program))
 }
 

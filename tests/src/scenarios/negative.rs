@@ -1,6 +1,6 @@
 //! What is not a failure, though connections end in every way they can: none of this may produce a verdict.
 
-use crate::scenario::{Amount, BASE, Case, Drive, Need, Reply, Scenario, Turn, get, post};
+use crate::scenario::{Amount, BASE, Case, Drive, Load, Need, Reply, Scenario, Turn, get, post};
 use crate::script::HEALTHY;
 use crate::script::Step::{self, Close, Fill, Finish, Head, Hold, Idle, Read, Request, Reset, Respond, Send, When};
 use crate::upstream::{Listen, Place};
@@ -25,18 +25,13 @@ const SHAPES: &[Step] = &[
     When("/early", &[Head, Respond, Finish, Hold]),
     When("/502", &[Request, Send("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 4\r\n\r\nmine"), Close]),
     When("/504", &[Request, Send("HTTP/1.1 504 Gateway Timeout\r\nContent-Length: 0\r\n\r\n"), Close]),
-    When(
-        "/upgrade",
-        &[
-            Request,
-            Send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\nhello"),
-            Close,
-        ],
-    ),
+    When("/upgrade", &[Request, Send(UPGRADED), Close]),
     Request,
     Respond,
     Step::Repeat,
 ];
+
+const UPGRADED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\nhello";
 
 /// After a complete answer nginx may find the RST and log it, although nothing is missing.
 const LATE_RESET: &[&str] = &["readv() failed (104 … while reading upstream", "recv() failed (104 … while"];
@@ -95,6 +90,31 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "negative/upgrade_closed_by_upstream",
         cases: &[get("/upgrade").status(101).headers("Upgrade: websocket\r\n")],
+        server: "location / { proxy_http_version 1.1; proxy_set_header Upgrade websocket;\n\
+                 proxy_set_header Connection upgrade; proxy_pass http://<a>; }",
+        ..SHAPED
+    },
+    Scenario {
+        name: "negative/upgraded_timeout",
+        upstreams: &[("a", Place::V4, Listen::Accept(&[Request, Send(UPGRADED), Hold]))],
+        cases: &[get("/silent")
+            .status(101)
+            .headers("Upgrade: websocket\r\n")
+            .says(&["upstream timed out (110 … while proxying upgraded connection"])
+            .amount(Amount::AtMost(50))],
+        server: "location / { proxy_http_version 1.1; proxy_set_header Upgrade websocket; proxy_read_timeout 1s;\n\
+                 proxy_set_header Connection upgrade; proxy_pass http://<a>; }",
+        error_level: "info",
+        drive: Drive::Load(Load { clients: 50, keepalive: false }),
+        ..SHAPED
+    },
+    Scenario {
+        name: "negative/upgraded_reset",
+        upstreams: &[("a", Place::V4, Listen::Accept(&[Request, Send(UPGRADED), Idle(50), Reset]))],
+        cases: &[get("/reset")
+            .status(101)
+            .headers("Upgrade: websocket\r\n")
+            .says(&["recv() failed (104 … while proxying upgraded connection"])],
         server: "location / { proxy_http_version 1.1; proxy_set_header Upgrade websocket;\n\
                  proxy_set_header Connection upgrade; proxy_pass http://<a>; }",
         ..SHAPED

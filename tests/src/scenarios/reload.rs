@@ -29,6 +29,25 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ..BOTH
     },
     Scenario {
+        name: "reload/every_fate_through_reloads",
+        upstreams: &[("a", Place::V4, Listen::Accept(super::response::FAULTS)), ("down", Place::V4, Listen::Nobody)],
+        http: "",
+        server: "proxy_read_timeout 1s; location / { proxy_pass http://<a>; }\n\
+                 location /refused { proxy_pass http://<down>; }",
+        cases: &[
+            get("/ok").amount(Amount::Bulk),
+            get("/refused").fails(502, &[REFUSED]),
+            get("/closed").fails(502, &[attempt(&["closed_before_response"], "upstream prematurely closed")]),
+            get("/reset").fails(502, &[attempt(&["reset_before_response"], "recv() failed (104")]),
+            // A worker that is told to leave still waits for these.
+            get("/silent")
+                .fails(504, &[attempt(&["response_timeout"], "upstream timed out (110")])
+                .amount(Amount::AtMost(30)),
+        ],
+        drive: Drive::By(super::traffic::through_reloads),
+        ..BOTH
+    },
+    Scenario {
         name: "reload/workers_younger_than_the_tracer",
         cases: &[get("/refused").fails(502, &[REFUSED])],
         drive: Drive::By(super::traffic::after_a_reload),

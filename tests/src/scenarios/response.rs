@@ -18,6 +18,9 @@ const RESET: Attempt =
 const TIMEOUT: Attempt =
     attempt(&["response_timeout"], "upstream timed out (110 … while reading response header from upstream").errno("");
 
+const INVALID: Attempt =
+    attempt(&["header_invalid"], "upstream sent invalid header … while reading response header from upstream");
+
 const CROWD: Drive = Drive::Load(Load { clients: 200, keepalive: false });
 
 /// Fails as the path says, or is healthy.
@@ -27,7 +30,9 @@ pub(super) const FAULTS: &[Step] = &[
     When("/unread", &[Read(10), Close]),
     When("/silent", &[Request, Hold]),
     When("/big", &[Request, Send("HTTP/1.1 200 OK\r\nX-Big: "), Fill(65536), Send("\r\n\r\n"), Hold]),
-    When("/bad", &[Request, Send("HTTP/1.1 200 OK\r\nnot a header\x01\r\n\r\n"), Hold]),
+    // A NUL is what no version takes.
+    When("/bad/name", &[Request, Send("HTTP/1.1 200 OK\r\nnot a header\x01\r\n\r\n"), Hold]),
+    When("/bad", &[Request, Send("HTTP/1.1 200 OK\r\nHeader\0: bad\r\n\r\n"), Hold]),
     When("/half", &[Request, Send("HTTP/1.1 200 OK\r\nContent-Le"), Finish, Hold]),
     Request,
     Step::Respond,
@@ -104,13 +109,16 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "response/header_invalid",
         upstreams: &[("a", Place::V4, Listen::Accept(FAULTS))],
         server: "location / { proxy_pass http://<a>; }",
-        cases: &[get("/bad").fails(
-            502,
-            &[attempt(
-                &["header_invalid"],
-                "upstream sent invalid header … while reading response header from upstream",
-            )],
-        )],
+        cases: &[get("/bad").fails(502, &[INVALID])],
+        ..BASE
+    },
+    Scenario {
+        name: "response/header_invalid_name",
+        // Before that a name with spaces in it was taken.
+        needs: &[Need::Version(1, 21, 1)],
+        upstreams: &[("a", Place::V4, Listen::Accept(FAULTS))],
+        server: "location / { proxy_pass http://<a>; }",
+        cases: &[get("/bad/name").fails(502, &[INVALID])],
         ..BASE
     },
     Scenario {
@@ -134,4 +142,32 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         cases: &[get("/half").fails(502, &[CLOSED.likely()])],
         ..BASE
     },
+    Scenario {
+        name: "response/header_conflicts",
+        needs: &[Need::Version(1, 23, 0)],
+        upstreams: &[("a", Place::V4, Listen::Accept(CONFLICTS))],
+        server: "location / { proxy_pass http://<a>; }",
+        cases: &[
+            get("/both").fails(
+                502,
+                &[attempt(
+                    &["header_invalid"],
+                    "upstream sent \"Content-Length\" and \"Transfer-Encoding\" headers at the same time",
+                )],
+            ),
+            get("/twice").fails(502, &[attempt(&["header_invalid"], "upstream sent duplicate header line")]),
+            get("/coding").fails(502, &[attempt(&["header_invalid"], "upstream sent unknown \"Transfer-Encoding\"")]),
+            get("/length")
+                .fails(502, &[attempt(&["header_invalid"], "upstream sent invalid \"Content-Length\" header")]),
+        ],
+        ..BASE
+    },
+];
+
+/// Says in two ways, or in none, how long the answer is.
+const CONFLICTS: &[Step] = &[
+    When("/both", &[Request, Send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"), Hold]),
+    When("/twice", &[Request, Send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc"), Hold]),
+    When("/coding", &[Request, Send("HTTP/1.1 200 OK\r\nTransfer-Encoding: other\r\n\r\n"), Hold]),
+    When("/length", &[Request, Send("HTTP/1.1 200 OK\r\nContent-Length: abc\r\n\r\n"), Hold]),
 ];

@@ -28,6 +28,18 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ..BASE
     },
     Scenario {
+        name: "unix/denied",
+        upstreams: &[("a", Place::Unix, Listen::Accept(HEALTHY))],
+        server: "location / { proxy_pass http://<a>; }",
+        cases: &[get("/denied").fails(502, &[socket(&["socket_denied"], "connect() to unix: … failed (13:", "EACCES")])],
+        before: Some(|stage| {
+            use std::os::unix::fs::PermissionsExt;
+            let nobodys = std::fs::Permissions::from_mode(0o600);
+            Ok(std::fs::set_permissions(stage.directory.path().join("a.sock"), nobodys)?)
+        }),
+        ..BASE
+    },
+    Scenario {
         name: "unix/backlog_full",
         upstreams: &[("a", Place::Unix, Listen::Full)],
         server: "location / { proxy_pass http://<a>; }",

@@ -1,10 +1,12 @@
 //! The lab on this host's kernel: real nginx, injected faults, `why502` on top.
 
+use std::fs;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use super::{Count, Outcome};
+use super::accuracy::file_name;
+use super::{Count, HOST, Outcome};
 use crate::build::build;
 use crate::paths::{Profile, Repository};
 use crate::process::{Invocation, is_root};
@@ -19,12 +21,26 @@ pub(super) fn host(repository: &Repository, setup: &Setup<'_>, all: bool) -> Res
     if !is_root() {
         return Ok(Outcome::skipped("loading eBPF programs takes root"));
     }
+    counted(&prepare(repository, setup, HOST)?, deadline(all))
+}
+
+/// Builds all that it takes; the command that runs the lab for this step and leaves its results.
+pub(super) fn prepare(repository: &Repository, setup: &Setup<'_>, step: &str) -> Result<Invocation> {
+    let results = repository.results().join(file_name(step));
+    if results.exists() {
+        // Whatever comes, it is not the result of this run.
+        fs::remove_file(&results).with_context(|| format!("removing {}", results.display()))?;
+    }
     setup.ensure(&[Need::Ebpf, Need::Lab])?;
     let why502 = build(repository, setup, &release())?;
     build_lab(repository)?;
     let lab = Invocation::new(repository.binary("lab", Profile::Release, None));
     let lab = lab.current_dir(&repository.root).args(["run", "--why502"]).arg(why502);
-    counted(&lab, if all { LONG_DEADLINE } else { DEADLINE })
+    Ok(lab.arg("--json").arg(results))
+}
+
+pub(super) fn deadline(all: bool) -> Duration {
+    if all { LONG_DEADLINE } else { DEADLINE }
 }
 
 /// Runs a command that ends with a line of counts.

@@ -2,19 +2,25 @@
 //!
 //! A step that fails does not stop the others. A step that cannot run here is skipped, with the reason.
 
+mod accuracy;
 mod count;
 mod lab;
 mod lint;
+mod nginx;
 mod unit;
 mod vm;
 
 use anyhow::Result;
 
+use crate::archive::Unavailable;
 use crate::cli::TestOptions;
 use crate::paths::Repository;
 use crate::setup::{Missing, Setup};
-use crate::vm::Unavailable;
 use count::Count;
+pub(crate) use nginx::EVERY;
+
+/// The step with the installed nginx.
+const HOST: &str = "host";
 
 /// What one step came to.
 #[derive(Debug)]
@@ -48,7 +54,7 @@ impl Outcome {
         self
     }
 
-    /// What may not be installed, and a kernel that cannot be had, is skipped; every other error is a failure.
+    /// What may not be installed, and what the archive does not have, is skipped; every other error is a failure.
     fn from_error(error: &anyhow::Error) -> Self {
         match error.downcast_ref::<Missing>() {
             Some(missing) => Self::skipped(missing.summary()),
@@ -102,10 +108,16 @@ pub(crate) fn test(repository: &Repository, setup: &Setup<'_>, options: &TestOpt
         report.step("unit tests", || unit::run(repository));
     }
     if selection.host {
-        report.step("host", || lab::host(repository, setup, options.all));
+        report.step(HOST, || lab::host(repository, setup, options.all));
+    }
+    if selection.nginx {
+        nginx::steps(&mut report, repository, setup, options);
     }
     if selection.vm {
         vm::steps(&mut report, repository, setup, options);
+    }
+    if selection.host || selection.nginx {
+        accuracy::step(&mut report, repository);
     }
     let sum = report.print();
     Ok(u8::from(sum.failed > 0))
@@ -114,13 +126,16 @@ pub(crate) fn test(repository: &Repository, setup: &Setup<'_>, options: &TestOpt
 struct Selection {
     unit: bool,
     host: bool,
+    nginx: bool,
     vm: bool,
 }
 
 impl Selection {
     fn of(options: &TestOptions) -> Self {
-        let vm = options.vm || !options.kernel.is_empty();
-        let everything = !(options.unit || options.host || vm);
-        Self { unit: options.unit || everything, host: options.host || everything, vm: vm || everything }
+        let TestOptions { unit, host, nginx, vm, kernel, all: _ } = options;
+        let nginx = !nginx.is_empty();
+        let vm = *vm || !kernel.is_empty();
+        let everything = !(*unit || *host || nginx || vm);
+        Self { unit: *unit || everything, host: *host || everything, nginx: nginx || everything, vm: vm || everything }
     }
 }

@@ -1,13 +1,12 @@
 //! Kernels: Debian's cloud kernels by version, kept in `target/vm/kernel`, or an image by path.
 
 use std::cmp::Ordering;
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::Archive;
+use crate::archive::{Archive, Unavailable};
 use crate::paths::{HOST_ARCH, Repository};
 use crate::process::Invocation;
 use crate::setup::Setup;
@@ -30,16 +29,6 @@ pub(crate) const RELEASES: [Release; 4] = [
     // From 7 on the image and its modules are packages of their own.
     Release { name: "7.2", suite: "sid", package: "linux-binary-7.2." },
 ];
-
-/// The mirror does not have the kernel, or cannot be reached: nothing that a test could be blamed for.
-#[derive(Debug)]
-pub(crate) struct Unavailable;
-
-impl fmt::Display for Unavailable {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("the kernel cannot be fetched")
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct Kernel {
@@ -69,7 +58,7 @@ impl Kernel {
             let why =
                 format!("kernel {name} from Debian {}, unpacked into target/vm (nothing is installed)", release.suite);
             setup.allow(&why, &format!("cargo xtask vm --kernel {name} -- true"))?;
-            release.fetch(repository, &directory).context(Unavailable)?;
+            release.fetch(repository, &directory).context(Unavailable("the kernel"))?;
         }
         Self::unpacked(name, &directory)
     }

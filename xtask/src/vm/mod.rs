@@ -1,6 +1,5 @@
 //! `vm`: runs a command on another kernel, in a virtual machine that lives in memory and ends with the command.
 
-mod archive;
 mod cpio;
 mod initramfs;
 mod kernel;
@@ -13,8 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-pub(crate) use archive::Archive;
-pub(crate) use kernel::{RELEASES, Unavailable};
+pub(crate) use kernel::RELEASES;
 pub(crate) use qemu::Qemu;
 
 use crate::cli::VmOptions;

@@ -1,6 +1,7 @@
 //! A suite of Debian's archive beside the machine's own: private lists and cache, the machine's mirror, Debian's
 //! signatures. Nothing here changes what is installed or configured.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,16 @@ use anyhow::{Context, Result, bail};
 use crate::process::Invocation;
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// The archive does not have something, or cannot be reached: nothing that a test could be blamed for.
+#[derive(Debug)]
+pub(crate) struct Unavailable(pub(crate) &'static str);
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} cannot be fetched", self.0)
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct Archive {
@@ -61,6 +72,21 @@ impl Archive {
         Ok(files)
     }
 
+    /// Downloads `packages` and all that they depend on, whatever this machine has installed.
+    pub(crate) fn download_whole(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
+        let install = ["-qq", "--yes", "--no-install-recommends", "--download-only", "install"];
+        self.apt("apt-get").args(install).args(packages).run()?;
+        let directory = self.directory.join("cache/archives");
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&directory).with_context(|| format!("reading {}", directory.display()))? {
+            let path = entry.with_context(|| format!("reading {}", directory.display()))?.path();
+            if path.extension().is_some_and(|extension| extension == "deb") {
+                files.push(path);
+            }
+        }
+        Ok(files)
+    }
+
     fn apt(&self, program: &str) -> Invocation {
         Invocation::new(program).env("APT_CONFIG", self.directory.join("apt.conf"))
     }
@@ -68,7 +94,10 @@ impl Archive {
     /// What makes apt leave the machine's own lists, cache and locks alone. Proxies and the like stay as configured.
     fn configure(&self) -> Result<()> {
         let path = |name: &str| self.directory.join(name).display().to_string();
+        // For apt nothing is installed here.
+        fs::write(path("status"), "").context("writing the private status")?;
         let settings = [
+            ("Dir::State::Status", path("status")),
             ("Dir::Etc::SourceList", path("sources.list")),
             ("Dir::Etc::SourceParts", "/dev/null".into()),
             ("Dir::State::Lists", path("lists")),
