@@ -225,8 +225,8 @@ fn word_differs(failure: &Value, attempt: &Attempt) -> Option<String> {
 /// The addresses of the attempts, against nginx's `$upstream_addr`: each is there, in this order. Attempts that went
 /// well stand between them.
 fn addresses_differ(failed: &[&Value], logged: &str) -> Option<String> {
-    if logged == "-" {
-        return None; // A subrequest's upstream is in no access log.
+    if matches!(logged, "-" | "") {
+        return None; // A subrequest's upstream is in no access log, nor one to which there was no socket.
     }
     let mut addresses = logged.split(", ").flat_map(|group| group.split(" : "));
     let missing = failed.iter().find(|failure| {

@@ -83,16 +83,16 @@ fn with_every_file_open(stage: &Stage) -> Result<()> {
         let entries = std::fs::read_dir(format!("/proc/{worker}/fd")).into_iter().flatten().flatten();
         entries.filter(counts).count()
     };
-    let mut idle: Vec<Connection> = Vec::new();
-    while open() < FILES {
-        let before = open();
-        idle.push(stage.connect()?);
-        wait::until("nginx to accept", wait::SOON, || open() > before)?;
-    }
-    let mut client = idle.pop().context("a client")?;
     let [case] = stage.cases() else { anyhow::bail!("not one case") };
+    let mut idle: Vec<Connection> = Vec::new();
     for _ in 0..stage.count(case.amount) {
-        stage.exchange(&mut client, case, true)?;
+        while open() < FILES {
+            let before = open();
+            idle.push(stage.connect()?);
+            wait::until("nginx to accept", wait::SOON, || open() > before)?;
+        }
+        stage.exchange(&mut idle.pop().context("a client")?, case, false)?;
+        wait::until("nginx to close", wait::SOON, || open() < FILES)?;
     }
     Ok(())
 }

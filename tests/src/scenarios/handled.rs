@@ -1,9 +1,10 @@
 //! Failures that nginx's configuration turns into something else for the client. Still one response record each, with
-//! the status that nginx decided on first.
+//! the status that nginx decided on first. What handled it may be over before anybody can look: then it is null, and
+//! never something else. Where it takes its time, it is seen.
 
 use crate::scenario::{Attempt, BASE, Case, Drive, Load, Reply, Scenario, attempt, get};
 use crate::script::HEALTHY;
-use crate::script::Step::{Close, Hold, Request, Send};
+use crate::script::Step::{Close, Hold, Idle, Request, Respond, Send};
 use crate::upstream::{Listen, Place};
 
 const REFUSED: Attempt = attempt(&["connect_refused"], "connect() failed (111 … while connecting to upstream");
@@ -16,6 +17,7 @@ const BOTH: Scenario = Scenario {
         ("down", Place::V4, Listen::Nobody),
         ("a", Place::V4, Listen::Accept(HEALTHY)),
         ("silent", Place::V4, Listen::Accept(&[Hold])),
+        ("slow", Place::V4, Listen::Accept(&[Request, Idle(500), Respond, Close])),
         (
             "busy",
             Place::V4,
@@ -38,14 +40,14 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "handled/error_page",
         server: "error_page 502 /50x.html; location / { proxy_pass http://<down>; }\n\
                  location = /50x.html { return 200 sorry; }",
-        cases: &[refused(502, "error_page")],
+        cases: &[refused(502, "error_page|")],
         ..BOTH
     },
     Scenario {
         name: "handled/error_page_as_200",
         server: "error_page 502 =200 /50x.html; location / { proxy_pass http://<down>; }\n\
                  location = /50x.html { return 200 sorry; }",
-        cases: &[refused(200, "error_page")],
+        cases: &[refused(200, "error_page|")],
         ..BOTH
     },
     Scenario {
@@ -65,28 +67,36 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "handled/error_page_elsewhere",
         server: "error_page 502 http://lab.invalid/; location / { proxy_pass http://<down>; }",
-        cases: &[refused(302, "error_page")],
+        cases: &[refused(302, "error_page|")],
         ..BOTH
     },
     Scenario {
         name: "handled/error_page_from_an_upstream",
         server: "error_page 502 = /other; location / { proxy_pass http://<down>; }\n\
                  location = /other { proxy_pass http://<a>; }",
-        cases: &[refused(200, "error_page|fallback")],
+        cases: &[refused(200, "error_page|fallback|")],
         ..BOTH
     },
     Scenario {
         name: "handled/fallback",
         server: "error_page 502 = @other; location / { proxy_pass http://<down>; }\n\
                  location @other { proxy_pass http://<a>; }",
+        cases: &[refused(200, "fallback|")],
+        ..BOTH
+    },
+    Scenario {
+        name: "handled/fallback_takes_its_time",
+        server: "error_page 502 = @other; location / { proxy_pass http://<down>; }\n\
+                 location @other { proxy_pass http://<slow>; }",
         cases: &[refused(200, "fallback")],
+        drive: CROWD,
         ..BOTH
     },
     Scenario {
         name: "handled/fallback_static",
         server: "error_page 502 504 = @other; location / { proxy_pass http://<down>; }\n\
                  location @other { return 200 sorry; }",
-        cases: &[refused(200, "fallback|error_page")],
+        cases: &[refused(200, "fallback|error_page|")],
         ..BOTH
     },
     Scenario {
@@ -110,7 +120,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         cases: &[get("/handled")
             .fails(504, &[REFUSED, SILENT])
             .reply(Reply::Is("response_timeout", 502, "nginx"))
-            .handled("fallback|")],
+            .handled("fallback")],
         drive: CROWD,
         ..BOTH
     },
@@ -133,7 +143,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         cases: &[get("/handled")
             .fails(200, &[REFUSED.retried(), REFUSED])
             .reply(Reply::Is("connect_refused", 502, "nginx"))
-            .handled("fallback")],
+            .handled("fallback|")],
         ..BOTH
     },
     Scenario {
@@ -145,7 +155,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         cases: &[get("/handled")
             .fails(200, &[REFUSED, REFUSED])
             .reply(Reply::Is("connect_refused", 502, "nginx"))
-            .handled("fallback")],
+            .handled("fallback|")],
         ..BOTH
     },
     Scenario {

@@ -158,7 +158,7 @@ fn bytes(why502: &Path, options: &Options) -> Result<String> {
     if options.keep {
         std::fs::write(directory.join("records.jsonl"), finished.lines.join("\n"))?;
     }
-    let raw = finished.lines.iter().find(|line| line.chars().any(char::is_control));
+    let raw = finished.lines.iter().find(|line| line.chars().any(|letter| letter.is_ascii_control()));
     ensure!(raw.is_none(), "a control character in a line of JSON: {raw:?}");
     let records = parsed(finished.lines.iter().map(String::as_str))?;
     records.iter().try_for_each(unforged)?;

@@ -110,6 +110,23 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ..BASE
     },
     Scenario {
+        name: "protocols/proxied_http2_frames",
+        needs: &[Need::Version(1, 29, 4)],
+        upstreams: &[
+            served("reset", &[Await, Bytes(RST_STREAM), Hold]),
+            served("goaway", &[Await, Bytes(GOAWAY), Hold]),
+            served("http", &[Await, Send("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), Hold]),
+        ],
+        server: "proxy_http_version 2; location /reset { proxy_pass http://<reset>; }\n\
+                 location /goaway { proxy_pass http://<goaway>; } location /http { proxy_pass http://<http>; }",
+        cases: &[
+            rejected("/reset", &[wrong("upstream rejected request with error 7")]),
+            rejected("/goaway", &[wrong("upstream sent goaway with error 2")]),
+            rejected("/http", &[wrong("upstream sent too large http2 frame: 4740180")]),
+        ],
+        ..BASE
+    },
+    Scenario {
         name: "protocols/grpc_body",
         needs: &[Need::Version(1, 19, 1)],
         upstreams: &[served("a", &[Await, Bytes(SHORT_BODY), Hold])],

@@ -143,9 +143,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         server: "location / { image_filter test; proxy_pass http://<b>; }\n\
                  location /refused { image_filter test; proxy_pass http://<down>; }",
         cases: &[
-            // No image: the filter ends the request by the road that nginx's own 502 takes.
+            // No image, nor is the page of an error: the filter ends the request by the road that nginx's own 502 takes.
             get("/text").status(415),
-            get("/refused").fails(502, &[REFUSED]),
+            get("/refused")
+                .fails(415, &[REFUSED])
+                .reply(Reply::Is("connect_refused", 502, "nginx"))
+                .handled("error_page|"),
         ],
         drive: Drive::By(whatever_comes),
         ..WHOLE
