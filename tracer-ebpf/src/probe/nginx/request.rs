@@ -101,13 +101,12 @@ pub(super) fn describe(slot: *mut Request, request: u64, log: u64, process: *mut
 /// The words behind `number` in the client's connection, which the log knows too: which of the connection's requests it is.
 #[inline(always)]
 fn behind_number(client: u64, number: u64) -> [u64; 2] {
-    let mut words = [0; 2];
     for place in connection::NUMBER {
         if client != 0 && number != 0 && read::user::<u64>(client, place) == number {
-            words = [read::user(client, place + 8), read::user(client, place + 16)];
+            return [read::user(client, place + 8), read::user(client, place + 16)];
         }
     }
-    words
+    [0; 2]
 }
 
 /// Address of the value (an `ngx_str_t`) of the request's Host header; 0: there is none.
