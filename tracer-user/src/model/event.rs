@@ -95,6 +95,13 @@ pub struct Connection {
     pub now: Now,
 }
 
+impl Connection {
+    /// The peer's FIN arrived: seen as it came, or by the state that it left.
+    pub fn fin_seen(&self) -> bool {
+        self.fin_ns.is_some() || self.now.state == TcpState::CloseWait
+    }
+}
+
 /// The socket itself at the moment of the event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {

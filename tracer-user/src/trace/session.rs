@@ -396,7 +396,11 @@ impl<'a> Session<'a> {
     fn count_losses(&mut self) -> io::Result<()> {
         let now = clock::monotonic_ns();
         for loss in self.losses.poll() {
-            self.engine.lost(now);
+            // A skipped run need not have concerned anybody that is traced; where it did, the socket's state at nginx's
+            // complaint still tells.
+            if loss.reason != Lost::Recursion {
+                self.engine.lost(now);
+            }
             self.statistics.lost += loss.count;
             let lost = record::Lost {
                 time: self.converter.time(now),

@@ -68,11 +68,11 @@ fn idle_us(connection: &Connection, attempt: &Attempt<'_>) -> Option<u64> {
 pub(super) fn stale(attempt: &Attempt<'_>) -> bool {
     let (Reuse::Reused { idle_us }, Some(connection)) = (reuse(attempt), attempt.connection) else { return false };
     let Some(ended) = connection.ended else {
-        // Older than the tracing: its end was not seen, but nothing came back since the request.
+        // Its end was not seen (it is older than the tracing, or the kernel skipped a program), but nothing came back since
+        // the request.
         let now = &connection.now;
         let answered_us = u64::from(now.since_sent_jiffies) * attempt.jiffy_us;
-        return connection.preexisting
-            && now.state != TcpState::Established
+        return now.state != TcpState::Established
             && now.since_sent_jiffies < now.since_received_jiffies
             && answered_us <= ANSWER_US
             && idle_us.is_some_and(|idle| idle >= IDLE_US);

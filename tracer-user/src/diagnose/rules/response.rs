@@ -63,7 +63,7 @@ pub(super) fn closed(attempt: &Attempt<'_>, phase: Phase) -> Decision {
     let decision = Decision::proven(Cause::ClosedBeforeResponse, phase, 0);
     match attempt.connection {
         None if attempt.unwatched() => Decision::likely(Cause::ClosedBeforeResponse, phase, 0),
-        Some(connection) if connection.fin_ns.is_none() && !connection.preexisting => {
+        Some(connection) if !connection.fin_seen() && !connection.preexisting => {
             decision.but("nginx read an end of file, but the kernel saw no FIN", Excluded::No)
         }
         _ => decision,

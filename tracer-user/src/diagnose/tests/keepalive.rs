@@ -134,3 +134,11 @@ fn a_reused_unix_socket_is_not_proven() {
     check(said.clone().cached(true), "closed_before_response likely");
     check(said.cached(false), "closed_before_response proven");
 }
+
+/// The kernel skipped the program that should have seen the end: the socket's state tells that there was one.
+#[test]
+fn an_end_that_was_missed_shows_in_the_state() {
+    check(closed_on(reused(5000).sent(100, 1).fin(40).missed()), "stale_keepalive likely");
+    let closed = complaint("upstream prematurely closed connection", HEADER).on(connection().fin(2).missed());
+    check(closed, "closed_before_response proven");
+}

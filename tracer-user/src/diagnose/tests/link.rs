@@ -33,6 +33,7 @@ pub(super) struct Link {
     preexisting: bool,
     outstanding: bool,
     closed_by_other: bool,
+    missed: bool,
 }
 
 /// In SYN_SENT, nothing came back yet.
@@ -50,6 +51,7 @@ pub(super) fn connecting() -> Link {
         preexisting: false,
         outstanding: true,
         closed_by_other: false,
+        missed: false,
     }
 }
 
@@ -121,6 +123,11 @@ impl Link {
         Self { outstanding: false, ..self }
     }
 
+    /// The kernel skipped the program that should have seen the end.
+    pub(super) fn missed(self) -> Self {
+        Self { missed: true, ..self }
+    }
+
     pub(super) fn closed_by_other(self) -> Self {
         Self { closed_by_other: true, ..self }
     }
@@ -160,8 +167,8 @@ impl Link {
             },
             preexisting: self.preexisting,
             established_ns: (self.established && !self.preexisting).then(|| at(self.made) + 500_000),
-            ended: if self.preexisting { None } else { ended },
-            fin_ns: if self.preexisting { None } else { self.fin.map(at) },
+            ended: if self.preexisting || self.missed { None } else { ended },
+            fin_ns: if self.preexisting || self.missed { None } else { self.fin.map(at) },
             reset: self.reset.clone(),
             reset_sent: false,
             retransmits: 0,
