@@ -21,7 +21,12 @@ use crate::upstream::{Listen, Place};
 use crate::wait;
 
 pub(super) const PROGRAMS: &[Program] =
-    &[Program { name: "hostile/bytes", needs: &[Need::Tls], run: |why502, options| bytes(why502, options) }];
+    // Before 1.21.1 a header name may hold anything: its trial would be an answer that never ends.
+    &[Program {
+        name: "hostile/bytes",
+        needs: &[Need::Tls, Need::Version(1, 21, 1)],
+        run: |why502, options| bytes(why502, options),
+    }];
 
 /// A whole line of an error log, inside of what an upstream says; and a title and a clear screen for a terminal.
 const FORGED: &[u8] = b"dying\n2026/01/02 03:04:05 [error] 1#1: *1 connect() failed (111: Connection refused) while \

@@ -140,9 +140,9 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             get("/reset").fails(502, &[attempt(&["reset_before_response"], "recv() failed (104")]),
             get("/silent")
                 .fails(504, &[attempt(&["response_timeout"], "upstream timed out (110")])
-                .amount(Amount::AtMost(5)),
+                .amount(Amount::AtMost(2)),
         ],
-        drive: Drive::Load(Load { clients: 5, keepalive: true }),
+        drive: Drive::Load(Load { clients: 1, keepalive: true }),
         ..BASE
     },
     Scenario {
