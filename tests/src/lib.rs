@@ -14,6 +14,7 @@ pub mod drive;
 pub mod filter;
 pub mod icmp;
 mod listener;
+pub mod measure;
 pub mod namespace;
 pub mod nginx;
 pub mod oracle;

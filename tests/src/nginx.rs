@@ -29,6 +29,8 @@ pub struct Settings<'a> {
     pub main: &'a str,
     /// Level of the error log.
     pub level: &'a str,
+    /// `worker_connections`.
+    pub connections: usize,
     /// Where it runs.
     pub namespace: Option<&'a Namespace>,
 }
@@ -48,7 +50,7 @@ const LOG_FORMAT: &str = "'$request_uri|$status|$upstream_status|$upstream_addr|
 impl Nginx {
     /// Starts nginx and waits until all of its workers are there.
     pub fn start(settings: &Settings<'_>) -> Result<Self> {
-        let Settings { binary, dir, workers, http, server, main, level, namespace } = settings;
+        let Settings { binary, dir, workers, http, server, main, level, connections, namespace } = settings;
         let address = match namespace {
             Some(namespace) => namespace.enter(free_address)?,
             None => free_address()?,
@@ -56,7 +58,7 @@ impl Nginx {
         let shown = dir.display();
         let configuration = format!(
             "daemon off;\nworker_processes {workers};\npid {shown}/nginx.pid;\nerror_log {shown}/error.log {level};\n\
-             user {user};\nworker_shutdown_timeout 5s;\n{main}\nevents {{ worker_connections 4096; }}\nhttp {{\n\
+             user {user};\nworker_shutdown_timeout 5s;\n{main}\nevents {{ worker_connections {connections}; }}\nhttp {{\n\
              log_format lab {LOG_FORMAT};\naccess_log {shown}/access.log lab;\nclient_max_body_size 64m;\n\
              client_body_temp_path {shown}/body;\nproxy_temp_path {shown}/proxy;\nfastcgi_temp_path {shown}/fastcgi;\n\
              uwsgi_temp_path {shown}/uwsgi;\nscgi_temp_path {shown}/scgi;\nkeepalive_requests 1000000;\n{http}\n\
@@ -154,7 +156,7 @@ fn user() -> &'static str {
 }
 
 /// A free port below the ephemeral ones, so that no connection takes it between here and nginx's bind.
-fn free_address() -> Result<SocketAddr> {
+pub(crate) fn free_address() -> Result<SocketAddr> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = u16::try_from(std::process::id() % 10_000).unwrap_or(0);
     for _ in 0..10_000 {

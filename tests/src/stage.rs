@@ -144,6 +144,7 @@ impl Stage {
             server: &fill(scenario.server),
             main: &fill(scenario.main),
             level: scenario.error_level,
+            connections: 4096,
             namespace: network.near(),
         })?;
         let sent = Mutex::default();

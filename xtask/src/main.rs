@@ -3,6 +3,7 @@
 //! Owns the dispatch and the exit code, nothing else. Exit: 0 fine, 1 a step failed, 2 usage or something is
 //! missing that may not be installed (the commands that would install it have been printed).
 
+mod bench;
 mod build;
 mod cli;
 mod paths;
@@ -44,6 +45,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Task::Build(options) => build::build(&repository, &setup, &options).map(|_| 0),
         Task::Run(options) => run::run(&repository, &setup, &options.arguments),
         Task::Demo(options) => run::demo(&repository, &setup, &options.arguments),
+        Task::Bench(options) => bench::bench(&repository, &setup, &options),
         Task::Vm(options) => vm::vm(&repository, &setup, &options),
         Task::Test(options) => test::test(&repository, &setup, &options),
     }
