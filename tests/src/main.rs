@@ -91,6 +91,12 @@ struct Bench {
     /// Measure no other tools.
     #[arg(long)]
     no_peers: bool,
+    /// Only loads whose name contains this.
+    #[arg(long, default_value = "", value_name = "SUBSTR", conflicts_with = "write_docs")]
+    load: String,
+    /// Only this part (repeatable).
+    #[arg(long, value_enum, value_name = "PART", conflicts_with = "write_docs")]
+    part: Vec<measure::Part>,
     /// How many upstream connections stay open while memory is watched [default: 10000, with --quick 1000].
     #[arg(long, value_name = "N")]
     open: Option<usize>,
@@ -131,6 +137,8 @@ fn measured(bench: &Bench) -> Result<()> {
         peers: !bench.no_peers,
         open: bench.open.unwrap_or(if bench.quick { 1000 } else { 10_000 }),
         churn: Duration::from_secs(bench.churn.unwrap_or_else(|| short(90, 8))),
+        load: bench.load.clone(),
+        parts: bench.part.clone(),
         json: bench.json.clone(),
         docs: bench.write_docs.clone(),
     })

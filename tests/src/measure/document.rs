@@ -10,6 +10,9 @@ use super::stats::Summary;
 use super::table::Table;
 use super::wrk;
 
+/// From here on the noise hides what the budgets are about.
+const NOISY: f64 = 0.03;
+
 /// The tables, in the order of the document, each with its title.
 pub(crate) fn tables(report: &Report) -> Vec<(&'static str, Table)> {
     vec![
@@ -45,10 +48,12 @@ pub(crate) fn markdown(report: &Report) -> String {
         host.load_before,
         report.seconds,
     );
-    if host.load_before > 0.5 {
-        text.push_str(
-            "\nThe machine had other work when this was measured: the intervals are wide, and absolute figures low. \
-             They are to be measured again on a quiet one.\n",
+    if let Some(noise) = report.noise() {
+        let _ = write!(
+            text,
+            "\nRuns without any tool differ among themselves by ± {:.1} %: less than that is no difference.{}\n",
+            noise * 100.0,
+            if noise > NOISY { " This machine was busy with other things; measure again on a quiet one." } else { "" }
         );
     }
     for (title, table) in tables(report) {
@@ -87,17 +92,20 @@ fn method(title: &str, report: &Report) -> String {
         "A storm of failures" => "A program that is no nginx connects where nobody listens, watched with `--process`. Latency is from the \
                                   kernel's time of the failure to its JSON line being read."
             .into(),
-        "Memory, size, start" => format!(
-            "Resident memory of `why502 record` while {} upstream connections stay open for {:.0} s and others come and go, one request of \
-             a hundred failing ({} requests, {} failures). The slope is the median of all slopes between samples of the second half.",
-            report.memory.open, report.memory.seconds, report.memory.requests, report.memory.failures
-        ),
+        "Memory, size, start" => report.memory.as_ref().map_or_else(String::new, |memory| {
+            format!(
+                "Resident memory of `why502 record` while {} upstream connections stay open for {:.0} s and others come and go, one \
+                 request of a hundred failing ({} requests, {} failures). The slope is the median of all slopes between samples of \
+                 the second half.",
+                memory.open, memory.seconds, memory.requests, memory.failures
+            )
+        }),
         _ => "Instructions that the kernel's verifier looked at to accept each program; its limit is a million.".into(),
     }
 }
 
 /// The tools that could not run.
-fn unable(report: &Report) -> String {
+pub(crate) fn unable(report: &Report) -> String {
     let mut lines: Vec<String> = Vec::new();
     for pairs in &report.pairs {
         if let Some(why) = &pairs.cannot {
@@ -123,7 +131,8 @@ fn ratio(summary: Option<Summary>) -> String {
 }
 
 fn throughput(report: &Report) -> Table {
-    let head = ["Load", "Tool", "Pairs", "Without /s", "With /s", "Ratio", "Noise", "nginx CPU", "Own CPU"];
+    let head =
+        ["Load", "Tool", "Pairs", "Without /s", "With /s", "Ratio", "Noise", "nginx CPU", "Its noise", "Own CPU"];
     let mut table = Table::new(&head);
     for pairs in report.pairs.iter().filter(|pairs| pairs.cannot.is_none()) {
         table.row([
@@ -135,6 +144,7 @@ fn throughput(report: &Report) -> Table {
             ratio(pairs.throughput),
             ratio(pairs.noise),
             ratio(pairs.nginx_cpu),
+            ratio(pairs.nginx_cpu_noise),
             format!("{:.1} %", pairs.tool_share * 100.0),
         ]);
     }
@@ -213,16 +223,19 @@ fn storms(report: &Report) -> Table {
 
 fn footprint(report: &Report) -> Table {
     let mut table = Table::new(&["What", "Measured"]);
-    let memory = &report.memory;
     let kib = |kib: u64| format!("{kib} KiB");
     let mut row = |what: &str, measured: String| table.row([what.to_owned(), measured]);
-    row("anonymous memory at the start", kib(memory.first.anonymous_kib));
-    row("anonymous memory at the end", kib(memory.last.anonymous_kib));
-    row("file-backed memory at the end (binary, ring)", kib(memory.last.file_kib));
-    row("highest in all", kib(memory.highest_kib));
-    let slope = memory.slope_kib_per_minute.map_or_else(|| "–".into(), |slope| format!("{slope:+.1} KiB a minute"));
-    row("slope", slope);
-    row("start to hooks attached", format!("{:.0} ms", report.start_ms()));
+    if let Some(memory) = &report.memory {
+        row("anonymous memory at the start", kib(memory.first.anonymous_kib));
+        row("anonymous memory at the end", kib(memory.last.anonymous_kib));
+        row("file-backed memory at the end (binary, ring)", kib(memory.last.file_kib));
+        row("highest in all", kib(memory.highest_kib));
+        let slope = memory.slope_kib_per_minute.map_or_else(|| "–".into(), |slope| format!("{slope:+.1} KiB a minute"));
+        row("slope", slope);
+    }
+    if let Some(start_ms) = report.start_ms() {
+        row("start to hooks attached", format!("{start_ms:.0} ms"));
+    }
     row("size of the binary", kib(report.binary_bytes / 1024));
     table
 }
@@ -276,6 +289,16 @@ fn meaning(report: &Report) -> String {
         Some(storm) => format!("The fastest storm delivered whole was {:.0} failures a second.", storm.rate),
         None => "No storm was delivered whole.".into(),
     });
+    for own in report.costs.iter().filter(|cost| cost.tool == WHY502) {
+        let Some(dearest) = own.programs.first().filter(|_| own.ns_per_request >= 100.0) else { continue };
+        lines.push(format!(
+            "{}: {:.0} ns in the kernel per request, most of it in `{}` ({:.0} ns).",
+            capitalised(own.scenario),
+            own.ns_per_request,
+            dearest.name,
+            dearest.ns_per_request
+        ));
+    }
     let missed = report.budgets().iter().filter(|budget| budget.met == super::report::Met::No).count();
     lines.push(if missed == 0 {
         "No budget is missed.".into()

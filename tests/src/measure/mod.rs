@@ -25,15 +25,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 pub use connector::serve;
 
 use connector::Connector;
+use cost::{Cost, Verified};
 use host::Host;
 use pairs::{Effort, Pairs};
 use report::{Agreement, KERNEL_ONLY, Report, WHY502};
-use site::{NEW, REFUSED, SCENARIOS, Site};
+use site::{NEW, REFUSED, SCENARIOS, Scenario, Site};
 use storm::Storm;
 use tool::Tool;
 
@@ -44,7 +45,7 @@ pub struct Options {
     pub why502: PathBuf,
     /// The nginx binary.
     pub nginx: PathBuf,
-    /// Fewer and shorter.
+    /// Fewer and shorter runs.
     pub quick: bool,
     /// Measure other tools as well.
     pub peers: bool,
@@ -52,10 +53,27 @@ pub struct Options {
     pub open: usize,
     /// How long it is watched.
     pub churn: Duration,
+    /// Only loads whose name contains this.
+    pub load: String,
+    /// Only these parts; all where empty.
+    pub parts: Vec<Part>,
     /// Where the figures go.
     pub json: Option<PathBuf>,
     /// Where the document goes.
     pub docs: Option<PathBuf>,
+}
+
+/// What can be measured by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// nginx with and without, and with other tools.
+    Throughput,
+    /// Time in kernel programs.
+    Kernel,
+    /// More failures than anybody reads.
+    Storm,
+    /// Resident memory while connections come and go.
+    Memory,
 }
 
 /// How much of each measurement.
@@ -69,6 +87,8 @@ struct Plan {
     /// Rates of the storms, each for a second.
     rates: &'static [u64],
     burst: u64,
+    /// Other tools under every load, not just one.
+    peers_everywhere: bool,
 }
 
 const FULL: Plan = Plan {
@@ -77,6 +97,7 @@ const FULL: Plan = Plan {
     clock_seconds: 2,
     rates: &[1000, 5000, 10_000, 20_000, 40_000],
     burst: 100_000,
+    peers_everywhere: true,
 };
 
 const QUICK: Plan = Plan {
@@ -85,6 +106,7 @@ const QUICK: Plan = Plan {
     clock_seconds: 1,
     rates: &[1000, 10_000],
     burst: 100_000,
+    peers_everywhere: false,
 };
 
 /// Measures everything, prints the tables, writes what was asked for.
@@ -92,80 +114,129 @@ pub fn run(options: &Options) -> Result<()> {
     let start = Instant::now();
     let plan = if options.quick { QUICK } else { FULL };
     let host = Host::look(&options.nginx, &options.why502);
+    process::go_first();
     let open_files = process::raise_open_files();
     let site = Site::start(&options.nginx, options.open, open_files)?;
-    let full = Tool::why502(WHY502, &options.why502, &site, &[]);
-    let kernel_only = Tool::why502(KERNEL_ONLY, &options.why502, &site, &["--no-nginx"]);
-    let peers = if options.peers { Tool::peers(&site) } else { Vec::new() };
-
-    let pairs = throughput(&site, &plan, options.quick, &full, &kernel_only, &peers)?;
-    say("kernel time");
-    let empty_program_ns = cost::of_nothing(&site)?;
-    let clock =
-        |tool: &Tool, loads: &[site::Scenario]| cost::measure(&site, loads, tool, plan.clock_seconds, empty_program_ns);
-    let (mut costs, verified_instructions) = clock(&full, &SCENARIOS)?;
-    costs.extend(clock(&kernel_only, &[NEW, REFUSED])?.0);
-    for peer in &peers {
-        costs.extend(clock(peer, &[NEW])?.0);
-    }
-    say("nginx failing as fast as it can");
-    let agreement = agreement(&site, &full, plan.clock_seconds)?;
-    let storms = storms(&site, &plan, &options.why502)?;
-    say("memory");
-    let memory = churn::measure(&site, &full, options.open, options.churn)?;
-
-    let report = Report {
-        host,
-        quick: options.quick,
-        seconds: start.elapsed().as_secs_f64(),
-        pairs,
-        empty_program_ns,
-        costs,
-        storms,
-        agreement,
-        memory,
-        binary_bytes: fs::metadata(&options.why502)?.len(),
-        verified_instructions,
+    let tools = Tools {
+        full: Tool::why502(WHY502, &options.why502, &site, &[]),
+        kernel_only: Tool::why502(KERNEL_ONLY, &options.why502, &site, &["--no-nginx"]),
+        peers: if options.peers { Tool::peers(&site) } else { Vec::new() },
     };
-    for (title, table) in document::tables(&report) {
-        println!("{title}\n\n{table}");
+    let loads: Vec<Scenario> = SCENARIOS.into_iter().filter(|load| load.name.contains(&options.load)).collect();
+    ensure!(!loads.is_empty(), "no load has {:?} in its name", options.load);
+    let wanted = |part| options.parts.is_empty() || options.parts.contains(&part);
+
+    let mut pairs = Vec::new();
+    if wanted(Part::Throughput) {
+        for load in &loads {
+            say(start, load.name);
+            under(&site, load, &plan, &tools, &mut pairs)?;
+        }
     }
-    if let Some(path) = &options.json {
-        write(path, &serde_json::to_string_pretty(&report)?)?;
+    let mut clocked = Clocked::default();
+    if wanted(Part::Kernel) {
+        say(start, "kernel time");
+        clocked = kernel_time(&site, &loads, &plan, &tools)?;
     }
-    if let Some(path) = &options.docs {
-        write(path, &document::markdown(&report))?;
+    let (mut agreed, mut storms) = (None, Vec::new());
+    if wanted(Part::Storm) {
+        say(start, "nginx failing as fast as it can, and storms");
+        agreed = Some(agreement(&site, &tools.full, plan.clock_seconds)?);
+        storms = all_storms(&site, &plan, &options.why502)?;
+    }
+    let mut memory = None;
+    if wanted(Part::Memory) {
+        say(start, "memory");
+        memory = Some(churn::measure(&site, &tools.full, options.open, options.churn)?);
+    }
+
+    show(
+        &Report {
+            host,
+            quick: options.quick,
+            seconds: start.elapsed().as_secs_f64(),
+            pairs,
+            empty_program_ns: clocked.empty_program_ns,
+            costs: clocked.costs,
+            storms,
+            agreement: agreed,
+            memory,
+            binary_bytes: fs::metadata(&options.why502)?.len(),
+            verified_instructions: clocked.verified,
+        },
+        options,
+    )
+}
+
+/// What watches nginx.
+#[derive(Debug)]
+struct Tools {
+    full: Tool,
+    kernel_only: Tool,
+    peers: Vec<Tool>,
+}
+
+/// What the kernel's clock says.
+#[derive(Debug, Default)]
+struct Clocked {
+    empty_program_ns: f64,
+    costs: Vec<Cost>,
+    verified: Verified,
+}
+
+/// Throughput and latency with each tool under one load. nginx's word costs where something fails, so why502 without it
+/// is measured where all fails, and where nothing does.
+fn under(site: &Site, load: &Scenario, plan: &Plan, tools: &Tools, all: &mut Vec<Pairs>) -> Result<()> {
+    all.push(pairs::measure(site, load, &tools.full, &plan.why502)?);
+    if [NEW.name, REFUSED.name].contains(&load.name) {
+        all.push(pairs::measure(site, load, &tools.kernel_only, &plan.others)?);
+    }
+    if !plan.peers_everywhere && load.name != NEW.name {
+        return Ok(());
+    }
+    for peer in &tools.peers {
+        let cannot = all.iter().any(|pairs| pairs.tool == peer.name && pairs.cannot.is_some());
+        if !cannot {
+            all.push(pairs::measure(site, load, peer, &plan.others)?);
+        }
     }
     Ok(())
 }
 
-/// Throughput and latency, under every load.
-fn throughput(
-    site: &Site,
-    plan: &Plan,
-    quick: bool,
-    full: &Tool,
-    kernel_only: &Tool,
-    peers: &[Tool],
-) -> Result<Vec<Pairs>> {
-    let mut all: Vec<Pairs> = Vec::new();
-    for scenario in &SCENARIOS {
-        say(scenario.name);
-        all.push(pairs::measure(site, scenario, full, &plan.why502)?);
-        if [NEW.name, REFUSED.name].contains(&scenario.name) {
-            all.push(pairs::measure(site, scenario, kernel_only, &plan.others)?);
-        }
-        if quick && scenario.name != NEW.name {
-            continue;
-        }
-        for peer in peers {
-            let known_to_fail = all.iter().any(|pairs| pairs.tool == peer.name && pairs.cannot.is_some());
-            if !known_to_fail {
-                all.push(pairs::measure(site, scenario, peer, &plan.others)?);
-            }
+/// Kernel time with each tool, under all loads.
+fn kernel_time(site: &Site, loads: &[Scenario], plan: &Plan, tools: &Tools) -> Result<Clocked> {
+    let empty_program_ns = cost::of_nothing(site)?;
+    let some =
+        |names: &[&str]| -> Vec<Scenario> { loads.iter().filter(|load| names.contains(&load.name)).copied().collect() };
+    let (mut costs, verified) = cost::measure(site, loads, &tools.full, plan.clock_seconds, empty_program_ns)?;
+    let failing = some(&[NEW.name, REFUSED.name]);
+    costs.extend(cost::measure(site, &failing, &tools.kernel_only, plan.clock_seconds, empty_program_ns)?.0);
+    let compared = if plan.peers_everywhere { loads.to_vec() } else { some(&[NEW.name]) };
+    for peer in &tools.peers {
+        costs.extend(cost::measure(site, &compared, peer, 1, empty_program_ns)?.0);
+    }
+    Ok(Clocked { empty_program_ns, costs, verified })
+}
+
+/// Prints the tables and writes the files.
+fn show(report: &Report, options: &Options) -> Result<()> {
+    for (title, table) in document::tables(report) {
+        if !table.is_empty() {
+            println!("{title}\n\n{table}");
         }
     }
-    Ok(all)
+    if !report.pairs.is_empty() {
+        println!("{}", document::unable(report));
+    }
+    if let Some(path) = &options.json {
+        let mut figures = serde_json::to_value(report)?;
+        figures["budgets"] = serde_json::to_value(report.budgets())?;
+        write(path, &serde_json::to_string_pretty(&figures)?)?;
+    }
+    if let Some(path) = &options.docs {
+        write(path, &document::markdown(report))?;
+    }
+    Ok(())
 }
 
 /// One run with every request failing, counted by nginx and by why502.
@@ -190,18 +261,17 @@ fn agreement(site: &Site, tool: &Tool, seconds: u64) -> Result<Agreement> {
 }
 
 /// Storms at rising rates, then all at once.
-fn storms(site: &Site, plan: &Plan, why502: &Path) -> Result<Vec<Storm>> {
+fn all_storms(site: &Site, plan: &Plan, why502: &Path) -> Result<Vec<Storm>> {
     let mut connector = Connector::start(site.directory())?;
     let mut storms = Vec::new();
     for (count, rate) in plan.rates.iter().map(|&rate| (rate, rate)).chain([(plan.burst, 0)]) {
-        say(&format!("a storm of {count}"));
         storms.push(storm::measure(why502, &mut connector, site.closed(), count, rate)?);
     }
     Ok(storms)
 }
 
-fn say(what: &str) {
-    eprintln!("bench: {what}");
+fn say(start: Instant, what: &str) {
+    eprintln!("bench: {:>4.0} s  {what}", start.elapsed().as_secs_f64());
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

@@ -30,6 +30,8 @@ pub(crate) struct Pairs {
     pub(crate) noise: Option<Summary>,
     /// Processor time of nginx per request, as a ratio in the same way.
     pub(crate) nginx_cpu: Option<Summary>,
+    /// The same of runs without the tool.
+    pub(crate) nginx_cpu_noise: Option<Summary>,
     /// Requests per second, medians.
     pub(crate) plain_rate: f64,
     pub(crate) tool_rate: f64,
@@ -110,6 +112,7 @@ fn summary(
         throughput: Summary::of(&between(&watched.iter().map(rate).collect::<Vec<_>>(), &plain_rates)),
         noise: Summary::of(&among(&plain_rates)),
         nginx_cpu: Summary::of(&between(&watched.iter().map(cpu).collect::<Vec<_>>(), &plain_cpu)),
+        nginx_cpu_noise: Summary::of(&among(&plain_cpu)),
         plain_rate: stats::median(&plain_rates),
         tool_rate: medians(watched, &rate),
         plain_full_us: full(plain),

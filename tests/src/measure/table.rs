@@ -13,6 +13,10 @@ impl Table {
         Self { rows: vec![head.iter().map(|&cell| cell.to_owned()).collect()] }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.len() == 1
+    }
+
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         // A bar would end the cell.
         self.rows.push(cells.into_iter().map(|cell| cell.replace('|', "\\|")).collect());
