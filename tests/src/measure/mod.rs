@@ -11,6 +11,7 @@ mod empty;
 mod host;
 mod paced;
 mod pairs;
+mod priority;
 mod process;
 mod programs;
 mod report;
@@ -32,7 +33,7 @@ pub use connector::serve;
 use connector::Connector;
 use cost::{Cost, Verified};
 use host::Host;
-use pairs::{Effort, Pairs};
+use pairs::{Effort, Ground, Pairs};
 use report::{Agreement, KERNEL_ONLY, Report, WHY502};
 use site::{NEW, REFUSED, SCENARIOS, Scenario, Site};
 use storm::Storm;
@@ -89,6 +90,8 @@ struct Plan {
     burst: u64,
     /// Other tools under every load, not just one.
     peers_everywhere: bool,
+    /// The same of the paced client.
+    paced_everywhere: bool,
 }
 
 const FULL: Plan = Plan {
@@ -98,15 +101,17 @@ const FULL: Plan = Plan {
     rates: &[1000, 5000, 10_000, 20_000, 40_000],
     burst: 100_000,
     peers_everywhere: true,
+    paced_everywhere: true,
 };
 
 const QUICK: Plan = Plan {
     why502: Effort { pairs: 3, seconds: 1, paced: Duration::from_millis(300) },
     others: Effort { pairs: 1, seconds: 1, paced: Duration::ZERO },
     clock_seconds: 1,
-    rates: &[1000, 10_000],
+    rates: &[10_000],
     burst: 100_000,
     peers_everywhere: false,
+    paced_everywhere: false,
 };
 
 /// Measures everything, prints the tables, writes what was asked for.
@@ -114,7 +119,7 @@ pub fn run(options: &Options) -> Result<()> {
     let start = Instant::now();
     let plan = if options.quick { QUICK } else { FULL };
     let host = Host::look(&options.nginx, &options.why502);
-    process::go_first();
+    let _first = priority::First::go();
     let open_files = process::raise_open_files();
     let site = Site::start(&options.nginx, options.open, open_files)?;
     let tools = Tools {
@@ -187,9 +192,11 @@ struct Clocked {
 /// Throughput and latency with each tool under one load. nginx's word costs where something fails, so why502 without it
 /// is measured where all fails, and where nothing does.
 fn under(site: &Site, load: &Scenario, plan: &Plan, tools: &Tools, all: &mut Vec<Pairs>) -> Result<()> {
-    all.push(pairs::measure(site, load, &tools.full, &plan.why502)?);
+    let mut ground = Ground::warm(site, load)?;
+    let paced = if plan.paced_everywhere || load.name == NEW.name { plan.why502.paced } else { Duration::ZERO };
+    all.push(ground.measure(&tools.full, &Effort { paced, ..plan.why502 })?);
     if [NEW.name, REFUSED.name].contains(&load.name) {
-        all.push(pairs::measure(site, load, &tools.kernel_only, &plan.others)?);
+        all.push(ground.measure(&tools.kernel_only, &plan.others)?);
     }
     if !plan.peers_everywhere && load.name != NEW.name {
         return Ok(());
@@ -197,7 +204,7 @@ fn under(site: &Site, load: &Scenario, plan: &Plan, tools: &Tools, all: &mut Vec
     for peer in &tools.peers {
         let cannot = all.iter().any(|pairs| pairs.tool == peer.name && pairs.cannot.is_some());
         if !cannot {
-            all.push(pairs::measure(site, load, peer, &plan.others)?);
+            all.push(ground.measure(peer, &plan.others)?);
         }
     }
     Ok(())

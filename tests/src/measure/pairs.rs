@@ -55,28 +55,50 @@ struct Measured {
     paced: Option<paced::Latency>,
 }
 
-/// Measures `tool` under `scenario`.
-pub(crate) fn measure(site: &Site, scenario: &Scenario, tool: &Tool, effort: &Effort) -> Result<Pairs> {
-    // The first window warms up both nginxes and sets the pace: a fifth of what nginx can do.
-    let rate = site.load(scenario, 1, None)?.rate() / 5.0;
-    let window = |watched: Option<u32>| -> Result<Measured> {
-        let window = site.load(scenario, effort.seconds, watched)?;
-        let paced = (!effort.paced.is_zero()).then(|| site.pace(scenario, rate, effort.paced)).transpose()?;
-        Ok(Measured { window, paced })
-    };
-    let mut plain = vec![window(None)?];
-    let (mut watched, mut ready_ms) = (Vec::new(), Vec::new());
-    for _ in 0..effort.pairs {
-        let running = match tool.start(site.directory())? {
-            Started::Running(running) => running,
-            Started::Cannot(why) => return Ok(summary(scenario, tool, rate, &plain, &[], ready_ms, Some(why))),
-        };
-        ready_ms.push(running.ready.as_secs_f64() * 1e3);
-        watched.push(window(Some(running.pid()))?);
-        tool::remove(&running.stop()?);
-        plain.push(window(None)?);
+/// A load on which tools are measured one after the other.
+#[derive(Debug)]
+pub(crate) struct Ground<'a> {
+    site: &'a Site,
+    scenario: &'a Scenario,
+    /// Requests per second of the paced client.
+    paced_rate: f64,
+    /// The last window without a tool, and its seconds: the next tool's first.
+    last: Option<(u64, Measured)>,
+}
+
+impl<'a> Ground<'a> {
+    /// The first window warms up both nginxes and sets the pace: a fifth of what nginx can do.
+    pub(crate) fn warm(site: &'a Site, scenario: &'a Scenario) -> Result<Self> {
+        let paced_rate = site.load(scenario, 1, None)?.rate() / 5.0;
+        Ok(Self { site, scenario, paced_rate, last: None })
     }
-    Ok(summary(scenario, tool, rate, &plain, &watched, ready_ms, None))
+
+    /// Measures `tool`.
+    pub(crate) fn measure(&mut self, tool: &Tool, effort: &Effort) -> Result<Pairs> {
+        let Self { site, scenario, paced_rate: rate, .. } = *self;
+        let window = |watched: Option<u32>| -> Result<Measured> {
+            let window = site.load(scenario, effort.seconds, watched)?;
+            let paced = (!effort.paced.is_zero()).then(|| site.pace(scenario, rate, effort.paced)).transpose()?;
+            Ok(Measured { window, paced })
+        };
+        let mut plain = vec![match self.last.take() {
+            Some((seconds, measured)) if seconds == effort.seconds => measured,
+            _ => window(None)?,
+        }];
+        let (mut watched, mut ready_ms) = (Vec::new(), Vec::new());
+        for _ in 0..effort.pairs {
+            let running = match tool.start(site.directory())? {
+                Started::Running(running) => running,
+                Started::Cannot(why) => return Ok(summary(scenario, tool, rate, &plain, &[], ready_ms, Some(why))),
+            };
+            ready_ms.push(running.ready.as_secs_f64() * 1e3);
+            watched.push(window(Some(running.pid()))?);
+            tool::remove(&running.stop()?);
+            plain.push(window(None)?);
+        }
+        self.last = plain.last().map(|&measured| (effort.seconds, measured));
+        Ok(summary(scenario, tool, rate, &plain, &watched, ready_ms, None))
+    }
 }
 
 fn summary(

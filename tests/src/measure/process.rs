@@ -48,13 +48,6 @@ pub(crate) fn resident(pid: u32) -> Result<Resident> {
     })
 }
 
-/// Puts this process, and those that it starts from here on, before others of the host: what else runs there shall
-/// disturb the figures less. All that is measured shares it, so nothing changes between them.
-pub(crate) fn go_first() {
-    // SAFETY: setpriority(2) takes three numbers. Without the right to it, things stay as they are.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -10) };
-}
-
 /// Raises this process's limit of open files to what it may have; gives the new one.
 pub(crate) fn raise_open_files() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
