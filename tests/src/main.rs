@@ -100,7 +100,7 @@ struct Bench {
     /// How many upstream connections stay open while memory is watched [default: 10000, with --quick 1000].
     #[arg(long, value_name = "N")]
     open: Option<usize>,
-    /// How long memory is watched, in seconds [default: 90, with --quick 8].
+    /// How long memory is watched, in seconds [default: 90, with --quick 5].
     #[arg(long, value_name = "SECONDS")]
     churn: Option<u64>,
     /// Write the figures here, as JSON.
@@ -118,6 +118,7 @@ fn main() -> ExitCode {
         Command::Demo(demo) => {
             nginx(&demo.nginx).and_then(|nginx| demo::show(&demo.why502, &nginx, Duration::from_secs(demo.duration)))
         }
+        Command::Bench(_) if !measure::is_apart() => measure::run_apart(),
         Command::Bench(bench) => measured(&bench).map(|()| ExitCode::SUCCESS),
         Command::Connector => measure::serve().map(|()| ExitCode::SUCCESS),
     };
@@ -136,7 +137,7 @@ fn measured(bench: &Bench) -> Result<()> {
         quick: bench.quick,
         peers: !bench.no_peers,
         open: bench.open.unwrap_or(if bench.quick { 1000 } else { 10_000 }),
-        churn: Duration::from_secs(bench.churn.unwrap_or_else(|| short(90, 8))),
+        churn: Duration::from_secs(bench.churn.unwrap_or_else(|| short(90, 5))),
         load: bench.load.clone(),
         parts: bench.part.clone(),
         json: bench.json.clone(),

@@ -72,7 +72,7 @@ fn method(title: &str, report: &Report) -> String {
             "A ratio is met when its median reaches the budget, within noise when only its interval does.".into()
         }
         "Throughput" => format!(
-            "`wrk` with {connections} connections against nginx, one worker per processor, in front of a second nginx that answers \
+            "`wrk` with {connections} connections against nginx, one worker per processor with its share of them (`reuseport`), in front of a second nginx that answers \
              `return 200`: every processor is busy, so whatever a tool takes shows, in the kernel or in its own process. Each run with \
              a tool stands between two without; its ratio is to their mean. *Noise* is the same ratio of a run without to those before \
              and after it. Brackets hold order-statistic intervals of the median, of 95 % or more from six pairs on, else the range. *nginx CPU* is \
@@ -257,31 +257,25 @@ fn meaning(report: &Report) -> String {
         |tool: &str| report.pairs_of(tool).find(|pairs| pairs.scenario == NEW.name).and_then(|pairs| pairs.throughput);
     if let Some(own) = new(WHY502) {
         lines.push(format!(
-            "With a new upstream connection for each request, nginx keeps {:.1} % of its throughput under why502.",
-            own.median * 100.0
+            "With a new upstream connection for each request, nginx keeps {} of its throughput under why502.",
+            percent(own)
         ));
         let others = report.pairs.iter().filter(|pairs| pairs.scenario == NEW.name && !pairs.tool.starts_with(WHY502));
         for pairs in others {
             if let Some(ratio) = pairs.throughput {
-                lines.push(format!(
-                    "Under `{}`, which explains no 502, it keeps {:.1} %.",
-                    pairs.tool,
-                    ratio.median * 100.0
-                ));
+                lines.push(format!("Under `{}`, which explains no 502, it keeps {}.", pairs.tool, percent(ratio)));
             }
         }
     }
     for pairs in report.pairs_of(KERNEL_ONLY) {
-        if let Some((without, with)) = pairs
-            .throughput
-            .zip(report.pairs_of(WHY502).find(|full| full.scenario == pairs.scenario).and_then(|full| full.throughput))
-        {
+        let full =
+            report.pairs_of(WHY502).find(|full| full.scenario == pairs.scenario).and_then(|full| full.throughput);
+        if let Some((without, with)) = pairs.throughput.zip(full) {
             lines.push(format!(
-                "{}: nginx's own word costs {:+.1} percentage points of throughput ({:.1} % kept without it, {:.1} % with it).",
+                "{}: without nginx's own word (`--no-nginx`) nginx keeps {}, with it {}.",
                 capitalised(pairs.scenario),
-                (without.median - with.median) * 100.0,
-                without.median * 100.0,
-                with.median * 100.0
+                percent(without),
+                percent(with)
             ));
         }
     }
@@ -306,6 +300,15 @@ fn meaning(report: &Report) -> String {
         format!("{missed} of the budgets are missed.")
     });
     lines.iter().fold(String::new(), |text, line| text + "- " + line + "\n")
+}
+
+/// With its interval, where there is one.
+fn percent(ratio: Summary) -> String {
+    let [median, low, high] = [ratio.median, ratio.low, ratio.high].map(|value| value * 100.0);
+    match ratio.count {
+        1 => format!("{median:.1} % (one pair)"),
+        _ => format!("{median:.1} % ({low:.1} … {high:.1})"),
+    }
 }
 
 fn capitalised(text: &str) -> String {

@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 pub use connector::serve;
+pub use priority::{is_apart, run_apart};
 
 use connector::Connector;
 use cost::{Cost, Verified};
@@ -119,7 +120,7 @@ pub fn run(options: &Options) -> Result<()> {
     let start = Instant::now();
     let plan = if options.quick { QUICK } else { FULL };
     let host = Host::look(&options.nginx, &options.why502);
-    let _first = priority::First::go();
+    priority::go_first();
     let open_files = process::raise_open_files();
     let site = Site::start(&options.nginx, options.open, open_files)?;
     let tools = Tools {

@@ -2,7 +2,13 @@
 //!
 //! Everything that is measured, with a tool or without, shares the priority; nothing changes between them.
 
-use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::{child, wait};
 
 /// The niceness of everything that is measured.
 const NICE: i32 = -10;
@@ -10,41 +16,34 @@ const NICE: i32 = -10;
 /// Where the kernel shares processors among sessions first (sched(7), autogroup), the session has a niceness of its own.
 const SESSION: &str = "/proc/self/autogroup";
 
-/// While it lives this process, and those that it starts, go first. Without the right to that, things stay as they are.
-#[derive(Debug)]
-pub(crate) struct First {
-    session_before: Option<i32>,
+/// No benchmark takes longer.
+const LIMIT: Duration = Duration::from_secs(3600);
+
+/// Whether this process leads a session: then nobody else's work shares its priority.
+pub fn is_apart() -> bool {
+    // SAFETY: both calls take and touch nothing of ours.
+    unsafe { libc::getsid(0) == libc::getpid() }
 }
 
-impl First {
-    pub(crate) fn go() -> Self {
-        // SAFETY: setpriority(2) takes three numbers.
-        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
-        let session = fs::read_to_string(SESSION).unwrap_or_default();
-        let session_before = nice_of(&session).filter(|_| fs::write(SESSION, NICE.to_string()).is_ok());
-        Self { session_before }
+/// Runs this program again, with the same arguments, in a session of its own; gives its exit code.
+pub fn run_apart() -> Result<ExitCode> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(std::env::args_os().skip(1));
+    // SAFETY: setsid(2) is async-signal-safe and touches no memory.
+    unsafe {
+        command.pre_exec(|| if libc::setsid() < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) });
     }
+    let mut process = child::start("the benchmark", &mut command, None)?;
+    let code = process.wait(LIMIT)?.code().context("the benchmark was killed")?;
+    Ok(ExitCode::from(u8::try_from(code)?))
 }
 
-impl Drop for First {
-    fn drop(&mut self) {
-        let Some(before) = self.session_before else { return };
-        if let Err(error) = fs::write(SESSION, before.to_string()) {
-            eprintln!("lab: {SESSION} should be {before} again, but: {error}");
-        }
-    }
-}
-
-/// As in `/autogroup-23 nice 0`.
-fn nice_of(text: &str) -> Option<i32> {
-    text.trim().rsplit_once(" nice ")?.1.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn reads_the_sessions_niceness() {
-        assert_eq!(super::nice_of("/autogroup-23 nice -5\n"), Some(-5));
-        assert_eq!(super::nice_of(""), None);
+/// From here on this process, and those that it starts, go first. Without the right to that, things stay as they are.
+pub(crate) fn go_first() {
+    // SAFETY: setpriority(2) takes three numbers.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+    if is_apart() {
+        // Not every kernel groups by session.
+        let _ = std::fs::write(SESSION, NICE.to_string());
     }
 }

@@ -63,7 +63,8 @@ impl Window {
 #[derive(Debug)]
 pub(crate) struct Site {
     front: Nginx,
-    /// Where clients are spread evenly over the workers.
+    /// Where the kernel spreads clients over the workers by hash: where workers take connections as they come, one window
+    /// differs from the next by how many each has got.
     pub(crate) spread: SocketAddr,
     back: Nginx,
     queues: Vec<TcpListener>,
@@ -166,7 +167,7 @@ impl Site {
         self.empty_logs()?;
         let workers = self.front.workers();
         let before = (process::cpu_ns_of(&workers)?, tool.map(process::cpu_ns).transpose()?.unwrap_or(0));
-        let url = format!("http://{}{}", self.front.address(), scenario.path);
+        let url = format!("http://{}{}", self.spread, scenario.path);
         let answers = wrk::run(&url, seconds, 1)?;
         let after = (process::cpu_ns_of(&workers)?, tool.map(process::cpu_ns).transpose()?.unwrap_or(0));
         ensure!(answers.requests > 0 && answers.broken == 0, "{}: {answers:?}", scenario.name);
@@ -181,7 +182,7 @@ impl Site {
 
     /// Sends `rate` requests per second.
     pub(crate) fn pace(&self, scenario: &Scenario, rate: f64, time: Duration) -> Result<paced::Latency> {
-        paced::run(self.front.address(), scenario.path, rate, time).context(scenario.name)
+        paced::run(self.spread, scenario.path, rate, time).context(scenario.name)
     }
 
     /// nginx opens its logs for appending: cut to nothing they go on from there.
