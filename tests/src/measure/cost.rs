@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 
 use super::empty::Empty;
-use super::programs::{self, Clock};
+use super::programs::{self, Clock, Counts};
 use super::site::{NEW, Scenario, Site};
 use super::tool::{self, Started, Tool};
 
@@ -23,7 +23,7 @@ pub(crate) struct Program {
 }
 
 /// All programs of a tool under one load, dearest first.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Cost {
     pub(crate) scenario: &'static str,
     pub(crate) tool: &'static str,
@@ -46,52 +46,65 @@ pub(crate) fn of_nothing(site: &Site) -> Result<f64> {
     Ok(counts.run_time_ns as f64 / counts.runs as f64)
 }
 
-/// Measures `tool` under each of `scenarios`; nothing where it does not run here.
+/// Measures `tool` under each of `scenarios`, in `windows` of a second of which the middle one counts; nothing where it
+/// does not run here.
 pub(crate) fn measure(
     site: &Site,
     scenarios: &[Scenario],
     tool: &Tool,
-    seconds: u64,
+    windows: usize,
     nothing_ns: f64,
 ) -> Result<(Vec<Cost>, Verified)> {
     let _clock = Clock::start()?;
     let Started::Running(running) = tool.start(site.directory())? else { return Ok(Default::default()) };
     let names = programs::names();
-    let name = |id: &u32| names.get(id).cloned().unwrap_or_else(|| id.to_string());
+    let name = |id: u32| names.get(&id).cloned().unwrap_or_else(|| id.to_string());
     let mut costs = Vec::new();
     for scenario in scenarios {
-        let before = programs::of(running.pid());
-        let window = site.load(scenario, seconds, None)?;
-        let after = programs::of(running.pid());
-        let requests = window.answers.requests as f64;
-        let mut measured = Vec::new();
-        let mut raw = 0.0;
-        for (id, counts) in &after {
-            let earlier = before.get(id).context("a program appeared meanwhile")?;
-            let (ns, runs) = (counts.run_time_ns - earlier.run_time_ns, counts.runs - earlier.runs);
-            if runs == 0 {
-                continue;
-            }
-            let net = (ns as f64 - runs as f64 * nothing_ns).max(0.0);
-            raw += ns as f64;
-            measured.push(Program {
-                name: name(id),
-                runs_per_request: runs as f64 / requests,
-                ns_per_run: net / runs as f64,
-                ns_per_request: net / requests,
-                skipped: counts.skipped - earlier.skipped,
-            });
+        let mut seen = Vec::new();
+        for _ in 0..windows {
+            let before = programs::of(running.pid());
+            let requests = site.load(scenario, 1, None)?.answers.requests;
+            let cost = Cost { scenario: scenario.name, tool: tool.name, ..Cost::default() };
+            seen.push(between(cost, &before, &programs::of(running.pid()), requests as f64, nothing_ns, &name));
         }
-        measured.sort_by(|one, other| other.ns_per_request.total_cmp(&one.ns_per_request));
-        costs.push(Cost {
-            scenario: scenario.name,
-            tool: tool.name,
-            ns_per_request: measured.iter().map(|program| program.ns_per_request).sum(),
-            raw_ns_per_request: raw / requests,
-            programs: measured,
-        });
+        seen.sort_by(|one, other| one.ns_per_request.total_cmp(&other.ns_per_request));
+        let middle = seen.len() / 2;
+        costs.extend(seen.into_iter().nth(middle));
     }
-    let verified = programs::of(running.pid()).iter().map(|(id, counts)| (name(id), counts.verified)).collect();
+    let verified = programs::of(running.pid()).iter().map(|(&id, counts)| (name(id), counts.verified)).collect();
     tool::remove(&running.stop()?);
     Ok((costs, verified))
+}
+
+/// What the programs did between two looks.
+fn between(
+    cost: Cost,
+    before: &BTreeMap<u32, Counts>,
+    after: &BTreeMap<u32, Counts>,
+    requests: f64,
+    nothing_ns: f64,
+    name: &dyn Fn(u32) -> String,
+) -> Cost {
+    let mut programs = Vec::new();
+    let mut raw = 0.0;
+    for (&id, counts) in after {
+        let earlier = before.get(&id).copied().unwrap_or_default();
+        let (ns, runs) = (counts.run_time_ns - earlier.run_time_ns, counts.runs - earlier.runs);
+        if runs == 0 {
+            continue;
+        }
+        let net = (ns as f64 - runs as f64 * nothing_ns).max(0.0);
+        raw += ns as f64;
+        programs.push(Program {
+            name: name(id),
+            runs_per_request: runs as f64 / requests,
+            ns_per_run: net / runs as f64,
+            ns_per_request: net / requests,
+            skipped: counts.skipped - earlier.skipped,
+        });
+    }
+    programs.sort_by(|one, other| other.ns_per_request.total_cmp(&one.ns_per_request));
+    let ns_per_request = programs.iter().map(|program| program.ns_per_request).sum();
+    Cost { ns_per_request, raw_ns_per_request: raw / requests, programs, ..cost }
 }

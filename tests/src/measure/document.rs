@@ -85,7 +85,7 @@ fn method(title: &str, report: &Report) -> String {
             .into(),
         "Kernel time" => format!(
             "`kernel.bpf_stats_enabled`: the kernel's clock around each program run. A program that does nothing takes {:.0} ns by \
-             that clock; so much is taken off each run. Traps of uprobes, wake-ups and output are not in it: they are in the throughput.",
+             that clock; so much is taken off each run. Of three windows the middle one counts (with `--quick` there is one). Traps of uprobes, wake-ups and output are not in it: they are in the throughput.",
             report.empty_program_ns
         ),
         "Kernel time, program by program" => "The same for why502's programs, dearest first.".into(),

@@ -84,8 +84,8 @@ struct Plan {
     why502: Effort,
     /// For other tools, and for why502 without nginx's word.
     others: Effort,
-    /// Kernel time, per load.
-    clock_seconds: u64,
+    /// Windows of kernel time, of a second each, per load.
+    clock_windows: usize,
     /// Rates of the storms, each for a second.
     rates: &'static [u64],
     burst: u64,
@@ -98,7 +98,7 @@ struct Plan {
 const FULL: Plan = Plan {
     why502: Effort { pairs: 9, seconds: 2, paced: Duration::from_millis(700) },
     others: Effort { pairs: 3, seconds: 1, paced: Duration::ZERO },
-    clock_seconds: 2,
+    clock_windows: 3,
     rates: &[1000, 5000, 10_000, 20_000, 40_000],
     burst: 100_000,
     peers_everywhere: true,
@@ -108,7 +108,7 @@ const FULL: Plan = Plan {
 const QUICK: Plan = Plan {
     why502: Effort { pairs: 3, seconds: 1, paced: Duration::from_millis(300) },
     others: Effort { pairs: 1, seconds: 1, paced: Duration::ZERO },
-    clock_seconds: 1,
+    clock_windows: 1,
     rates: &[10_000],
     burst: 100_000,
     peers_everywhere: false,
@@ -147,7 +147,7 @@ pub fn run(options: &Options) -> Result<()> {
     let (mut agreed, mut storms) = (None, Vec::new());
     if wanted(Part::Storm) {
         say(start, "nginx failing as fast as it can, and storms");
-        agreed = Some(agreement(&site, &tools.full, plan.clock_seconds)?);
+        agreed = Some(agreement(&site, &tools.full)?);
         storms = all_storms(&site, &plan, &options.why502)?;
     }
     let mut memory = None;
@@ -216,9 +216,9 @@ fn kernel_time(site: &Site, loads: &[Scenario], plan: &Plan, tools: &Tools) -> R
     let empty_program_ns = cost::of_nothing(site)?;
     let some =
         |names: &[&str]| -> Vec<Scenario> { loads.iter().filter(|load| names.contains(&load.name)).copied().collect() };
-    let (mut costs, verified) = cost::measure(site, loads, &tools.full, plan.clock_seconds, empty_program_ns)?;
+    let (mut costs, verified) = cost::measure(site, loads, &tools.full, plan.clock_windows, empty_program_ns)?;
     let failing = some(&[NEW.name, REFUSED.name]);
-    costs.extend(cost::measure(site, &failing, &tools.kernel_only, plan.clock_seconds, empty_program_ns)?.0);
+    costs.extend(cost::measure(site, &failing, &tools.kernel_only, plan.clock_windows, empty_program_ns)?.0);
     let compared = if plan.peers_everywhere { loads.to_vec() } else { some(&[NEW.name]) };
     for peer in &tools.peers {
         costs.extend(cost::measure(site, &compared, peer, 1, empty_program_ns)?.0);
@@ -248,9 +248,9 @@ fn show(report: &Report, options: &Options) -> Result<()> {
 }
 
 /// One run with every request failing, counted by nginx and by why502.
-fn agreement(site: &Site, tool: &Tool, seconds: u64) -> Result<Agreement> {
+fn agreement(site: &Site, tool: &Tool) -> Result<Agreement> {
     let running = tool.must_start(site.directory())?;
-    let window = site.load(&REFUSED, seconds, None)?;
+    let window = site.load(&REFUSED, 1, None)?;
     let capture = running.stop()?;
     let logged = site.logged(502);
     let text = fs::read_to_string(&capture).context("the capture")?;

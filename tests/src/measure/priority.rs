@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::{child, wait};
+use crate::child;
 
 /// The niceness of everything that is measured.
 const NICE: i32 = -10;
