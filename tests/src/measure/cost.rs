@@ -65,21 +65,20 @@ pub(crate) fn measure(
         for _ in 0..windows {
             let before = programs::of(running.pid());
             let requests = site.load(scenario, 1, None)?.answers.requests;
-            let cost = Cost { scenario: scenario.name, tool: tool.name, ..Cost::default() };
-            seen.push(between(cost, &before, &programs::of(running.pid()), requests as f64, nothing_ns, &name));
+            seen.push(between(&before, &programs::of(running.pid()), requests as f64, nothing_ns, &name));
         }
         seen.sort_by(|one, other| one.ns_per_request.total_cmp(&other.ns_per_request));
         let middle = seen.len() / 2;
-        costs.extend(seen.into_iter().nth(middle));
+        let counted = seen.into_iter().nth(middle);
+        costs.extend(counted.map(|cost| Cost { scenario: scenario.name, tool: tool.name, ..cost }));
     }
     let verified = programs::of(running.pid()).iter().map(|(&id, counts)| (name(id), counts.verified)).collect();
     tool::remove(&running.stop()?);
     Ok((costs, verified))
 }
 
-/// What the programs did between two looks.
+/// What the programs did between two looks; of which load and tool is for the caller to say.
 fn between(
-    cost: Cost,
     before: &BTreeMap<u32, Counts>,
     after: &BTreeMap<u32, Counts>,
     requests: f64,
@@ -106,5 +105,5 @@ fn between(
     }
     programs.sort_by(|one, other| other.ns_per_request.total_cmp(&one.ns_per_request));
     let ns_per_request = programs.iter().map(|program| program.ns_per_request).sum();
-    Cost { ns_per_request, raw_ns_per_request: raw / requests, programs, ..cost }
+    Cost { ns_per_request, raw_ns_per_request: raw / requests, programs, ..Cost::default() }
 }
