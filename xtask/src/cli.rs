@@ -26,7 +26,7 @@ impl Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Task {
-    /// Install what is missing: nightly Rust with rust-src, bpf-linker, nginx, qemu
+    /// Install what is missing: nightly Rust with rust-src, bpf-linker, nginx, wrk, qemu
     Setup,
     /// Build the eBPF object and the `why502` binary around it
     Build(BuildOptions),

@@ -77,7 +77,7 @@ fn method(title: &str, report: &Report) -> String {
              a tool stands between two without; its ratio is to their mean. *Noise* is the same ratio of a run without to those before \
              and after it. Brackets hold order-statistic intervals of the median, of 95 % or more from six pairs on, else the range. *nginx CPU* is \
              the ratio of the workers' processor time per request, *own CPU* the tool's share of one processor. why502 is \
-             `record` with its default settings; other tools write to a file and are told the upstream's ports where they can be.\n\n{}",
+             `record` with its default settings; other tools write to a file and are told the upstream's ports where they can be; none of them sees unix sockets.\n\n{}",
             unable(report)
         ),
         "Latency" => "Under full load as `wrk` sees it; paced: a client that sends at a fifth of the full rate whatever comes back, \

@@ -95,6 +95,13 @@ struct Plan {
     paced_everywhere: bool,
 }
 
+impl Plan {
+    /// Whether other tools are measured under this load too.
+    fn compares(&self, load: &Scenario) -> bool {
+        load.tcp && (self.peers_everywhere || load.name == NEW.name)
+    }
+}
+
 const FULL: Plan = Plan {
     why502: Effort { pairs: 9, seconds: 2, paced: Duration::from_millis(700) },
     others: Effort { pairs: 3, seconds: 1, paced: Duration::ZERO },
@@ -199,7 +206,7 @@ fn under(site: &Site, load: &Scenario, plan: &Plan, tools: &Tools, all: &mut Vec
     if [NEW.name, REFUSED.name].contains(&load.name) {
         all.push(ground.measure(&tools.kernel_only, &plan.others)?);
     }
-    if !plan.peers_everywhere && load.name != NEW.name {
+    if !plan.compares(load) {
         return Ok(());
     }
     for peer in &tools.peers {
@@ -219,7 +226,7 @@ fn kernel_time(site: &Site, loads: &[Scenario], plan: &Plan, tools: &Tools) -> R
     let (mut costs, verified) = cost::measure(site, loads, &tools.full, plan.clock_windows, empty_program_ns)?;
     let failing = some(&[NEW.name, REFUSED.name]);
     costs.extend(cost::measure(site, &failing, &tools.kernel_only, plan.clock_windows, empty_program_ns)?.0);
-    let compared = if plan.peers_everywhere { loads.to_vec() } else { some(&[NEW.name]) };
+    let compared: Vec<Scenario> = loads.iter().filter(|load| plan.compares(load)).copied().collect();
     for peer in &tools.peers {
         costs.extend(cost::measure(site, &compared, peer, 1, empty_program_ns)?.0);
     }

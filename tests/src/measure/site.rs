@@ -21,10 +21,12 @@ pub(crate) struct Scenario {
     pub(crate) path: &'static str,
     /// The share of requests that nginx answers with 502.
     pub(crate) failing: f64,
+    /// Whether it is TCP that nginx speaks to the upstream: the other tools see nothing else.
+    pub(crate) tcp: bool,
 }
 
 const fn scenario(name: &'static str, path: &'static str, failing: f64) -> Scenario {
-    Scenario { name, path, failing }
+    Scenario { name, path, failing, tcp: true }
 }
 
 /// A new upstream connection for each request.
@@ -39,7 +41,7 @@ pub(crate) const SCENARIOS: [Scenario; 6] = [
     scenario("upstream keepalive", "/kept", 0.0),
     SOME,
     REFUSED,
-    scenario("unix upstream", "/unix", 0.0),
+    Scenario { tcp: false, ..scenario("unix upstream", "/unix", 0.0) },
     scenario("TLS upstream, new connections", "/tls", 0.0),
 ];
 
@@ -68,6 +70,7 @@ pub(crate) struct Site {
     pub(crate) spread: SocketAddr,
     back: Nginx,
     queues: Vec<TcpListener>,
+    tls: SocketAddr,
     down: Upstream,
     directory: Directory,
 }
@@ -129,7 +132,7 @@ impl Site {
             connections: 32_768,
             namespace: None,
         })?;
-        Ok(Self { front, spread, back, queues, down, directory })
+        Ok(Self { front, spread, back, queues, tls, down, directory })
     }
 
     /// The measured nginx's master.
@@ -139,7 +142,7 @@ impl Site {
 
     /// Ports that the measured nginx connects to, comma-separated.
     pub(crate) fn upstream_ports(&self) -> String {
-        format!("{},{}", self.back.address().port(), self.down.port())
+        format!("{},{},{}", self.back.address().port(), self.tls.port(), self.down.port())
     }
 
     /// An address where nobody listens.
