@@ -48,6 +48,11 @@ impl Guarded {
         self.child.stdout.take()
     }
 
+    /// The child's standard input, once, where it was piped.
+    pub fn take_stdin(&mut self) -> Option<std::process::ChildStdin> {
+        self.child.stdin.take()
+    }
+
     /// Sends a signal to this process alone.
     pub fn signal(&self, signal: libc::c_int) -> Result<()> {
         signal_pid(self.pid(), signal).with_context(|| format!("signalling {}", self.name))

@@ -21,6 +21,7 @@ pub mod h2;
 pub mod icmp;
 mod listener;
 pub mod logs;
+pub mod measure;
 pub mod namespace;
 pub mod nginx;
 pub mod oracle;

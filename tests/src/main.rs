@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use lab::program::Program;
 use lab::results::Results;
 use lab::stage::Options;
-use lab::{accuracy, demo, run, scenarios, wait};
+use lab::{accuracy, demo, measure, run, scenarios, wait};
 
 /// Real nginx, upstreams that fail on purpose, and why502 held against nginx's own logs.
 #[derive(Debug, Parser)]
@@ -27,6 +27,11 @@ enum Command {
     Demo(Demo),
     /// Make a document of the results of runs, on stdout.
     Accuracy(Accuracy),
+    /// Measure what why502 costs nginx, and how it takes a storm.
+    Bench(Bench),
+    /// Connect where nobody listens, on orders from standard input (part of bench).
+    #[command(hide = true)]
+    Connector,
 }
 
 #[derive(Debug, Args)]
@@ -95,6 +100,40 @@ struct Demo {
     duration: u64,
 }
 
+#[derive(Debug, Args)]
+struct Bench {
+    /// The why502 binary to measure.
+    #[arg(long, value_name = "PATH")]
+    why502: PathBuf,
+    /// The nginx binary.
+    #[arg(long, default_value = "nginx", value_name = "PATH")]
+    nginx: PathBuf,
+    /// Two minutes instead of fifteen, with less certain figures.
+    #[arg(long)]
+    quick: bool,
+    /// Measure no other tools.
+    #[arg(long)]
+    no_peers: bool,
+    /// Only loads whose name contains this.
+    #[arg(long, default_value = "", value_name = "SUBSTR", conflicts_with = "write_docs")]
+    load: String,
+    /// Only this part (repeatable).
+    #[arg(long, value_enum, value_name = "PART", conflicts_with = "write_docs")]
+    part: Vec<measure::Part>,
+    /// How many upstream connections stay open while memory is watched [default: 10000, with --quick 1000].
+    #[arg(long, value_name = "N")]
+    open: Option<usize>,
+    /// How long memory is watched, in seconds [default: 90, with --quick 5].
+    #[arg(long, value_name = "SECONDS")]
+    churn: Option<u64>,
+    /// Write the figures here, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the document here.
+    #[arg(long, value_name = "FILE")]
+    write_docs: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
     wait::catch_signals();
     let done = match Cli::parse().command {
@@ -107,11 +146,39 @@ fn main() -> ExitCode {
             let duration = Duration::from_secs(demo.duration);
             Program::on_host(&demo.nginx).and_then(|nginx| demo::show(&demo.why502, nginx, duration))
         }
+        Command::Bench(_) if !measure::is_apart() => measure::run_apart(),
+        Command::Bench(bench) => measured(&bench).map(|()| ExitCode::SUCCESS),
+        Command::Connector => measure::serve().map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
         eprintln!("lab: {error:#}");
         ExitCode::from(2)
     })
+}
+
+fn measured(bench: &Bench) -> Result<()> {
+    as_root()?;
+    let short = |long: u64, quick: u64| if bench.quick { quick } else { long };
+    measure::run(&measure::Options {
+        why502: bench.why502.canonicalize().with_context(|| bench.why502.display().to_string())?,
+        nginx: bench.nginx.clone(),
+        quick: bench.quick,
+        peers: !bench.no_peers,
+        open: bench.open.unwrap_or(if bench.quick { 1000 } else { 10_000 }),
+        churn: Duration::from_secs(bench.churn.unwrap_or_else(|| short(90, 5))),
+        load: bench.load.clone(),
+        parts: bench.part.clone(),
+        json: bench.json.clone(),
+        docs: bench.write_docs.clone(),
+    })
+}
+
+fn as_root() -> Result<()> {
+    // SAFETY: geteuid() has no preconditions.
+    if unsafe { libc::geteuid() } != 0 {
+        bail!("the lab needs root: it starts nginx, makes network namespaces and loads eBPF; run it as root");
+    }
+    Ok(())
 }
 
 fn execute(run: &Run) -> Result<ExitCode> {
@@ -121,10 +188,7 @@ fn execute(run: &Run) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    // SAFETY: geteuid() has no preconditions.
-    if unsafe { libc::geteuid() } != 0 {
-        bail!("the lab needs root: it starts nginx, makes network namespaces and loads eBPF; run it as root");
-    }
+    as_root()?;
     let why502 = run.why502.as_ref().map(|path| path.canonicalize().with_context(|| path.display().to_string()));
     let published = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/schema.json"));
     let options = Options {

@@ -32,6 +32,8 @@ pub struct Settings<'a> {
     pub error_log: &'a str,
     /// Standard error, where it is not a file of the directory.
     pub stderr: Option<Stdio>,
+    /// `worker_connections`.
+    pub connections: usize,
     /// Where it runs.
     pub namespace: Option<&'a Namespace>,
 }
@@ -51,7 +53,8 @@ const LOG_FORMAT: &str = "'$request_uri|$status|$upstream_status|$upstream_addr|
 impl Nginx {
     /// Starts nginx and waits until all of its workers are there.
     pub fn start(settings: Settings<'_>) -> Result<Self> {
-        let Settings { program, dir, workers, http, server, main, error_log, stderr, namespace } = settings;
+        let Settings { program, dir, workers, http, server, main, error_log, stderr, connections, namespace } =
+            settings;
         let address = match namespace {
             Some(namespace) => namespace.enter(free_address)?,
             None => free_address()?,
@@ -65,7 +68,11 @@ impl Nginx {
              uwsgi_temp_path {shown}/uwsgi;\nscgi_temp_path {shown}/scgi;\nkeepalive_requests 1000000;\n{http}\n\
              server {{\nlisten {address} backlog=4096;\nserver_name lab;\n{server}\n}}\n}}\n",
             user = user(program),
-            events = if main.contains("events {") { "" } else { "events { worker_connections 4096; }" },
+            events = if main.contains("events {") {
+                String::new()
+            } else {
+                format!("events {{ worker_connections {connections}; }}")
+            },
         );
         let file = dir.join("nginx.conf");
         fs::write(&file, configuration).context("writing nginx.conf")?;
@@ -172,7 +179,7 @@ fn user(program: &Program) -> &'static str {
 }
 
 /// A free port below the ephemeral ones, so that no connection takes it between here and nginx's bind.
-fn free_address() -> Result<SocketAddr> {
+pub(crate) fn free_address() -> Result<SocketAddr> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = u16::try_from(std::process::id() % 10_000).unwrap_or(0);
     for _ in 0..10_000 {

@@ -154,6 +154,7 @@ impl Stage {
             main: &fill(scenario.main),
             error_log: &format!("{} {}", errors.target(), scenario.error_level),
             stderr: errors.stderr(),
+            connections: 4096,
             namespace: network.near(),
         })?;
         let (cases, logs, sent, options) = (scenario.cases, scenario.logs, Mutex::default(), options.clone());

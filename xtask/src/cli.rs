@@ -26,7 +26,7 @@ impl Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Task {
-    /// Install what is missing: nightly Rust with rust-src, bpf-linker, nginx, qemu
+    /// Install what is missing: nightly Rust with rust-src, bpf-linker, nginx, wrk, qemu
     Setup,
     /// Build the eBPF object and the `why502` binary around it
     Build(BuildOptions),
@@ -36,6 +36,8 @@ pub(crate) enum Task {
     Demo(Passed),
     /// Every test this machine can run; the last line is `N passed, N failed, N skipped`
     Test(TestOptions),
+    /// Measure what why502 costs, against budgets and other tools: tables, and JSON in target/bench.json
+    Bench(BenchOptions),
     /// Run a command on another kernel, in a virtual machine; its exit code is the command's
     Vm(VmOptions),
 }
@@ -115,4 +117,23 @@ pub(crate) struct TestOptions {
     /// The full cross product of scenarios and hook modes instead of the usual selection
     #[arg(long)]
     pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchOptions {
+    /// Two minutes instead of fifteen, with less certain figures
+    #[arg(long)]
+    pub(crate) quick: bool,
+
+    /// Measure no other tools, and install none
+    #[arg(long)]
+    pub(crate) no_peers: bool,
+
+    /// Write docs/performance.md too
+    #[arg(long)]
+    pub(crate) write_docs: bool,
+
+    /// Passed on to `lab bench` as they are
+    #[arg(last = true, value_name = "ARGS")]
+    pub(crate) arguments: Vec<String>,
 }

@@ -4,6 +4,7 @@
 //! missing that may not be installed (the commands that would install it have been printed).
 
 mod archive;
+mod bench;
 mod build;
 mod cli;
 mod nginx;
@@ -46,6 +47,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Task::Build(options) => build::build(&repository, &setup, &options).map(|_| 0),
         Task::Run(options) => run::run(&repository, &setup, &options.arguments),
         Task::Demo(options) => run::demo(&repository, &setup, &options.arguments),
+        Task::Bench(options) => bench::bench(&repository, &setup, &options),
         Task::Vm(options) => vm::vm(&repository, &setup, &options),
         Task::Test(options) => test::test(&repository, &setup, &options),
     }

@@ -42,6 +42,11 @@ impl Repository {
         self.tools().join("bin/bpf-linker")
     }
 
+    /// What `bench` measured last.
+    pub(crate) fn bench_figures(&self) -> PathBuf {
+        self.cache("bench.json")
+    }
+
     /// Kernels, qemu and machines.
     pub(crate) fn vm(&self) -> PathBuf {
         self.cache("vm")

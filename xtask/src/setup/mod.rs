@@ -4,6 +4,7 @@
 //! That either runs them or, where installing is forbidden or takes root, collects them for `Missing`.
 
 mod apt;
+mod bench;
 mod lab;
 mod linker;
 mod qemu;
@@ -31,12 +32,14 @@ pub(crate) enum Need {
     Ebpf,
     /// nginx and what the scenarios use around it.
     Lab,
+    /// What loads nginx for the benchmark.
+    Bench,
     /// qemu and what unpacks kernels.
     Vm,
 }
 
 impl Need {
-    pub(crate) const ALL: [Self; 3] = [Self::Ebpf, Self::Lab, Self::Vm];
+    pub(crate) const ALL: [Self; 4] = [Self::Ebpf, Self::Lab, Self::Bench, Self::Vm];
 }
 
 #[derive(Debug)]
@@ -88,10 +91,20 @@ impl<'a> Setup<'a> {
                     linker::ensure(self, toolchain.as_ref())?;
                 }
                 Need::Lab => lab::ensure(self)?,
+                Need::Bench => bench::ensure(self)?,
                 Need::Vm => qemu::ensure(self)?,
             }
         }
         self.complete()
+    }
+
+    /// The tools that the benchmark compares with. It works without: what cannot be had is said.
+    pub(crate) fn peers(&self) {
+        let installed = bench::ensure_peers(self);
+        let forbidden = self.complete();
+        if let Err(error) = installed.and(forbidden) {
+            eprintln!("setup: going on without the tools to compare with: {error:#}");
+        }
     }
 
     /// The compiler for the eBPF crate, with its linker.
