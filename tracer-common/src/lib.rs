@@ -6,7 +6,9 @@
 #![no_std]
 
 pub mod event;
+pub mod listener;
 pub mod loss;
+pub mod peer;
 pub mod process;
 pub mod reset;
 pub mod settings;
@@ -21,6 +23,7 @@ pub mod tcp_state {
     pub const CLOSE: u8 = 7;
     pub const CLOSE_WAIT: u8 = 8;
     pub const LAST_ACK: u8 = 9;
+    pub const LISTEN: u8 = 10;
 }
 
 /// Lets aya carry a wire type in a map or a global (user space only).

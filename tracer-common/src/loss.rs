@@ -14,10 +14,13 @@ pub enum Program {
     ProcessFork = 7,
     LogErrorCore = 8,
     SpecialResponse = 9,
+    MarkVictim = 10,
+    SignalGenerate = 11,
+    RetransmitSynack = 12,
 }
 
 impl Program {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::SetState,
         Self::DestroySock,
         Self::ReceiveReset,
@@ -28,6 +31,9 @@ impl Program {
         Self::ProcessFork,
         Self::LogErrorCore,
         Self::SpecialResponse,
+        Self::MarkVictim,
+        Self::SignalGenerate,
+        Self::RetransmitSynack,
     ];
 
     /// The kernel's or nginx's name of the place it is attached to.
@@ -43,6 +49,9 @@ impl Program {
             Self::ProcessFork => "sched_process_fork",
             Self::LogErrorCore => "ngx_log_error_core",
             Self::SpecialResponse => "ngx_http_special_response_handler",
+            Self::MarkVictim => "mark_victim",
+            Self::SignalGenerate => "signal_generate",
+            Self::RetransmitSynack => "tcp_retransmit_synack",
         }
     }
 }

@@ -24,6 +24,9 @@ pub struct ResetSent {
     /// The process whose close sent it; 0 when the kernel answered a segment by itself.
     pub tgid: u32,
     pub comm: [u8; 16],
+    /// 1: a listener sent it whose accept queue was over its limit (`tcp_abort_on_overflow`).
+    pub queue_full: u32,
+    pub reserved: u32,
 }
 
-crate::wire_pod!(ResetSent, 32);
+crate::wire_pod!(ResetSent, 40);

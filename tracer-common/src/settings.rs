@@ -58,6 +58,16 @@ pub struct Offsets {
     pub file_private_data: u32,
     pub socket_sk: u32,
     pub socket_file: u32,
+    pub task_flags: u32,
+    pub task_exit_code: u32,
+    pub task_group_leader: u32,
+    pub task_signal: u32,
+    pub signal_live: u32,
+    pub siginfo_code: u32,
+    pub sock_ack_backlog: u32,
+    pub sock_max_ack_backlog: u32,
+    pub request_queue_length: u32,
+    pub tcp_bytes_acked: u32,
 }
 
 impl Offsets {
@@ -102,6 +112,16 @@ impl Offsets {
         file_private_data: ABSENT,
         socket_sk: ABSENT,
         socket_file: ABSENT,
+        task_flags: ABSENT,
+        task_exit_code: ABSENT,
+        task_group_leader: ABSENT,
+        task_signal: ABSENT,
+        signal_live: ABSENT,
+        siginfo_code: ABSENT,
+        sock_ack_backlog: ABSENT,
+        sock_max_ack_backlog: ABSENT,
+        request_queue_length: ABSENT,
+        tcp_bytes_acked: ABSENT,
     };
 }
 
@@ -122,6 +142,9 @@ pub struct Settings {
     pub reset_has_reason: u32,
     /// 1: nginx's word is wanted (0 with `--no-nginx`: the kernel witness alone).
     pub nginx_word: u32,
+    /// 1: `mark_victim` passes the task, as newer kernels do; 0: the pid.
+    pub victim_is_task: u32,
+    pub reserved: u32,
     /// 1: programs log through aya-log (`--debug-probes`).
     pub debug: u32,
 }
@@ -136,8 +159,10 @@ impl Settings {
         own_pid: 0,
         reset_has_reason: 0,
         nginx_word: 1,
+        victim_is_task: 0,
+        reserved: 0,
         debug: 0,
     };
 }
 
-crate::wire_pod!(Settings, 40 * 4 + 16 * 8 + 16 * 4 + 6 * 4);
+crate::wire_pod!(Settings, 50 * 4 + 16 * 8 + 16 * 4 + 8 * 4);

@@ -6,7 +6,9 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf},
 };
 use tracer_common::{
+    listener::{ListenerKey, Listening, Overflowed},
     loss::COUNTERS,
+    peer::{Fate, PeerClosed, PeerKey},
     process::Process,
     reset::{ResetKey, ResetSent},
     socket::{NO_REASON, Socket},
@@ -34,6 +36,26 @@ pub(crate) static UPSTREAMS: PerCpuHashMap<UpstreamKey, UpstreamCounts> =
 /// RSTs sent by this host a moment ago.
 #[map]
 pub(crate) static RESETS: LruHashMap<ResetKey, ResetSent> = LruHashMap::with_max_entries(4096, 0);
+
+/// Ends closed by processes of this host a moment ago, where something about it was not plainly healthy.
+#[map]
+pub(crate) static PEERS: LruHashMap<PeerKey, PeerClosed> = LruHashMap::with_max_entries(8192, 0);
+
+/// What was done to processes a moment ago.
+#[map]
+pub(crate) static FATES: LruHashMap<u32, Fate> = LruHashMap::with_max_entries(1024, 0);
+
+/// Processes that listen, or were forked by one that does: tgid.
+#[map]
+pub(crate) static SERVERS: LruHashMap<u32, u32> = LruHashMap::with_max_entries(8192, 0);
+
+/// Live listeners. One that finds no room is not looked at when a connect to it goes unanswered.
+#[map]
+pub(crate) static LISTENERS: HashMap<ListenerKey, Listening> = HashMap::with_max_entries(8192, 0);
+
+/// Drops at listeners.
+#[map]
+pub(crate) static OVERFLOWS: LruHashMap<ListenerKey, Overflowed> = LruHashMap::with_max_entries(1024, 0);
 
 /// Losses by [`tracer_common::loss::counter`].
 #[map]

@@ -21,12 +21,15 @@ use tracer_common::{
     },
     loss::{Program, Reason},
     reset::ResetKey,
-    socket::{self, CLOSED, COMPLAINED, FIN_RECEIVED, OUTSTANDING, RESET_RECEIVED, RESET_SEEN_AT_SENDER, Socket},
-    tcp_state::{CLOSE, CLOSE_WAIT, ESTABLISHED, SYN_SENT},
+    socket::{
+        self, ACCEPT_QUEUE_FULL, CLOSED, COMPLAINED, FIN_RECEIVED, OUTSTANDING, RESET_RECEIVED, RESET_SEEN_AT_SENDER,
+        Socket,
+    },
+    tcp_state::{CLOSE, CLOSE_WAIT, ESTABLISHED, LISTEN, SYN_SENT},
     upstream::{LATENCY_CLASSES, UpstreamCounts, UpstreamKey},
 };
 
-use super::nginx;
+use super::{listen, nginx, peer};
 use crate::{
     emit,
     maps::{LAST_UNBOUND, NEW_SOCKET, PROCESSES, RESETS, SOCKETS, UPSTREAMS},
@@ -57,7 +60,12 @@ pub(crate) fn set_state(context: RawTracePointContext) -> i32 {
         if let Some(socket) = SOCKETS.get_ptr_mut(sk) {
             // SAFETY: a live map entry, and one socket's transitions are serialised by its lock.
             changed(sk, unsafe { &mut *socket }, old, new);
+        } else if old == ESTABLISHED && new != CLOSE_WAIT {
+            peer::closing(sk);
         }
+    } else if new == LISTEN || (old == LISTEN && new == CLOSE) {
+        let sk: u64 = context.arg(0);
+        listen::changed(sk, new);
     }
     0
 }
@@ -204,7 +212,7 @@ pub(super) fn who_reset(socket: &mut Socket, now: u64) -> u32 {
             socket.reset_reason = sent.reason;
             socket.reset_by_tgid = sent.tgid;
             socket.reset_by_comm = sent.comm;
-            socket.flags |= RESET_SEEN_AT_SENDER;
+            socket.flags |= RESET_SEEN_AT_SENDER | if sent.queue_full == 1 { ACCEPT_QUEUE_FULL } else { 0 };
         }
     }
     socket.flags & RESET_SEEN_AT_SENDER

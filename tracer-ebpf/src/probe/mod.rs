@@ -1,7 +1,11 @@
 //! The probe families, one file each.
 
+mod fate;
 mod lifecycle;
+mod listen;
 mod nginx;
+mod overflow;
+mod peer;
 mod process;
 mod reset;
 mod retransmit;

@@ -13,8 +13,10 @@ use tracer_common::{
     loss::{Program, Reason},
     reset::{ResetKey, ResetSent},
     socket::{NO_REASON, RESET_RECEIVED, RESET_SENT},
+    tcp_state::LISTEN,
 };
 
+use super::{overflow, peer};
 use crate::{
     emit,
     maps::{RESETS, SOCKETS},
@@ -22,7 +24,6 @@ use crate::{
     settings::setting,
 };
 
-const LISTEN: u8 = 10;
 /// `transport_header` of an skb whose transport header was never set, include/linux/skbuff.h.
 const NO_TRANSPORT_HEADER: u16 = u16::MAX;
 
@@ -50,6 +51,7 @@ pub(crate) fn send_reset(context: RawTracePointContext) -> i32 {
         unsafe { (*socket).flags |= RESET_SENT };
         return 0;
     }
+    let queue_full = if sk != 0 && skb != 0 { overflow::answered_with_reset(sk) } else { 0 };
     let Some((key, by_close)) = receiver(sk, skb) else { return 0 };
     let mut sent = ResetSent {
         // SAFETY: no arguments, no effects.
@@ -57,10 +59,14 @@ pub(crate) fn send_reset(context: RawTracePointContext) -> i32 {
         reason,
         tgid: 0,
         comm: [0; 16],
+        queue_full,
+        reserved: 0,
     };
     if by_close {
         sent.tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
         sent.comm = bpf_get_current_comm().unwrap_or_default();
+        // What waits in an accept queue is reset without a close of its own.
+        peer::reset(sk);
     }
     if RESETS.insert(key, sent, 0).is_err() {
         emit::lost(Program::SendReset, Reason::MapFull);

@@ -6,6 +6,7 @@
 
 use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::raw_tracepoint, programs::RawTracePointContext};
 
+use super::overflow;
 use crate::maps::SOCKETS;
 
 #[raw_tracepoint(tracepoint = "tcp_retransmit_skb")]
@@ -13,10 +14,11 @@ pub(crate) fn retransmit_skb(context: RawTracePointContext) -> i32 {
     let sk: u64 = context.arg(0);
     if let Some(socket) = SOCKETS.get_ptr_mut(sk) {
         // SAFETY: a live map entry; the timer holds the socket's lock.
-        unsafe {
-            (*socket).retransmits += 1;
-            (*socket).last_retransmit_ns = bpf_ktime_get_ns();
-        }
+        let socket = unsafe { &mut *socket };
+        socket.retransmits += 1;
+        // SAFETY: no arguments, no effects.
+        socket.last_retransmit_ns = unsafe { bpf_ktime_get_ns() };
+        overflow::unanswered(sk, socket);
     }
     0
 }

@@ -16,6 +16,7 @@ use crate::model::{
         Bound, Complaint, Connection, ConnectionId, Ended, Event, Happening, Moment, Now, Request, Reset, ResetSender,
         ResponseRead, Status, Subject, TcpState,
     },
+    verdict::QueueFull,
 };
 
 /// Bytes that are no event of ours.
@@ -135,6 +136,11 @@ impl Decoder {
             reset,
             reset_sent: has(socket::RESET_SENT),
             retransmits: memory.retransmits.max(live.total_retransmits),
+            queue_full: if has(socket::ACCEPT_QUEUE_FULL) {
+                Some(QueueFull::Accept)
+            } else {
+                has(socket::SYN_QUEUE_FULL).then_some(QueueFull::Syn)
+            },
             last_retransmit_ns: nonzero(memory.last_retransmit_ns),
             outstanding: has(socket::OUTSTANDING),
             closed_by_other: has(socket::EXITING),

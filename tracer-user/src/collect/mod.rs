@@ -2,4 +2,6 @@
 
 pub mod counters;
 pub mod decode;
+pub mod host;
 pub mod memory;
+pub mod overflow;

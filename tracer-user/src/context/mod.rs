@@ -2,4 +2,5 @@
 
 pub mod host;
 pub mod listeners;
+pub mod owners;
 pub mod process;

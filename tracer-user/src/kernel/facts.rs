@@ -19,6 +19,9 @@ const TRACEPOINTS: &[&str] = &[
     "sched_process_exec",
     "sched_process_fork",
     "sched_process_exit",
+    "mark_victim",
+    "signal_generate",
+    "tcp_retransmit_synack",
 ];
 
 /// What the running kernel offers.

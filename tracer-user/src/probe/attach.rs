@@ -7,14 +7,17 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfError, EbpfLoader,
+    Btf, Ebpf, EbpfError, EbpfLoader,
     maps::{HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf},
     programs::{
         ProgramError, RawTracePoint, UProbe,
+        iter::{Iter, IterLink},
         uprobe::{UProbeAttachLocation, UProbeScope},
     },
 };
 use tracer_common::{
+    listener::{ListenerKey, Overflowed},
+    peer::{Fate, PeerClosed, PeerKey},
     process::Process,
     settings::Settings,
     upstream::{UpstreamCounts, UpstreamKey},
@@ -51,6 +54,8 @@ pub struct Probes {
     ebpf: Ebpf,
     /// By device and inode: once per binary, whatever its path or mount namespace.
     binaries: BTreeMap<(u64, u64), NginxBinary>,
+    /// Why listeners older than the tracing stay unknown to the kernel programs; None: they do not.
+    no_listeners: Option<String>,
 }
 
 /// What became of the uprobes on one nginx binary.
@@ -63,6 +68,9 @@ pub struct NginxBinary {
     /// Why `ngx_http_special_response_handler` could not be probed; None: it is.
     pub no_status: Option<String>,
 }
+
+/// The iterator over a network namespace's sockets.
+const LISTENERS: &str = "listeners";
 
 /// The two cold functions: symbol in the eBPF object, function of nginx.
 const NGINX_FUNCTIONS: [(&str, &str); 2] =
@@ -94,12 +102,13 @@ impl Probes {
                 .load()
                 .map_err(|source| AttachError::Program { symbol: hook.symbol, source: Box::new(source) })?;
         }
+        let listeners = load_listeners(&mut ebpf).err().map(|error| error_chain(&error));
         for hook in &plan.hooks {
             raw_tracepoint(&mut ebpf, hook.symbol)?
                 .attach(hook.program.hook())
                 .map_err(|source| AttachError::Program { symbol: hook.symbol, source: Box::new(source) })?;
         }
-        Ok(Self { ebpf, binaries: BTreeMap::new() })
+        Ok(Self { ebpf, binaries: BTreeMap::new(), no_listeners: listeners })
     }
 
     /// Starts the kernel programs' own log (`--debug-probes`).
@@ -168,6 +177,36 @@ impl Probes {
         self.take("UPSTREAMS")
     }
 
+    /// Ends closed lately.
+    pub fn take_peers(&mut self) -> Result<HashMap<MapData, PeerKey, PeerClosed>, AttachError> {
+        self.take("PEERS")
+    }
+
+    /// What was done to processes lately.
+    pub fn take_fates(&mut self) -> Result<HashMap<MapData, u32, Fate>, AttachError> {
+        self.take("FATES")
+    }
+
+    /// Processes that listen.
+    pub fn take_servers(&mut self) -> Result<HashMap<MapData, u32, u32>, AttachError> {
+        self.take("SERVERS")
+    }
+
+    /// Drops at listeners.
+    pub fn take_overflows(&mut self) -> Result<HashMap<MapData, ListenerKey, Overflowed>, AttachError> {
+        self.take("OVERFLOWS")
+    }
+
+    /// One look at the listeners of a network namespace, for a thread that is in it; None: not on this kernel.
+    pub fn listeners(&mut self) -> Option<IterLink> {
+        if self.no_listeners.is_some() {
+            return None;
+        }
+        let program = iterator(&mut self.ebpf).ok()?;
+        let link = program.attach().ok()?;
+        program.take_link(link).ok()
+    }
+
     /// Losses, by `tracer_common::loss::counter`.
     pub fn take_losses(&mut self) -> Result<PerCpuArray<MapData, u64>, AttachError> {
         self.take("LOSSES")
@@ -181,6 +220,17 @@ impl Probes {
 
 fn uprobe<'a>(ebpf: &'a mut Ebpf, symbol: &'static str) -> Result<&'a mut UProbe, AttachError> {
     ebpf.program_mut(symbol).and_then(|program| program.try_into().ok()).ok_or(AttachError::Absent(symbol))
+}
+
+fn iterator(ebpf: &mut Ebpf) -> Result<&mut Iter, AttachError> {
+    ebpf.program_mut(LISTENERS).and_then(|program| program.try_into().ok()).ok_or(AttachError::Absent(LISTENERS))
+}
+
+/// Loads the iterator; without it nothing but old listeners is missed.
+fn load_listeners(ebpf: &mut Ebpf) -> Result<(), AttachError> {
+    let failed = |source| AttachError::Program { symbol: LISTENERS, source: Box::new(source) };
+    let btf = Btf::from_sys_fs().map_err(|error| failed(error.into()))?;
+    iterator(ebpf)?.load("tcp", &btf).map_err(failed)
 }
 
 fn raw_tracepoint<'a>(ebpf: &'a mut Ebpf, symbol: &'static str) -> Result<&'a mut RawTracePoint, AttachError> {

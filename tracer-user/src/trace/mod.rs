@@ -1,6 +1,7 @@
 //! The live session: loads the programs, reads their events, lets the engine judge, hands records to the sinks.
 
 mod convert;
+mod host;
 mod log;
 mod notify;
 mod prepare;

@@ -15,6 +15,7 @@ use tracer_common::{
 
 use super::{
     convert::{self, Converter},
+    host::Host,
     log::StandardError,
     notify,
     prepare::{Prepared, Wanted, prepare},
@@ -22,13 +23,15 @@ use super::{
     workers::{self, Target},
 };
 use crate::{
-    collect::{counters::Losses, decode::Decoder, memory::Memories},
-    context::{host, listeners::Listeners, process::Processes},
+    collect::{self, counters::Losses, decode::Decoder, memory::Memories},
+    context::{host, process::Processes},
     diagnose::engine::{Engine, Facts},
     exit::say,
     kernel::clock,
     model::{
+        address::Address,
         event::{Event, Happening, RequestNow},
+        host::HostEvent,
         observation::Observation,
         verdict::Verdict,
     },
@@ -131,7 +134,7 @@ impl<'a> Session<'a> {
             converter: Converter {
                 wall_offset_ns: clock::wall_offset_ns(),
                 processes: Processes::default(),
-                listeners: Listeners::default(),
+                host: Host::new(&mut probes)?,
             },
             statistics: Statistics::default(),
             target: Target { names: settings.processes.clone(), pids: settings.pids.clone() },
@@ -153,6 +156,7 @@ impl<'a> Session<'a> {
             self.converter.processes.refresh(process.pid);
             self.listen(process.pid);
         }
+        self.converter.host.look_around(&mut self.probes, &running)?;
         if self.settings.nginx_witness {
             workers::observe(&mut observations, &self.probes);
         }
@@ -224,6 +228,12 @@ impl<'a> Session<'a> {
         let mut taken = 0;
         while taken < BATCH {
             let Some(item) = self.events.next() else { break };
+            if let Some(event) = collect::host::decode(&item) {
+                drop(item);
+                taken += 1;
+                self.host_event(&event)?;
+                continue;
+            }
             let event = self.decoder.decode(&item);
             drop(item);
             taken += 1;
@@ -250,6 +260,21 @@ impl<'a> Session<'a> {
         }
         self.sinks.flush()?;
         Ok(now_ns)
+    }
+
+    /// Something happened besides nginx.
+    fn host_event(&mut self, event: &HostEvent) -> io::Result<()> {
+        let upstreams =
+            self.upstreams.keys().flatten().filter_map(|key| match Address::from_wire(key.address, key.port) {
+                Address::Tcp(address) => Some((key.netns, address)),
+                _ => None,
+            });
+        let served = self.converter.host.event(event, upstreams);
+        if served.is_empty() {
+            return Ok(());
+        }
+        let exit = self.converter.exit(event, served);
+        self.sinks.write(Record::Exit(exit))
     }
 
     fn event(&mut self, mut event: Event) -> io::Result<()> {
@@ -329,13 +354,23 @@ impl<'a> Session<'a> {
     }
 
     fn every_tenth(&mut self) -> io::Result<()> {
+        self.converter.host.looked_around();
         self.introduce(clock::monotonic_ns().saturating_sub(100_000_000))?;
         self.sinks.tick(record::Timestamp::now())
     }
 
     fn every_second(&mut self) -> io::Result<()> {
         self.converter.wall_offset_ns = clock::wall_offset_ns();
+        self.overflows()?;
         self.count_losses()
+    }
+
+    fn overflows(&mut self) -> io::Result<()> {
+        for (place, seen) in self.converter.host.overflows.poll() {
+            let overflow = self.converter.overflow(place, &seen);
+            self.sinks.write(Record::Overflow(overflow))?;
+        }
+        Ok(())
     }
 
     fn count_losses(&mut self) -> io::Result<()> {
@@ -374,6 +409,7 @@ impl<'a> Session<'a> {
         self.engine.finish();
         self.verdicts()?;
         self.introduce(u64::MAX)?;
+        self.overflows()?;
         self.count_losses()?;
         self.stats(interval_s)?;
         let reason = match stopped {
