@@ -158,6 +158,7 @@ fn lacks(need: Need, options: &Options) -> Option<String> {
     match need {
         Need::Ipv6 => std::net::TcpListener::bind("[::1]:0").err().map(|error| format!("no IPv6: {error}")),
         Need::Stream => (!Path::new(STREAM_MODULE).exists()).then(|| "nginx's stream module is not here".into()),
+        Need::Python => (!on_path("python3")).then(|| "no python3".into()),
         Need::Tls => {
             let said = std::process::Command::new(&options.nginx).arg("-V").output();
             let with = said.is_ok_and(|said| String::from_utf8_lossy(&said.stderr).contains("http_ssl_module"));

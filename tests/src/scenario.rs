@@ -82,6 +82,8 @@ pub enum Need {
     Stream,
     /// nginx with TLS.
     Tls,
+    /// python3.
+    Python,
 }
 
 /// Who may testify.

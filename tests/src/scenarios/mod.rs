@@ -17,6 +17,7 @@ mod refusal;
 mod reload;
 mod response;
 mod retry;
+mod roots;
 mod sending;
 mod tls;
 mod traffic;
@@ -83,7 +84,7 @@ pub fn all() -> impl Iterator<Item = Entry> {
         reload::SCENARIOS,
         healthy::SCENARIOS,
     ];
-    let programs = [cli::PROGRAMS, capture::PROGRAMS, commands::PROGRAMS];
+    let programs = [cli::PROGRAMS, capture::PROGRAMS, commands::PROGRAMS, roots::PROGRAMS];
     traffic.into_iter().flatten().map(Entry::Traffic).chain(programs.into_iter().flatten().map(Entry::Program))
 }
 
