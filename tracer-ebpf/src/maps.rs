@@ -12,7 +12,7 @@ use tracer_common::{
     process::Process,
     reset::{ResetKey, ResetSent},
     socket::{NO_REASON, Socket},
-    upstream::{UpstreamCounts, UpstreamKey},
+    upstream::{IdleCloses, UpstreamCounts, UpstreamKey},
 };
 
 /// The one ring buffer: its order is the order of events.
@@ -32,6 +32,11 @@ pub(crate) static PROCESSES: LruHashMap<u32, Process> = LruHashMap::with_max_ent
 #[map]
 pub(crate) static UPSTREAMS: PerCpuHashMap<UpstreamKey, UpstreamCounts> =
     PerCpuHashMap::with_max_entries(2048, BPF_F_NO_PREALLOC);
+
+/// Idle times at which upstreams closed connections.
+#[map]
+pub(crate) static IDLE: PerCpuHashMap<UpstreamKey, IdleCloses> =
+    PerCpuHashMap::with_max_entries(512, BPF_F_NO_PREALLOC);
 
 /// RSTs sent by this host a moment ago.
 #[map]

@@ -14,10 +14,11 @@ use super::Program;
 use crate::bench::parsed;
 use crate::child::{self, Guarded, signal_pid};
 use crate::client::{Connection, Request};
+use crate::filter::{self, Filter};
 use crate::scenario::{BASE, Need, Net, Scenario};
 use crate::stage::{Options, Stage};
 use crate::tracer::{Tracer, of_type};
-use crate::{listener, wait};
+use crate::{listener, sockets, wait};
 
 const fn program(name: &'static str, run: fn(&Path, &Options) -> Result<String>) -> Program {
     Program { name, needs: &[Need::Python], run }
@@ -29,6 +30,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     program("roots/worker_killed_by_its_master", worker_killed),
     program("roots/nobody_listens_any_more", nobody_listens),
     program("roots/accept_queue_full", accept_queue_full),
+    Program { name: "roots/full_at_the_final_ack", needs: &[], run: full_at_the_final_ack },
     program("roots/strangers_are_not_named", strangers),
 ];
 
@@ -308,9 +310,40 @@ fn accept_queue_full(why502: &Path, options: &Options) -> Result<String> {
         seen.push(failure["cause"].to_string());
         kinds.push(failure["root"]["kind"].to_string());
     }
-    let scene = Scene::set(&ABORTING, why502, options)?;
-    drop(scene);
     Ok(format!("{} before, {} after", seen[0], seen[1]))
+}
+
+/// The queue fills up between SYN and final ACK: nginx thinks that it is connected.
+fn full_at_the_final_ack(why502: &Path, options: &Options) -> Result<String> {
+    let mut seen = Vec::new();
+    for (scenario, status) in [(&PRIVATE, 504), (&ABORTING, 502)] {
+        let scene = Scene::set(scenario, why502, options)?;
+        let listener = scene.stage.inside(|| {
+            let listener = std::net::TcpListener::from(listener::bound(std::net::Ipv4Addr::LOCALHOST.into())?);
+            filter::attach(&listener, Filter::Syn)?;
+            listener::listen(&listener, 0)?;
+            Ok(listener)
+        })?;
+        let port = listener.local_addr()?.port();
+        let uri = format!("/p{port}/full");
+        let mut client = scene.begin(&uri)?;
+        // nginx's connection is half open at this end: its ACK was lost.
+        let half_open = || scene.stage.inside(|| Ok(sockets::half_open(port))).unwrap_or(0) == 1;
+        wait::until("a half-open connection", wait::SOON, half_open)?;
+        filter::detach(&listener)?;
+        let fillers = fill(&scene.stage, port)?;
+        ensure!(client.receive("GET")?.status == status, "it did not fail as meant");
+        drop(fillers);
+        let records = scene.records()?;
+        let failure = failure(&records, &uri)?;
+        let lab = format!("[{}]", std::process::id());
+        because(failure, "accept_queue_full", None, ("", Value::Null), &[&lab, &port.to_string()])?;
+        ensure!(failure["root"]["listener"]["limit"] == 0, "{}", failure["root"]);
+        ensure!(of_type(&records, "overflow").any(|overflow| overflow["queue"] == "accept"), "no overflow record");
+        seen.push(failure["cause"].as_str().unwrap_or_default().to_owned());
+    }
+    ensure!(seen == ["response_timeout", "reset_before_response"], "{seen:?}");
+    Ok(seen.join(", "))
 }
 
 /// Fills the accept queue of a listener with a backlog of 0: it holds one connection.

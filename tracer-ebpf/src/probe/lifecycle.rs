@@ -29,7 +29,7 @@ use tracer_common::{
     upstream::{LATENCY_CLASSES, UpstreamCounts, UpstreamKey},
 };
 
-use super::{listen, nginx, peer};
+use super::{idle, listen, nginx, peer};
 use crate::{
     emit,
     maps::{LAST_UNBOUND, NEW_SOCKET, PROCESSES, RESETS, SOCKETS, UPSTREAMS},
@@ -181,6 +181,9 @@ fn ended(sk: u64, socket: &mut Socket, old: u8, new: u8, now: u64) -> u32 {
     if old == SYN_SENT {
         count(&upstream_key(socket), |counts| counts.connects += 1);
     }
+    if traffic.bytes_received > fin && !traffic.outstanding(fin) {
+        idle::ended(socket, traffic.since_sent_jiffies.min(traffic.since_received_jiffies));
+    }
     // Ended before anything was sent is nobody's request, unless an error ended it (`connect_reset`).
     let unsent_error = traffic.bytes_sent == 0 && socket.ended_error != 0;
     if old == SYN_SENT || unsent_error || traffic.outstanding(fin) {
@@ -279,7 +282,7 @@ fn take_unbound_complaint(tgid: u32) -> bool {
     }
 }
 
-fn upstream_key(socket: &Socket) -> UpstreamKey {
+pub(super) fn upstream_key(socket: &Socket) -> UpstreamKey {
     UpstreamKey { address: socket.remote_address, port: socket.remote_port, reserved: 0, netns: socket.netns }
 }
 

@@ -1,6 +1,7 @@
 //! The probe families, one file each.
 
 mod fate;
+mod idle;
 mod lifecycle;
 mod listen;
 mod nginx;

@@ -110,16 +110,16 @@ fn note(listener: u64, full: u32) -> i32 {
     }
     let Some(seen) = OVERFLOWS.get_ptr_mut(&key) else { return 0 };
     // SAFETY: a live map entry; CPUs that count at the same moment may lose one.
-    unsafe {
-        if full & ACCEPT_QUEUE_FULL != 0 {
-            (*seen).accept += 1;
-        } else {
-            (*seen).syn += 1;
-        }
-        (*seen).last_ns = bpf_ktime_get_ns();
-        (*seen).queued = read::kernel(listener, setting!(offsets.sock_ack_backlog));
-        (*seen).limit = read::kernel(listener, setting!(offsets.sock_max_ack_backlog));
-        (*seen).half_open = read::kernel(listener, setting!(offsets.request_queue_length));
+    let seen = unsafe { &mut *seen };
+    if full & ACCEPT_QUEUE_FULL != 0 {
+        seen.accept += 1;
+    } else {
+        seen.syn += 1;
     }
+    // SAFETY: no arguments, no effects.
+    seen.last_ns = unsafe { bpf_ktime_get_ns() };
+    seen.queued = read::kernel(listener, setting!(offsets.sock_ack_backlog));
+    seen.limit = read::kernel(listener, setting!(offsets.sock_max_ack_backlog));
+    seen.half_open = read::kernel(listener, setting!(offsets.request_queue_length));
     1
 }

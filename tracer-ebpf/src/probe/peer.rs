@@ -19,13 +19,13 @@ const SEND_SHUTDOWN: u8 = 2;
 /// A socket left ESTABLISHED otherwise than by the other side's FIN.
 #[inline(always)]
 pub(super) fn closing(sk: u64) {
-    if read::kernel::<u8>(sk, setting!(offsets.sock_shutdown)) & SEND_SHUTDOWN == 0 {
-        return;
-    }
     // SAFETY: no arguments; the current task exists.
     let task = unsafe { bpf_get_current_task() };
     let flags: u32 = read::kernel(task, setting!(offsets.task_flags));
-    if flags & PF_KTHREAD == 0 && (flags & PF_EXITING != 0 || unanswered(sk)) {
+    if flags & PF_EXITING == 0 && !unanswered(sk) {
+        return;
+    }
+    if flags & PF_KTHREAD == 0 && read::kernel::<u8>(sk, setting!(offsets.sock_shutdown)) & SEND_SHUTDOWN != 0 {
         closed(sk, task);
     }
 }

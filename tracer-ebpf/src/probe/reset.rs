@@ -52,6 +52,19 @@ pub(crate) fn send_reset(context: RawTracePointContext) -> i32 {
         return 0;
     }
     let queue_full = if sk != 0 && skb != 0 { overflow::answered_with_reset(sk) } else { 0 };
+    if remember(sk, skb, reason, queue_full) == BY_CLOSE {
+        // What waits in an accept queue is reset without a close of its own.
+        peer::reset(sk);
+    }
+    0
+}
+
+/// A process's own close sent the RST.
+const BY_CLOSE: u32 = 1;
+
+/// Remembers the RST for its receiver. A frame of its own: the kernel counts the stack of all callers together.
+#[inline(never)]
+fn remember(sk: u64, skb: u64, reason: u32, queue_full: u32) -> u32 {
     let Some((key, by_close)) = receiver(sk, skb) else { return 0 };
     let mut sent = ResetSent {
         // SAFETY: no arguments, no effects.
@@ -65,13 +78,11 @@ pub(crate) fn send_reset(context: RawTracePointContext) -> i32 {
     if by_close {
         sent.tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
         sent.comm = bpf_get_current_comm().unwrap_or_default();
-        // What waits in an accept queue is reset without a close of its own.
-        peer::reset(sk);
     }
     if RESETS.insert(key, sent, 0).is_err() {
         emit::lost(Program::SendReset, Reason::MapFull);
     }
-    0
+    u32::from(by_close)
 }
 
 /// The connection as the receiver of the RST sees it, and whether a process's own close sends it.

@@ -3,5 +3,6 @@
 pub mod counters;
 pub mod decode;
 pub mod host;
+pub mod idle;
 pub mod memory;
 pub mod overflow;

@@ -20,7 +20,7 @@ use tracer_common::{
     peer::{Fate, PeerClosed, PeerKey},
     process::Process,
     settings::Settings,
-    upstream::{UpstreamCounts, UpstreamKey},
+    upstream::{IdleCloses, UpstreamCounts, UpstreamKey},
 };
 
 use super::{
@@ -195,6 +195,11 @@ impl Probes {
     /// Drops at listeners.
     pub fn take_overflows(&mut self) -> Result<HashMap<MapData, ListenerKey, Overflowed>, AttachError> {
         self.take("OVERFLOWS")
+    }
+
+    /// Idle times at which upstreams closed connections.
+    pub fn take_idle(&mut self) -> Result<PerCpuHashMap<MapData, UpstreamKey, IdleCloses>, AttachError> {
+        self.take("IDLE")
     }
 
     /// One look at the listeners of a network namespace, for a thread that is in it; None: not on this kernel.

@@ -16,12 +16,14 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::roots;
 use crate::{
-    collect::{host::Peers, overflow::Overflows},
+    collect::{host::Peers, idle::Idle, overflow::Overflows},
     context::{
+        limits::Limits,
         listeners::Listeners,
         owners::{Found, Owners, snapshot},
         process::ProcessFacts,
     },
+    kernel::clock,
     model::host::{Change, HostEvent, Place},
     probe::attach::Probes,
 };
@@ -31,6 +33,8 @@ pub(super) struct Host {
     pub(super) owners: Owners,
     pub(super) peers: Peers,
     pub(super) overflows: Overflows,
+    pub(super) idle: Idle,
+    pub(super) limits: Limits,
     servers: HashMap<MapData, u32, u32>,
     snapshot: Option<Receiver<Vec<Found>>>,
 }
@@ -42,6 +46,8 @@ impl Host {
             owners: Owners::default(),
             peers: Peers::new(probes.take_peers()?, probes.take_fates()?),
             overflows: Overflows::new(probes.take_overflows()?),
+            idle: Idle::new(probes.take_idle()?, clock::jiffy_us()),
+            limits: Limits::default(),
             servers: probes.take_servers()?,
             snapshot: None,
         })

@@ -4,6 +4,8 @@
 //! connection, or to the place it was refused at: that something else died or overflowed at the same time is no reason.
 
 mod ended;
+mod idle;
+mod limits;
 mod queue;
 mod refused;
 mod text;
@@ -37,10 +39,11 @@ pub(super) fn find(failure: &Failure, host: &mut Host) -> Option<Found> {
             refused::root(failure, upstream, listeners, &host.owners, |pid| host.peers.fate(pid))
         }
         Cause::ConnectTimeout | Cause::ConnectTimeoutKernel | Cause::ResponseTimeout => full(failure, host),
-        Cause::ConnectReset => full(failure, host).or_else(|| closed(failure, host)),
+        Cause::ConnectReset | Cause::ResetBeforeResponse => full(failure, host).or_else(|| closed(failure, host)),
+        Cause::StaleKeepalive => closed(failure, host).or_else(|| idle(failure, host)),
+        Cause::FdsExhausted => limits::descriptors(failure, host.limits.descriptors(failure.worker)?),
+        Cause::WorkerConnections => limits::connections(failure),
         Cause::ClosedBeforeResponse
-        | Cause::ResetBeforeResponse
-        | Cause::StaleKeepalive
         | Cause::SendFailed
         | Cause::TlsPeerClosed
         | Cause::ClosedMidResponse
@@ -73,6 +76,11 @@ fn full(failure: &Failure, host: &Host) -> Option<Found> {
     let place = host.listener_for(failure.netns?, upstream)?;
     let owner = host.owners.live(place).map(|live| &live.owner);
     queue::root(failure, place.address, owner, host.overflows.at(place).as_ref())
+}
+
+fn idle(failure: &Failure, host: &Host) -> Option<Found> {
+    let Some(Address::Tcp(upstream)) = failure.upstream else { return None };
+    idle::root(failure, host.idle.timeout(failure.netns?, upstream)?)
 }
 
 /// `code`, `signal` and `oom` of a process that ended.
