@@ -5,6 +5,7 @@
 //! `CLOCK_MONOTONIC` nanoseconds, ports are in host order, addresses are 16 bytes with IPv4 mapped into IPv6.
 #![no_std]
 
+pub mod drop;
 pub mod event;
 pub mod listener;
 pub mod loss;

@@ -17,10 +17,11 @@ pub enum Program {
     MarkVictim = 10,
     SignalGenerate = 11,
     RetransmitSynack = 12,
+    FreeSkb = 13,
 }
 
 impl Program {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::SetState,
         Self::DestroySock,
         Self::ReceiveReset,
@@ -34,6 +35,7 @@ impl Program {
         Self::MarkVictim,
         Self::SignalGenerate,
         Self::RetransmitSynack,
+        Self::FreeSkb,
     ];
 
     /// The kernel's or nginx's name of the place it is attached to.
@@ -52,6 +54,7 @@ impl Program {
             Self::MarkVictim => "mark_victim",
             Self::SignalGenerate => "signal_generate",
             Self::RetransmitSynack => "tcp_retransmit_synack",
+            Self::FreeSkb => "kfree_skb",
         }
     }
 }

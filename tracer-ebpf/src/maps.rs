@@ -6,6 +6,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf},
 };
 use tracer_common::{
+    drop::{DropKey, Dropped},
     listener::{ListenerKey, Listening, Overflowed},
     loss::COUNTERS,
     peer::{Fate, PeerClosed, PeerKey},
@@ -61,6 +62,14 @@ pub(crate) static LISTENERS: HashMap<ListenerKey, Listening> = HashMap::with_max
 /// Drops at listeners.
 #[map]
 pub(crate) static OVERFLOWS: LruHashMap<ListenerKey, Overflowed> = LruHashMap::with_max_entries(1024, 0);
+
+/// Packets dropped a moment ago.
+#[map]
+pub(crate) static DROPS: LruHashMap<DropKey, Dropped> = LruHashMap::with_max_entries(4096, 0);
+
+/// When a traced connection last had to send something again, in ns: entry 0.
+#[map]
+pub(crate) static LAST_RETRANSMIT: Array<u64> = Array::with_max_entries(1, 0);
 
 /// Losses by [`tracer_common::loss::counter`].
 #[map]

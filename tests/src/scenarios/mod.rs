@@ -80,6 +80,7 @@ pub fn all() -> impl Iterator<Item = Entry> {
         witness::SCENARIOS,
         kernel_only::SCENARIOS,
         negative::SCENARIOS,
+        roots::SCENARIOS,
         // Last: the kernel's table of sockets is long after these, and slow to read.
         reload::SCENARIOS,
         healthy::SCENARIOS,

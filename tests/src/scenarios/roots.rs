@@ -15,9 +15,11 @@ use crate::bench::parsed;
 use crate::child::{self, Guarded, signal_pid};
 use crate::client::{Connection, Request};
 use crate::filter::{self, Filter};
-use crate::scenario::{BASE, Need, Net, Scenario};
+use crate::scenario::{Amount, Attempt, BASE, Need, Net, Scenario, attempt, get};
+use crate::script::HEALTHY;
 use crate::stage::{Options, Stage};
 use crate::tracer::{Tracer, of_type};
+use crate::upstream::{Listen, Place};
 use crate::{listener, sockets, wait};
 
 const fn program(name: &'static str, run: fn(&Path, &Options) -> Result<String>) -> Program {
@@ -33,6 +35,16 @@ pub(super) const PROGRAMS: &[Program] = &[
     Program { name: "roots/full_at_the_final_ack", needs: &[], run: full_at_the_final_ack },
     program("roots/strangers_are_not_named", strangers),
 ];
+
+const TIMEOUT: Attempt = attempt(&["connect_timeout"], "upstream timed out (110 … while connecting to upstream");
+
+pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
+    name: "roots/swallowed_by_a_filter",
+    upstreams: &[("a", Place::V4, Listen::Filtered(Filter::Everything, HEALTHY))],
+    server: "proxy_connect_timeout 4s; location / { proxy_pass http://<a>; }",
+    cases: &[get("/filtered").fails(504, &[TIMEOUT.root("firewall")]).amount(Amount::AtMost(5))],
+    ..BASE
+}];
 
 /// `/pPORT/…` and `/sixPORT/…` go to that port.
 const SERVER: &str = "proxy_connect_timeout 3s; proxy_read_timeout 3s;\n\
@@ -137,7 +149,7 @@ fn failure<'a>(records: &'a [Value], uri: &str) -> Result<&'a Value> {
 }
 
 /// That a failure has this reason, with this process, and says these words.
-fn because(failure: &Value, kind: &str, pid: Option<u32>, fate: (&str, Value), words: &[&str]) -> Result<()> {
+fn because(failure: &Value, kind: &str, pid: Option<u32>, fate: &(&str, Value), words: &[&str]) -> Result<()> {
     let root = &failure["root"];
     let text = root["text"].as_str().unwrap_or_default();
     let right = root["kind"] == kind
@@ -179,7 +191,7 @@ fn processes_that_end(why502: &Path, options: &Options) -> Result<String> {
         ("application_closed", ("signal", null), &["closed the connection without answering"]),
     ];
     for ((uri, pid), (kind, fate, words)) in pids.iter().zip(expected) {
-        because(failure(&records, uri)?, kind, Some(*pid), fate, words)?;
+        because(failure(&records, uri)?, kind, Some(*pid), &fate, words)?;
     }
     for (_, pid) in &pids[..4] {
         ensure!(of_type(&records, "exit").any(|exit| exit["pid"] == *pid), "no exit record of {pid}");
@@ -212,7 +224,7 @@ fn eat(group: &Path, limit: &str, why502: &Path, options: &Options) -> Result<St
     let pid = server.process.pid();
     server.process.wait(wait::SOON)?;
     let records = scene.records()?;
-    because(failure(&records, &uri)?, "oom_killed", Some(pid), ("oom", true.into()), &["memory"])?;
+    because(failure(&records, &uri)?, "oom_killed", Some(pid), &("oom", true.into()), &["memory"])?;
     let exit = of_type(&records, "exit").find(|exit| exit["pid"] == pid).context("no exit record")?;
     ensure!(exit["oom"] == true && exit["signal"] == "SIGKILL", "{exit}");
     Ok(format!("pid {pid}"))
@@ -233,7 +245,7 @@ fn worker_killed(why502: &Path, options: &Options) -> Result<String> {
     let both = format!("a worker of python3[{master}]");
     let comm = fs::read_to_string(format!("/proc/{master}/comm"))?;
     let both = both.replace("python3", comm.trim());
-    because(failure, "process_killed", Some(worker), ("signal", "SIGABRT".into()), &[&both, "SIGABRT from"])?;
+    because(failure, "process_killed", Some(worker), &("signal", "SIGABRT".into()), &[&both, "SIGABRT from"])?;
     let hint = failure["hint"].as_str().unwrap_or_default();
     ensure!(hint.contains("killed its own worker"), "the hint is {hint:?}");
     Ok(format!("worker {worker} of {master}"))
@@ -264,16 +276,16 @@ fn nobody_listens(why502: &Path, options: &Options) -> Result<String> {
         failure(&records, &killed)?,
         "process_killed",
         Some(pid),
-        ("signal", "SIGKILL".into()),
+        &("signal", "SIGKILL".into()),
         &["nothing listens on", "the last that did"],
     )?;
     let text = failure(&records, &typo)?["root"]["text"].as_str().unwrap_or_default().to_owned();
     // Another listener of this machine may be one digit away as well: then none is named.
     let named = text.contains(&format!("[{}] listens on 127.0.0.1:{}", other.process.pid(), other.port));
-    because(failure(&records, &typo)?, "not_listening", None, ("", Value::Null), &["nothing listens on port"])?;
+    because(failure(&records, &typo)?, "not_listening", None, &("", Value::Null), &["nothing listens on port"])?;
     if let (Some(family), Some(six)) = (&family, &six) {
         let there = format!("[::1]:{}", six.port);
-        because(failure(&records, family)?, "address_family", None, ("", Value::Null), &[&there])?;
+        because(failure(&records, family)?, "address_family", None, &("", Value::Null), &[&there])?;
     }
     Ok(format!("killed {pid}; neighbour named: {named}; ::1: {}", family.is_some()))
 }
@@ -302,7 +314,7 @@ fn accept_queue_full(why502: &Path, options: &Options) -> Result<String> {
         drop(fillers);
         let records = scene.records()?;
         let failure = failure(&records, &uri)?;
-        because(failure, "accept_queue_full", None, ("", Value::Null), &["127.0.0.1:4000", &pid.to_string()])?;
+        because(failure, "accept_queue_full", None, &("", Value::Null), &["127.0.0.1:4000", &pid.to_string()])?;
         let listener = &failure["root"]["listener"];
         ensure!(listener["limit"] == 0 && listener["queued"] == 1 && listener["owner"]["pid"] == pid, "{listener}");
         let overflow = of_type(&records, "overflow").next().context("no overflow record")?;
@@ -337,7 +349,7 @@ fn full_at_the_final_ack(why502: &Path, options: &Options) -> Result<String> {
         let records = scene.records()?;
         let failure = failure(&records, &uri)?;
         let lab = format!("[{}]", std::process::id());
-        because(failure, "accept_queue_full", None, ("", Value::Null), &[&lab, &port.to_string()])?;
+        because(failure, "accept_queue_full", None, &("", Value::Null), &[&lab, &port.to_string()])?;
         ensure!(failure["root"]["listener"]["limit"] == 0, "{}", failure["root"]);
         ensure!(of_type(&records, "overflow").any(|overflow| overflow["queue"] == "accept"), "no overflow record");
         seen.push(failure["cause"].as_str().unwrap_or_default().to_owned());

@@ -1,5 +1,6 @@
 //! The probe families, one file each.
 
+mod drop;
 mod fate;
 mod idle;
 mod lifecycle;

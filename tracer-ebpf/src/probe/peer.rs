@@ -118,7 +118,7 @@ pub(super) fn ending(task: u64) -> Ending {
 
 /// 127.0.0.0/8 (mapped) or ::1.
 #[inline(always)]
-fn loopback(address: &[u8; 16]) -> bool {
+pub(super) fn loopback(address: &[u8; 16]) -> bool {
     let value = u128::from_be_bytes(*address);
     value == 1 || value >> 24 == 0xffff_7f
 }

@@ -7,7 +7,7 @@
 use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::raw_tracepoint, programs::RawTracePointContext};
 
 use super::overflow;
-use crate::maps::SOCKETS;
+use crate::maps::{LAST_RETRANSMIT, SOCKETS};
 
 #[raw_tracepoint(tracepoint = "tcp_retransmit_skb")]
 pub(crate) fn retransmit_skb(context: RawTracePointContext) -> i32 {
@@ -18,6 +18,10 @@ pub(crate) fn retransmit_skb(context: RawTracePointContext) -> i32 {
         socket.retransmits += 1;
         // SAFETY: no arguments, no effects.
         socket.last_retransmit_ns = unsafe { bpf_ktime_get_ns() };
+        if let Some(last) = LAST_RETRANSMIT.get_ptr_mut(0) {
+            // SAFETY: a live map entry; any of several writers will do.
+            unsafe { *last = socket.last_retransmit_ns };
+        }
         overflow::unanswered(sk, socket);
     }
     0

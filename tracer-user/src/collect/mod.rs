@@ -2,6 +2,7 @@
 
 pub mod counters;
 pub mod decode;
+pub mod drop;
 pub mod host;
 pub mod idle;
 pub mod memory;

@@ -78,6 +78,8 @@ const WANTED: &[Wanted] = wanted! {
     Optional sock_max_ack_backlog = "sock"."sk_max_ack_backlog": 4;
     Optional request_queue_length = "inet_connection_sock"."icsk_accept_queue.qlen": 4;
     Optional tcp_bytes_acked = "tcp_sock"."bytes_acked": 8;
+    Optional skb_device = "sk_buff"."dev": 8;
+    Optional device_net = "net_device"."nd_net": 8;
 };
 
 /// The offsets, and what could not be resolved of the optional ones.

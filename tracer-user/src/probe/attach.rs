@@ -8,14 +8,16 @@ use std::{
 
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader,
-    maps::{HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf},
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf},
     programs::{
         ProgramError, RawTracePoint, UProbe,
         iter::{Iter, IterLink},
+        raw_trace_point::RawTracePointLinkId,
         uprobe::{UProbeAttachLocation, UProbeScope},
     },
 };
 use tracer_common::{
+    drop::{DropKey, Dropped},
     listener::{ListenerKey, Overflowed},
     peer::{Fate, PeerClosed, PeerKey},
     process::Process,
@@ -24,7 +26,7 @@ use tracer_common::{
 };
 
 use super::{
-    plan::Plan,
+    plan::{DROPS, Plan},
     symbol::{SymbolError, file_offsets},
 };
 
@@ -56,6 +58,9 @@ pub struct Probes {
     binaries: BTreeMap<(u64, u64), NginxBinary>,
     /// Why listeners older than the tracing stay unknown to the kernel programs; None: they do not.
     no_listeners: Option<String>,
+    /// The program that looks at dropped packets is loaded; it is attached while there is a link.
+    drops: bool,
+    watching_drops: Option<RawTracePointLinkId>,
 }
 
 /// What became of the uprobes on one nginx binary.
@@ -102,13 +107,15 @@ impl Probes {
                 .load()
                 .map_err(|source| AttachError::Program { symbol: hook.symbol, source: Box::new(source) })?;
         }
+        // Without it, nothing but the reasons of dropped packets is missed.
+        let drops = plan.drops && raw_tracepoint(&mut ebpf, DROPS.symbol)?.load().is_ok();
         let listeners = load_listeners(&mut ebpf).err().map(|error| error_chain(&error));
         for hook in &plan.hooks {
             raw_tracepoint(&mut ebpf, hook.symbol)?
                 .attach(hook.program.hook())
                 .map_err(|source| AttachError::Program { symbol: hook.symbol, source: Box::new(source) })?;
         }
-        Ok(Self { ebpf, binaries: BTreeMap::new(), no_listeners: listeners })
+        Ok(Self { ebpf, binaries: BTreeMap::new(), no_listeners: listeners, drops, watching_drops: None })
     }
 
     /// Starts the kernel programs' own log (`--debug-probes`).
@@ -195,6 +202,37 @@ impl Probes {
     /// Drops at listeners.
     pub fn take_overflows(&mut self) -> Result<HashMap<MapData, ListenerKey, Overflowed>, AttachError> {
         self.take("OVERFLOWS")
+    }
+
+    /// Looks at dropped packets, or ceases to.
+    pub fn watch_drops(&mut self, wanted: bool) -> Result<(), AttachError> {
+        if !self.drops || wanted == self.watching_drops.is_some() {
+            return Ok(());
+        }
+        let failed = |source| AttachError::Program { symbol: DROPS.symbol, source: Box::new(source) };
+        let program = raw_tracepoint(&mut self.ebpf, DROPS.symbol)?;
+        match self.watching_drops.take() {
+            Some(link) => program.detach(link).map_err(failed)?,
+            None => match program.attach(DROPS.program.hook()) {
+                Ok(link) => self.watching_drops = Some(link),
+                Err(source) => {
+                    // Asked again, it would fail again.
+                    self.drops = false;
+                    return Err(failed(source));
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// Packets dropped lately.
+    pub fn take_drops(&mut self) -> Result<HashMap<MapData, DropKey, Dropped>, AttachError> {
+        self.take("DROPS")
+    }
+
+    /// When a traced connection last had to send something again.
+    pub fn take_last_retransmit(&mut self) -> Result<Array<MapData, u64>, AttachError> {
+        self.take("LAST_RETRANSMIT")
     }
 
     /// Idle times at which upstreams closed connections.

@@ -38,6 +38,9 @@ pub const TRACEPOINTS: &[Hook] = &[
     hook(Program::SetState, "set_state", 3, true),
 ];
 
+/// Attached only while it is needed: it runs for every packet freed on the host.
+pub const DROPS: Hook = hook(Program::FreeSkb, "free_skb", 3, false);
+
 /// Arguments of `mark_victim` where it passes the task; else it passes a pid.
 const MARK_VICTIM_WITH_TASK: usize = 2;
 /// Arguments of `tcp_send_reset` where it passes the reason (6.12 and later).
@@ -51,6 +54,8 @@ pub struct Plan {
     pub impossible: Vec<String>,
     pub reset_has_reason: bool,
     pub victim_is_task: bool,
+    /// [`DROPS`] can be attached.
+    pub drops: bool,
     pub nginx_word: bool,
     pub observations: Vec<Observation>,
 }
@@ -74,6 +79,7 @@ pub fn plan(facts: &KernelFacts, nginx_word: bool) -> Plan {
     }
     let reset_has_reason =
         facts.tracepoints.get("tcp_send_reset").is_some_and(|count| *count >= SEND_RESET_WITH_REASON);
+    let drops = facts.tracepoints.get(DROPS.program.hook()).is_some_and(|count| *count >= DROPS.arguments);
     let victim_is_task = facts.tracepoints.get("mark_victim").is_some_and(|count| *count >= MARK_VICTIM_WITH_TASK);
     let has = |program: Program| hooks.iter().any(|hook| hook.program == program);
     let observations = vec![
@@ -125,7 +131,15 @@ pub fn plan(facts: &KernelFacts, nginx_word: bool) -> Plan {
             "backlog and limit at raw_tp/tcp_retransmit_skb, tcp_retransmit_synack, tcp_send_reset",
             "seen when something is sent again, not at each drop; not where several sockets share a port",
         ),
-        Observation::none(Name::PacketDrop, "not hooked yet"),
+        if drops {
+            Observation::partial(
+                Name::PacketDrop,
+                "raw_tp/kfree_skb",
+                "looked at from the first segment that is sent again, not before",
+            )
+        } else {
+            Observation::none(Name::PacketDrop, "this kernel gives no reasons for dropped packets")
+        },
         if has(Program::ProcessFork) && has(Program::ProcessExec) {
             Observation::partial(
                 Name::ProcessExit,
@@ -152,7 +166,7 @@ pub fn plan(facts: &KernelFacts, nginx_word: bool) -> Plan {
         },
         Observation::none(Name::Configuration, "not read yet"),
     ];
-    Plan { hooks, impossible, reset_has_reason, victim_is_task, nginx_word, observations }
+    Plan { hooks, impossible, reset_has_reason, victim_is_task, drops, nginx_word, observations }
 }
 
 fn nginx(name: Name, hook: &'static str, wanted: bool) -> Observation {
@@ -187,6 +201,7 @@ mod tests {
             missing_members: Vec::new(),
             tracepoints: tracepoints.iter().copied().collect(),
             reset_reasons: BTreeMap::new(),
+            drop_reasons: BTreeMap::new(),
         }
     }
 

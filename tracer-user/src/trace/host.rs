@@ -16,7 +16,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::roots;
 use crate::{
-    collect::{host::Peers, idle::Idle, overflow::Overflows},
+    collect::{drop::Drops, host::Peers, idle::Idle, overflow::Overflows},
     context::{
         limits::Limits,
         listeners::Listeners,
@@ -28,11 +28,15 @@ use crate::{
     probe::attach::Probes,
 };
 
+/// Dropped packets are looked at for so long after the last segment that had to be sent again.
+const DROPS_NS: u64 = 60_000_000_000;
+
 pub(super) struct Host {
     pub(super) listeners: Listeners,
     pub(super) owners: Owners,
     pub(super) peers: Peers,
     pub(super) overflows: Overflows,
+    pub(super) drops: Drops,
     pub(super) idle: Idle,
     pub(super) limits: Limits,
     servers: HashMap<MapData, u32, u32>,
@@ -40,12 +44,13 @@ pub(super) struct Host {
 }
 
 impl Host {
-    pub(super) fn new(probes: &mut Probes) -> anyhow::Result<Self> {
+    pub(super) fn new(probes: &mut Probes, drop_reasons: BTreeMap<u32, String>) -> anyhow::Result<Self> {
         Ok(Self {
             listeners: Listeners::default(),
             owners: Owners::default(),
             peers: Peers::new(probes.take_peers()?, probes.take_fates()?),
             overflows: Overflows::new(probes.take_overflows()?),
+            drops: Drops::new(probes.take_drops()?, probes.take_last_retransmit()?, drop_reasons),
             idle: Idle::new(probes.take_idle()?, clock::jiffy_us()),
             limits: Limits::default(),
             servers: probes.take_servers()?,
@@ -77,6 +82,13 @@ impl Host {
         thread::Builder::new().name("look-around".into()).spawn(look).context("cannot start a thread")?;
         self.snapshot = Some(receiver);
         Ok(())
+    }
+
+    /// Lets dropped packets be looked at while connections have to send things again, and for a while after.
+    pub(super) fn watch_drops(&self, probes: &mut Probes) -> anyhow::Result<()> {
+        let last_ns = self.drops.last_retransmit_ns();
+        let wanted = last_ns != 0 && clock::monotonic_ns().saturating_sub(last_ns) < DROPS_NS;
+        probes.watch_drops(wanted).context("cannot look at dropped packets")
     }
 
     /// Takes in what the thread found, once it is there.

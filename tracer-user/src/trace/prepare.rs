@@ -4,6 +4,7 @@ use anyhow::{Context as _, anyhow};
 use tracer_common::settings::{COMM_LEN, MAX_NAMES, MAX_PIDS, Settings};
 
 use crate::{
+    collect::drop,
     exit::advise,
     kernel::{facts::KernelFacts, permission::missing_capabilities},
     probe::{
@@ -55,6 +56,7 @@ fn settings(wanted: Wanted<'_>, facts: &KernelFacts, plan: &Plan) -> Settings {
         offsets: facts.offsets,
         own_pid: std::process::id(),
         reset_has_reason: u32::from(plan.reset_has_reason),
+        drop_reasons: drop::wanted(&facts.drop_reasons),
         victim_is_task: u32::from(plan.victim_is_task),
         nginx_word: u32::from(wanted.nginx_witness),
         debug: u32::from(wanted.debug_probes),
@@ -89,6 +91,7 @@ mod tests {
             missing_members: Vec::new(),
             tracepoints: BTreeMap::new(),
             reset_reasons: BTreeMap::new(),
+            drop_reasons: BTreeMap::new(),
         };
         let names = ["nginx".to_owned(), "a-very-long-process-name".to_owned()];
         let wanted = Wanted { names: &names, pids: &[7], nginx_witness: true, debug_probes: false };

@@ -134,7 +134,7 @@ impl<'a> Session<'a> {
             converter: Converter {
                 wall_offset_ns: clock::wall_offset_ns(),
                 processes: Processes::default(),
-                host: Host::new(&mut probes)?,
+                host: Host::new(&mut probes, facts.drop_reasons)?,
             },
             statistics: Statistics::default(),
             target: Target { names: settings.processes.clone(), pids: settings.pids.clone() },
@@ -355,6 +355,9 @@ impl<'a> Session<'a> {
 
     fn every_tenth(&mut self) -> io::Result<()> {
         self.converter.host.looked_around();
+        if let Err(error) = self.converter.host.watch_drops(&mut self.probes) {
+            say(&format!("{error:#}"));
+        }
         self.introduce(clock::monotonic_ns().saturating_sub(100_000_000))?;
         self.sinks.tick(record::Timestamp::now())
     }

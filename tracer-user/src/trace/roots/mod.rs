@@ -3,6 +3,7 @@
 //! Asked when a failure is about to be told; nothing here waits. A reason is named only where it belongs to this very
 //! connection, or to the place it was refused at: that something else died or overflowed at the same time is no reason.
 
+mod dropped;
 mod ended;
 mod idle;
 mod limits;
@@ -38,7 +39,10 @@ pub(super) fn find(failure: &Failure, host: &mut Host) -> Option<Found> {
             let listeners = host.listeners.on_port(failure.netns?, failure.worker, upstream.port())?;
             refused::root(failure, upstream, listeners, &host.owners, |pid| host.peers.fate(pid))
         }
-        Cause::ConnectTimeout | Cause::ConnectTimeoutKernel | Cause::ResponseTimeout => full(failure, host),
+        Cause::ConnectTimeout | Cause::ConnectTimeoutKernel | Cause::ResponseTimeout => {
+            full(failure, host).or_else(|| dropped(failure, host))
+        }
+        Cause::ResponseTimeoutKernel | Cause::SendTimeout | Cause::ConnectUnreachable => dropped(failure, host),
         Cause::ConnectReset | Cause::ResetBeforeResponse => full(failure, host).or_else(|| closed(failure, host)),
         Cause::StaleKeepalive => closed(failure, host).or_else(|| idle(failure, host)),
         Cause::FdsExhausted => limits::descriptors(failure, host.limits.descriptors(failure.worker)?),
@@ -76,6 +80,11 @@ fn full(failure: &Failure, host: &Host) -> Option<Found> {
     let place = host.listener_for(failure.netns?, upstream)?;
     let owner = host.owners.live(place).map(|live| &live.owner);
     queue::root(failure, place.address, owner, host.overflows.at(place).as_ref())
+}
+
+fn dropped(failure: &Failure, host: &Host) -> Option<Found> {
+    let (netns, local, remote) = ends(failure)?;
+    dropped::root(failure, &host.drops.of(netns, local, remote)?)
 }
 
 fn idle(failure: &Failure, host: &Host) -> Option<Found> {
