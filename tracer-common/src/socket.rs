@@ -97,7 +97,9 @@ pub struct Live {
     pub state: u8,
     /// RCV_SHUTDOWN 1 | SEND_SHUTDOWN 2.
     pub shutdown: u8,
-    pub reserved: [u8; 6],
+    /// 1: the other end has acknowledged payload, so that it has a socket for this connection, or had one.
+    pub acknowledged: u8,
+    pub reserved: [u8; 5],
 }
 
 crate::wire_pod!(Live, 2 * 8 + 6 * 4 + 8);

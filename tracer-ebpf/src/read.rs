@@ -169,6 +169,8 @@ pub(crate) fn live(sk: u64, state: u8, traffic: &Traffic) -> Live {
         since_received_jiffies: traffic.since_received_jiffies,
         state,
         shutdown: kernel(sk, setting!(offsets.sock_shutdown)),
-        reserved: [0; 6],
+        // The SYN counts one.
+        acknowledged: u8::from(kernel::<u64>(sk, setting!(offsets.tcp_bytes_acked)) > 1),
+        reserved: [0; 5],
     }
 }

@@ -33,6 +33,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     program("roots/nobody_listens_any_more", nobody_listens),
     program("roots/accept_queue_full", accept_queue_full),
     Program { name: "roots/full_at_the_final_ack", needs: &[], run: full_at_the_final_ack },
+    Program { name: "roots/full_before_it_was_let_in", needs: &[], run: full_before },
     program("roots/strangers_are_not_named", strangers),
 ];
 
@@ -363,6 +364,29 @@ fn fill(stage: &Stage, port: u16) -> Result<Vec<TcpStream>> {
     stage.inside(|| Ok(vec![TcpStream::connect(("127.0.0.1", port)).context("filling the accept queue")?]))
 }
 
+/// The queue was full when nginx came; later it was let in, and then not answered: the queue is no reason for that.
+fn full_before(why502: &Path, options: &Options) -> Result<String> {
+    let scene = Scene::set(&PRIVATE, why502, options)?;
+    let listener = scene.stage.inside(|| {
+        let listener = std::net::TcpListener::from(listener::bound(std::net::Ipv4Addr::LOCALHOST.into())?);
+        listener::listen(&listener, 0)?;
+        Ok(listener)
+    })?;
+    let port = listener.local_addr()?.port();
+    let fillers = fill(&scene.stage, port)?;
+    let uri = format!("/p{port}/late");
+    let mut client = scene.begin(&uri)?;
+    let dropped = || scene.tracer.lines().iter().any(|line| line.contains("\"type\":\"overflow\""));
+    wait::until("an overflow record", wait::SOON, dropped)?;
+    let accepted = [listener.accept()?, listener.accept()?];
+    ensure!(client.receive("GET")?.status == 504, "it did not time out");
+    drop((accepted, fillers));
+    let records = scene.records()?;
+    let failure = failure(&records, &uri)?;
+    ensure!(failure["cause"] == "response_timeout" && failure["root"].is_null(), "{failure}");
+    Ok("no root".into())
+}
+
 /// Failures of one kind, while others die and overflow all the time: nobody of them may be named.
 fn strangers(why502: &Path, options: &Options) -> Result<String> {
     let scene = Scene::set(&HOST, why502, options)?;
@@ -383,7 +407,7 @@ fn strangers(why502: &Path, options: &Options) -> Result<String> {
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], full.port));
         waiting.push(std::thread::spawn(move || TcpStream::connect_timeout(&address, Duration::from_secs(3)).is_ok()));
         signal_pid(stranger.process.pid(), libc::SIGKILL)?;
-        for _ in 0..options.requests.min(20) {
+        for _ in 0..options.requests.min(50) {
             ensure!(scene.get(&alive.uri("close"))? == 502, "it did not fail");
             ensure!(scene.get(&format!("/p{refused}/refused{round}"))? == 502, "it was not refused");
         }

@@ -136,11 +136,7 @@ impl Decoder {
             reset,
             reset_sent: has(socket::RESET_SENT),
             retransmits: memory.retransmits.max(live.total_retransmits),
-            queue_full: if has(socket::ACCEPT_QUEUE_FULL) {
-                Some(QueueFull::Accept)
-            } else {
-                has(socket::SYN_QUEUE_FULL).then_some(QueueFull::Syn)
-            },
+            queue_full: queue_full(memory.flags).filter(|_| live.acknowledged == 0),
             last_retransmit_ns: nonzero(memory.last_retransmit_ns),
             outstanding: has(socket::OUTSTANDING),
             closed_by_other: has(socket::EXITING),
@@ -229,6 +225,17 @@ fn first_argument(literal: &str, bytes: &[u8], number: u64) -> String {
 fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+/// A queue that was over its limit at some retransmit. It is no reason any more once the other end has let us in.
+const fn queue_full(flags: u32) -> Option<QueueFull> {
+    if flags & socket::ACCEPT_QUEUE_FULL != 0 {
+        Some(QueueFull::Accept)
+    } else if flags & socket::SYN_QUEUE_FULL != 0 {
+        Some(QueueFull::Syn)
+    } else {
+        None
+    }
 }
 
 const fn nonzero(value: u64) -> Option<u64> {

@@ -74,6 +74,11 @@ pub fn all(pid: u32) -> Option<Vec<(SocketAddr, u64)>> {
     Some(found)
 }
 
+/// An address of either table.
+pub(super) fn parse_address(text: &str) -> Option<SocketAddr> {
+    if text.len() > "0100007F:1F90".len() { v6(text) } else { v4(text) }
+}
+
 /// `0100007F:1F90`: the address as the machine's word order has it.
 fn v4(text: &str) -> Option<SocketAddr> {
     let (address, port) = text.split_once(':')?;

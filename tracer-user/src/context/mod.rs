@@ -4,4 +4,5 @@ pub mod host;
 pub mod limits;
 pub mod listeners;
 pub mod owners;
+pub mod ports;
 pub mod process;

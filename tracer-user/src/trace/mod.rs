@@ -2,6 +2,7 @@
 
 mod convert;
 mod host;
+mod later;
 mod log;
 mod notify;
 mod prepare;

@@ -16,6 +16,7 @@ use tracer_common::{
 use super::{
     convert::{self, Converter},
     host::Host,
+    later::Later,
     log::StandardError,
     notify,
     prepare::{Prepared, Wanted, prepare},
@@ -46,6 +47,8 @@ use crate::{
 const POLL: Duration = Duration::from_millis(10);
 /// Events taken in one go, so that signals and timers get their turn in a flood.
 const BATCH: usize = 8192;
+/// How long the end waits for reasons that are still being looked for.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 const STATS: Duration = Duration::from_secs(10);
 
 /// Why it ended.
@@ -100,6 +103,7 @@ struct Session<'a> {
     engine: Engine,
     converter: Converter,
     statistics: Statistics,
+    later: Later,
     target: Target,
     traced: BTreeSet<u32>,
     /// Appeared just now: their title, hence their role, is not set yet.
@@ -137,6 +141,7 @@ impl<'a> Session<'a> {
                 host: Host::new(&mut probes, facts.drop_reasons)?,
             },
             statistics: Statistics::default(),
+            later: Later::default(),
             target: Target { names: settings.processes.clone(), pids: settings.pids.clone() },
             traced: BTreeSet::new(),
             newcomers: Vec::new(),
@@ -338,6 +343,7 @@ impl<'a> Session<'a> {
             }
             let record = match verdict {
                 Verdict::Failure(failure) => {
+                    self.later.ask(&failure);
                     let failure = self.converter.failure(failure);
                     self.statistics.failure(&failure);
                     Record::Failure(Box::new(failure))
@@ -358,6 +364,7 @@ impl<'a> Session<'a> {
         if let Err(error) = self.converter.host.watch_drops(&mut self.probes) {
             say(&format!("{error:#}"));
         }
+        self.later(Duration::ZERO)?;
         self.introduce(clock::monotonic_ns().saturating_sub(100_000_000))?;
         self.sinks.tick(record::Timestamp::now())
     }
@@ -366,6 +373,16 @@ impl<'a> Session<'a> {
         self.converter.wall_offset_ns = clock::wall_offset_ns();
         self.overflows()?;
         self.count_losses()
+    }
+
+    /// Reasons found after their failures were told.
+    fn later(&mut self, patience: Duration) -> io::Result<()> {
+        for (failure, root) in self.later.answers(patience) {
+            let time = self.converter.time(clock::monotonic_ns());
+            let update = record::Update { time, failure, outcome: None, root: Some(root), nginx: None };
+            self.sinks.write(Record::Update(Box::new(update)))?;
+        }
+        Ok(())
     }
 
     fn overflows(&mut self) -> io::Result<()> {
@@ -412,6 +429,7 @@ impl<'a> Session<'a> {
         self.engine.finish();
         self.verdicts()?;
         self.introduce(u64::MAX)?;
+        self.later(LAST_ANSWERS)?;
         self.overflows()?;
         self.count_losses()?;
         self.stats(interval_s)?;
