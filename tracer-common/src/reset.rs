@@ -10,7 +10,8 @@ pub struct ResetKey {
     pub remote_address: [u8; 16],
     pub local_port: u16,
     pub remote_port: u16,
-    pub reserved: u32,
+    /// Of a loopback connection, whose addresses every namespace has for itself; else 0.
+    pub netns: u32,
 }
 
 crate::wire_pod!(ResetKey, 40);

@@ -53,13 +53,7 @@ fn dropped(skb: u64, reason: u32) -> i32 {
     } else {
         (read::kernel(network, 8), read::kernel(network, 24))
     };
-    let netns = if peer::loopback(&destination) {
-        let device: u64 = read::kernel(skb, setting!(offsets.skb_device));
-        let net: u64 = read::kernel(device, setting!(offsets.device_net));
-        read::kernel(net, setting!(offsets.net_inum))
-    } else {
-        0
-    };
+    let netns = if peer::loopback(&destination) { read::device_namespace(skb) } else { 0 };
     let key = DropKey {
         source,
         destination,

@@ -206,7 +206,7 @@ pub(super) fn who_reset(socket: &mut Socket, now: u64) -> u32 {
         remote_address: socket.remote_address,
         local_port: socket.local_port,
         remote_port: socket.remote_port,
-        reserved: 0,
+        netns: if peer::loopback(&socket.remote_address) { socket.netns } else { 0 },
     };
     if let Some(sent) = RESETS.get_ptr(key) {
         // SAFETY: a live map entry, read only.

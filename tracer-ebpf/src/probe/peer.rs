@@ -120,5 +120,5 @@ pub(super) fn ending(task: u64) -> Ending {
 #[inline(always)]
 pub(super) fn loopback(address: &[u8; 16]) -> bool {
     let value = u128::from_be_bytes(*address);
-    value == 1 || value >> 24 == 0xffff_7f
+    value == 1 || value >> 24 == 0x00ff_ff7f
 }

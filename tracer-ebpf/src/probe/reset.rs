@@ -93,12 +93,13 @@ fn receiver(sk: u64, skb: u64) -> Option<(ResetKey, bool)> {
     let state: u8 = read::kernel(sk, setting!(offsets.sock_state));
     if sk != 0 && state != LISTEN {
         let family: u16 = read::kernel(sk, setting!(offsets.sock_family));
+        let remote_address = read::local_address(sk, family);
         let key = ResetKey {
             local_address: read::remote_address(sk, family),
-            remote_address: read::local_address(sk, family),
+            remote_address,
             local_port: read::remote_port(sk),
             remote_port: read::local_port(sk),
-            reserved: 0,
+            netns: if peer::loopback(&remote_address) { read::network_namespace(sk) } else { 0 },
         };
         return Some((key, header == NO_TRANSPORT_HEADER));
     }
@@ -115,12 +116,19 @@ fn receiver(sk: u64, skb: u64) -> Option<(ResetKey, bool)> {
         6 => (read::kernel(network, 8), read::kernel(network, 24)),
         _ => return None,
     };
+    let netns = if !peer::loopback(&destination) {
+        0
+    } else if sk != 0 {
+        read::network_namespace(sk)
+    } else {
+        read::device_namespace(skb)
+    };
     let key = ResetKey {
         local_address: source,
         remote_address: destination,
         local_port: u16::from_be(read::kernel(transport, 0)),
         remote_port: u16::from_be(read::kernel(transport, 2)),
-        reserved: 0,
+        netns,
     };
     Some((key, false))
 }
