@@ -10,6 +10,8 @@ use anyhow::{Result, ensure};
 pub enum Filter {
     /// Nothing: every SYN is lost.
     Everything,
+    /// SYNs only: no handshake is ever completed at this end.
+    Syn,
     /// Handshakes only: no segment with payload ever arrives, so it is never acknowledged either.
     Payload,
 }
@@ -28,6 +30,14 @@ pub fn attach(listener: &TcpListener, filter: Filter) -> Result<()> {
     let drop = instruction(BPF_RET | BPF_K, 0, 0, 0);
     let mut program = match filter {
         Filter::Everything => vec![drop],
+        Filter::Syn => vec![
+            // The flags: SYN is 2.
+            instruction(BPF_LD | BPF_B | BPF_ABS, 0, 0, 13),
+            instruction(BPF_ALU | BPF_AND | BPF_K, 0, 0, 2),
+            instruction(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, 2),
+            drop,
+            instruction(BPF_RET | BPF_K, 0, 0, u32::MAX),
+        ],
         Filter::Payload => vec![
             // X = data offset in bytes: the upper half of byte 12, times four.
             instruction(BPF_LD | BPF_B | BPF_ABS, 0, 0, 12),

@@ -160,6 +160,7 @@ fn no_namespace() -> Option<String> {
 fn lacks(need: Need, options: &Options) -> Option<String> {
     match need {
         Need::Ipv6 => std::net::TcpListener::bind("[::1]:0").err().map(|error| format!("no IPv6: {error}")),
+        Need::Python => (!on_path("python3")).then(|| "no python3".into()),
         Need::Stream => {
             (!options.nginx.outside(STREAM_MODULE).exists()).then(|| "nginx's stream module is not here".into())
         }

@@ -94,6 +94,8 @@ pub enum Need {
     Module(&'static str),
     /// nginx of this version or a later one.
     Version(u16, u16, u16),
+    /// python3.
+    Python,
 }
 
 /// Who may testify.

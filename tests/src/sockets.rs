@@ -33,6 +33,11 @@ pub fn towards(port: u16, state: u8) -> usize {
     all().iter().filter(|socket| socket.remote == port && socket.state == state).count()
 }
 
+/// How many connections to a listener on this port wait for the last segment of their handshake (SYN_RECV is 3).
+pub fn half_open(port: u16) -> usize {
+    all().iter().filter(|socket| socket.local == port && socket.state == 3).count()
+}
+
 /// How many connections towards this port some process still holds open.
 pub fn open_towards(port: u16) -> usize {
     towards(port, ESTABLISHED) + towards(port, CLOSE_WAIT)

@@ -5,8 +5,11 @@
 //! `CLOCK_MONOTONIC` nanoseconds, ports are in host order, addresses are 16 bytes with IPv4 mapped into IPv6.
 #![no_std]
 
+pub mod drop;
 pub mod event;
+pub mod listener;
 pub mod loss;
+pub mod peer;
 pub mod process;
 pub mod reset;
 pub mod settings;
@@ -21,6 +24,7 @@ pub mod tcp_state {
     pub const CLOSE: u8 = 7;
     pub const CLOSE_WAIT: u8 = 8;
     pub const LAST_ACK: u8 = 9;
+    pub const LISTEN: u8 = 10;
 }
 
 /// Lets aya carry a wire type in a map or a global (user space only).

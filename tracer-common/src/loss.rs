@@ -14,10 +14,14 @@ pub enum Program {
     ProcessFork = 7,
     LogErrorCore = 8,
     SpecialResponse = 9,
+    MarkVictim = 10,
+    SignalGenerate = 11,
+    RetransmitSynack = 12,
+    FreeSkb = 13,
 }
 
 impl Program {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::SetState,
         Self::DestroySock,
         Self::ReceiveReset,
@@ -28,6 +32,10 @@ impl Program {
         Self::ProcessFork,
         Self::LogErrorCore,
         Self::SpecialResponse,
+        Self::MarkVictim,
+        Self::SignalGenerate,
+        Self::RetransmitSynack,
+        Self::FreeSkb,
     ];
 
     /// The kernel's or nginx's name of the place it is attached to.
@@ -43,6 +51,10 @@ impl Program {
             Self::ProcessFork => "sched_process_fork",
             Self::LogErrorCore => "ngx_log_error_core",
             Self::SpecialResponse => "ngx_http_special_response_handler",
+            Self::MarkVictim => "mark_victim",
+            Self::SignalGenerate => "signal_generate",
+            Self::RetransmitSynack => "tcp_retransmit_synack",
+            Self::FreeSkb => "kfree_skb",
         }
     }
 }

@@ -10,7 +10,8 @@ pub struct ResetKey {
     pub remote_address: [u8; 16],
     pub local_port: u16,
     pub remote_port: u16,
-    pub reserved: u32,
+    /// Of a loopback connection, whose addresses every namespace has for itself; else 0.
+    pub netns: u32,
 }
 
 crate::wire_pod!(ResetKey, 40);
@@ -24,6 +25,9 @@ pub struct ResetSent {
     /// The process whose close sent it; 0 when the kernel answered a segment by itself.
     pub tgid: u32,
     pub comm: [u8; 16],
+    /// 1: a listener sent it whose accept queue was over its limit (`tcp_abort_on_overflow`).
+    pub queue_full: u32,
+    pub reserved: u32,
 }
 
-crate::wire_pod!(ResetSent, 32);
+crate::wire_pod!(ResetSent, 40);

@@ -14,6 +14,9 @@ pub const MAX_NAMES: usize = 8;
 /// How many `--pid` values the kernel compares.
 pub const MAX_PIDS: usize = 16;
 
+/// Words of 64 drop reasons each: reasons above are subsystems' own.
+pub const DROP_REASON_WORDS: usize = 4;
+
 /// Byte offsets of the struct members that the programs read, resolved from `/sys/kernel/btf/vmlinux`.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
@@ -58,6 +61,18 @@ pub struct Offsets {
     pub file_private_data: u32,
     pub socket_sk: u32,
     pub socket_file: u32,
+    pub task_flags: u32,
+    pub task_exit_code: u32,
+    pub task_group_leader: u32,
+    pub task_signal: u32,
+    pub signal_live: u32,
+    pub siginfo_code: u32,
+    pub sock_ack_backlog: u32,
+    pub sock_max_ack_backlog: u32,
+    pub request_queue_length: u32,
+    pub tcp_bytes_acked: u32,
+    pub skb_device: u32,
+    pub device_net: u32,
 }
 
 impl Offsets {
@@ -102,6 +117,18 @@ impl Offsets {
         file_private_data: ABSENT,
         socket_sk: ABSENT,
         socket_file: ABSENT,
+        task_flags: ABSENT,
+        task_exit_code: ABSENT,
+        task_group_leader: ABSENT,
+        task_signal: ABSENT,
+        signal_live: ABSENT,
+        siginfo_code: ABSENT,
+        sock_ack_backlog: ABSENT,
+        sock_max_ack_backlog: ABSENT,
+        request_queue_length: ABSENT,
+        tcp_bytes_acked: ABSENT,
+        skb_device: ABSENT,
+        device_net: ABSENT,
     };
 }
 
@@ -114,6 +141,8 @@ pub struct Settings {
     pub names: [[u8; COMM_LEN]; MAX_NAMES],
     /// Process ids (host pid namespace) to trace beside the names; a process whose parent is listed is traced too.
     pub pids: [u32; MAX_PIDS],
+    /// Bit n of the whole: packets dropped for reason n (`enum skb_drop_reason`) are looked at.
+    pub drop_reasons: [u64; DROP_REASON_WORDS],
     pub name_count: u32,
     pub pid_count: u32,
     /// Our own process, never traced.
@@ -122,6 +151,9 @@ pub struct Settings {
     pub reset_has_reason: u32,
     /// 1: nginx's word is wanted (0 with `--no-nginx`: the kernel witness alone).
     pub nginx_word: u32,
+    /// 1: `mark_victim` passes the task, as newer kernels do; 0: the pid.
+    pub victim_is_task: u32,
+    pub reserved: u32,
     /// 1: programs log through aya-log (`--debug-probes`).
     pub debug: u32,
 }
@@ -136,8 +168,11 @@ impl Settings {
         own_pid: 0,
         reset_has_reason: 0,
         nginx_word: 1,
+        drop_reasons: [0; DROP_REASON_WORDS],
+        victim_is_task: 0,
+        reserved: 0,
         debug: 0,
     };
 }
 
-crate::wire_pod!(Settings, 40 * 4 + 16 * 8 + 16 * 4 + 6 * 4);
+crate::wire_pod!(Settings, 52 * 4 + 16 * 8 + 16 * 4 + 8 * 4 + 8 * DROP_REASON_WORDS);

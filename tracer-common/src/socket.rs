@@ -20,6 +20,10 @@ pub const RESET_SENT: u32 = 1 << 6;
 pub const RESET_SEEN_AT_SENDER: u32 = 1 << 7;
 /// The worker closed it while exiting (not a decision about a request).
 pub const EXITING: u32 = 1 << 8;
+/// A segment had to be sent again while the listener's accept queue was over its limit (listener on this host).
+pub const ACCEPT_QUEUE_FULL: u32 = 1 << 9;
+/// A SYN had to be sent again while the listener's SYN queue was over its limit (listener on this host).
+pub const SYN_QUEUE_FULL: u32 = 1 << 10;
 
 /// `reset_reason`: the kernel gave none.
 pub const NO_REASON: u32 = u32::MAX;
@@ -93,7 +97,9 @@ pub struct Live {
     pub state: u8,
     /// RCV_SHUTDOWN 1 | SEND_SHUTDOWN 2.
     pub shutdown: u8,
-    pub reserved: [u8; 6],
+    /// 1: the other end has acknowledged payload, so that it has a socket for this connection, or had one.
+    pub acknowledged: u8,
+    pub reserved: [u8; 5],
 }
 
 crate::wire_pod!(Live, 2 * 8 + 6 * 4 + 8);

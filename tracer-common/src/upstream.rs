@@ -16,6 +16,20 @@ pub struct UpstreamKey {
 
 crate::wire_pod!(UpstreamKey, 24);
 
+/// Number of classes of idle time: class 4n + f is [2^n (1 + f/4), 2^n (1 + (f+1)/4)) jiffies.
+pub const IDLE_CLASSES: usize = 128;
+
+/// How long connections had been idle when this upstream closed them. Per CPU; user space adds them up.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct IdleCloses {
+    /// Sum of the idle times in each class, in jiffies.
+    pub jiffies: [u64; IDLE_CLASSES],
+    pub closes: [u32; IDLE_CLASSES],
+}
+
+crate::wire_pod!(IdleCloses, 12 * IDLE_CLASSES);
+
 /// Per CPU; user space adds them up.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]

@@ -6,11 +6,14 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf},
 };
 use tracer_common::{
+    drop::{DropKey, Dropped},
+    listener::{ListenerKey, Listening, Overflowed},
     loss::COUNTERS,
+    peer::{Fate, PeerClosed, PeerKey},
     process::Process,
     reset::{ResetKey, ResetSent},
     socket::{NO_REASON, Socket},
-    upstream::{UpstreamCounts, UpstreamKey},
+    upstream::{IdleCloses, UpstreamCounts, UpstreamKey},
 };
 
 /// The one ring buffer: its order is the order of events.
@@ -31,9 +34,42 @@ pub(crate) static PROCESSES: LruHashMap<u32, Process> = LruHashMap::with_max_ent
 pub(crate) static UPSTREAMS: PerCpuHashMap<UpstreamKey, UpstreamCounts> =
     PerCpuHashMap::with_max_entries(2048, BPF_F_NO_PREALLOC);
 
+/// Idle times at which upstreams closed connections.
+#[map]
+pub(crate) static IDLE: PerCpuHashMap<UpstreamKey, IdleCloses> =
+    PerCpuHashMap::with_max_entries(512, BPF_F_NO_PREALLOC);
+
 /// RSTs sent by this host a moment ago.
 #[map]
 pub(crate) static RESETS: LruHashMap<ResetKey, ResetSent> = LruHashMap::with_max_entries(4096, 0);
+
+/// Ends closed by processes of this host a moment ago, where something about it was not plainly healthy.
+#[map]
+pub(crate) static PEERS: LruHashMap<PeerKey, PeerClosed> = LruHashMap::with_max_entries(8192, 0);
+
+/// What was done to processes a moment ago.
+#[map]
+pub(crate) static FATES: LruHashMap<u32, Fate> = LruHashMap::with_max_entries(1024, 0);
+
+/// Processes that listen, or were forked by one that does: tgid.
+#[map]
+pub(crate) static SERVERS: LruHashMap<u32, u32> = LruHashMap::with_max_entries(8192, 0);
+
+/// Live listeners. One that finds no room is not looked at when a connect to it goes unanswered.
+#[map]
+pub(crate) static LISTENERS: HashMap<ListenerKey, Listening> = HashMap::with_max_entries(8192, 0);
+
+/// Drops at listeners.
+#[map]
+pub(crate) static OVERFLOWS: LruHashMap<ListenerKey, Overflowed> = LruHashMap::with_max_entries(1024, 0);
+
+/// Packets dropped a moment ago.
+#[map]
+pub(crate) static DROPS: LruHashMap<DropKey, Dropped> = LruHashMap::with_max_entries(4096, 0);
+
+/// When a traced connection last had to send something again, in ns: entry 0.
+#[map]
+pub(crate) static LAST_RETRANSMIT: Array<u64> = Array::with_max_entries(1, 0);
 
 /// Losses by [`tracer_common::loss::counter`].
 #[map]

@@ -91,6 +91,14 @@ pub(crate) fn network_namespace(sk: u64) -> u32 {
     kernel(net, setting!(offsets.net_inum))
 }
 
+/// That of the device that a packet is at.
+#[inline(always)]
+pub(crate) fn device_namespace(skb: u64) -> u32 {
+    let device: u64 = kernel(skb, setting!(offsets.skb_device));
+    let net: u64 = kernel(device, setting!(offsets.device_net));
+    kernel(net, setting!(offsets.net_inum))
+}
+
 /// Gives a new `Socket` its identity. Our own end's address is chosen after the connect begins; `local` fills it in when it
 /// is wanted.
 #[inline(always)]
@@ -169,6 +177,8 @@ pub(crate) fn live(sk: u64, state: u8, traffic: &Traffic) -> Live {
         since_received_jiffies: traffic.since_received_jiffies,
         state,
         shutdown: kernel(sk, setting!(offsets.sock_shutdown)),
-        reserved: [0; 6],
+        // The SYN counts one.
+        acknowledged: u8::from(kernel::<u64>(sk, setting!(offsets.tcp_bytes_acked)) > 1),
+        reserved: [0; 5],
     }
 }

@@ -60,6 +60,38 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ..ONE
     },
     Scenario {
+        // Three connections show after how long the upstream closes them.
+        name: "keepalive/stale_after_measured_closes",
+        upstreams: &[(
+            "a",
+            Place::V4,
+            Listen::Accept(&[
+                When("/stale/fin", &[Request, Close]),
+                When("/warm/long", &[Request, Respond, Step::Idle(IDLE_MS), Close]),
+                Request,
+                Respond,
+                Repeat,
+            ]),
+        )],
+        cases: &[
+            post("/stale/fin").fails(502, &[CLOSED.root("peer_idle_close")]).amount(Amount::AtMost(2)),
+            get("/warm/long"),
+            get("/warm/short"),
+        ],
+        drive: Drive::Turns(&[
+            Turn::Go("/warm/long"),
+            Turn::Gone("a"),
+            Turn::Go("/warm/long"),
+            Turn::Gone("a"),
+            Turn::Go("/warm/long"),
+            Turn::Gone("a"),
+            Turn::Go("/warm/short"),
+            Turn::Idle(IDLE_MS),
+            Turn::Go("/stale/fin"),
+        ]),
+        ..ONE
+    },
+    Scenario {
         name: "keepalive/stale_fin_post",
         cases: &[post("/stale/fin").fails(502, &[CLOSED]).amount(Amount::AtMost(10)), get("/warm")],
         drive: Drive::Turns(&idle_then("/stale/fin")),

@@ -23,6 +23,7 @@ mod refusal;
 mod reload;
 mod response;
 mod retry;
+mod roots;
 mod sending;
 mod subrequests;
 mod tls;
@@ -95,11 +96,13 @@ pub fn all() -> impl Iterator<Item = Entry> {
         witness::SCENARIOS,
         kernel_only::SCENARIOS,
         negative::SCENARIOS,
+        roots::SCENARIOS,
         // Last: the kernel's table of sockets is long after these, and slow to read.
         reload::SCENARIOS,
         healthy::SCENARIOS,
     ];
-    let programs = [cli::PROGRAMS, capture::PROGRAMS, commands::PROGRAMS, upgrade::PROGRAMS, hostile::PROGRAMS];
+    let programs =
+        [cli::PROGRAMS, capture::PROGRAMS, commands::PROGRAMS, upgrade::PROGRAMS, hostile::PROGRAMS, roots::PROGRAMS];
     traffic.into_iter().flatten().map(Entry::Traffic).chain(programs.into_iter().flatten().map(Entry::Program))
 }
 

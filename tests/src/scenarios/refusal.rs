@@ -75,7 +75,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
                     &["ports_exhausted"],
                     "connect() to 127.0.0.1 … failed (99 … while connecting to upstream | connect() to 127.0.0.1:",
                 )
-                .errno("EADDRNOTAVAIL")],
+                .errno("EADDRNOTAVAIL")
+                .root("ports")],
             )
             .amount(Amount::AtMost(50))],
         drive: Drive::By(take_all_ports),

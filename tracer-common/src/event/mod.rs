@@ -2,6 +2,8 @@
 
 pub mod closed;
 pub mod complaint;
+pub mod exit;
+pub mod listener;
 pub mod process;
 pub mod retry;
 pub mod status;
@@ -15,6 +17,8 @@ pub mod kind {
     pub const COMPLAINT: u16 = 30;
     pub const STATUS: u16 = 40;
     pub const PROCESS: u16 = 50;
+    pub const EXIT: u16 = 52;
+    pub const LISTENER: u16 = 60;
 }
 
 /// First bytes of every event.

@@ -21,12 +21,15 @@ use tracer_common::{
     },
     loss::{Program, Reason},
     reset::ResetKey,
-    socket::{self, CLOSED, COMPLAINED, FIN_RECEIVED, OUTSTANDING, RESET_RECEIVED, RESET_SEEN_AT_SENDER, Socket},
-    tcp_state::{CLOSE, CLOSE_WAIT, ESTABLISHED, SYN_SENT},
+    socket::{
+        self, ACCEPT_QUEUE_FULL, CLOSED, COMPLAINED, FIN_RECEIVED, OUTSTANDING, RESET_RECEIVED, RESET_SEEN_AT_SENDER,
+        Socket,
+    },
+    tcp_state::{CLOSE, CLOSE_WAIT, ESTABLISHED, LISTEN, SYN_SENT},
     upstream::{LATENCY_CLASSES, UpstreamCounts, UpstreamKey},
 };
 
-use super::nginx;
+use super::{idle, listen, nginx, peer};
 use crate::{
     emit,
     maps::{LAST_UNBOUND, NEW_SOCKET, PROCESSES, RESETS, SOCKETS, UPSTREAMS},
@@ -57,7 +60,12 @@ pub(crate) fn set_state(context: RawTracePointContext) -> i32 {
         if let Some(socket) = SOCKETS.get_ptr_mut(sk) {
             // SAFETY: a live map entry, and one socket's transitions are serialised by its lock.
             changed(sk, unsafe { &mut *socket }, old, new);
+        } else if old == ESTABLISHED && new != CLOSE_WAIT {
+            peer::closing(sk);
         }
+    } else if new == LISTEN || (old == LISTEN && new == CLOSE) {
+        let sk: u64 = context.arg(0);
+        listen::changed(sk, new);
     }
     0
 }
@@ -173,6 +181,9 @@ fn ended(sk: u64, socket: &mut Socket, old: u8, new: u8, now: u64) -> u32 {
     if old == SYN_SENT {
         count(&upstream_key(socket), |counts| counts.connects += 1);
     }
+    if traffic.bytes_received > fin && !traffic.outstanding(fin) {
+        idle::ended(socket, traffic.since_sent_jiffies.min(traffic.since_received_jiffies));
+    }
     // Ended before anything was sent is nobody's request, unless an error ended it (`connect_reset`).
     let unsent_error = traffic.bytes_sent == 0 && socket.ended_error != 0;
     if old == SYN_SENT || unsent_error || traffic.outstanding(fin) {
@@ -195,7 +206,7 @@ pub(super) fn who_reset(socket: &mut Socket, now: u64) -> u32 {
         remote_address: socket.remote_address,
         local_port: socket.local_port,
         remote_port: socket.remote_port,
-        reserved: 0,
+        netns: if peer::loopback(&socket.remote_address) { socket.netns } else { 0 },
     };
     if let Some(sent) = RESETS.get_ptr(key) {
         // SAFETY: a live map entry, read only.
@@ -204,7 +215,7 @@ pub(super) fn who_reset(socket: &mut Socket, now: u64) -> u32 {
             socket.reset_reason = sent.reason;
             socket.reset_by_tgid = sent.tgid;
             socket.reset_by_comm = sent.comm;
-            socket.flags |= RESET_SEEN_AT_SENDER;
+            socket.flags |= RESET_SEEN_AT_SENDER | if sent.queue_full == 1 { ACCEPT_QUEUE_FULL } else { 0 };
         }
     }
     socket.flags & RESET_SEEN_AT_SENDER
@@ -271,7 +282,7 @@ fn take_unbound_complaint(tgid: u32) -> bool {
     }
 }
 
-fn upstream_key(socket: &Socket) -> UpstreamKey {
+pub(super) fn upstream_key(socket: &Socket) -> UpstreamKey {
     UpstreamKey { address: socket.remote_address, port: socket.remote_port, reserved: 0, netns: socket.netns }
 }
 

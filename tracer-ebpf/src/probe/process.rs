@@ -6,6 +6,7 @@
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 use tracer_common::{event::process as wire, loss::Program, process::TRACED, settings::COMM_LEN};
 
+use super::fate;
 use crate::{maps::PROCESSES, owner, read, settings::setting};
 
 /// A process became another program: the old verdict is void.
@@ -22,6 +23,7 @@ pub(crate) fn process_exec(context: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "sched_process_fork")]
 pub(crate) fn process_fork(context: RawTracePointContext) -> i32 {
     let parent = (bpf_get_current_pid_tgid() >> 32) as u32;
+    fate::forked(parent, context.arg(1));
     let Some(process) = PROCESSES.get_ptr(parent) else { return 0 };
     // SAFETY: a live map entry.
     if unsafe { (*process).verdict } != TRACED {
@@ -35,11 +37,12 @@ pub(crate) fn process_fork(context: RawTracePointContext) -> i32 {
     0
 }
 
-/// The thread group leader exited.
+/// A thread exited: the last one of a server, or the leader of a traced process.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub(crate) fn process_exit(_context: RawTracePointContext) -> i32 {
     let ids = bpf_get_current_pid_tgid();
     let tgid = (ids >> 32) as u32;
+    fate::exited(tgid);
     if tgid != ids as u32 {
         return 0;
     }

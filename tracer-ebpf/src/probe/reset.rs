@@ -13,8 +13,10 @@ use tracer_common::{
     loss::{Program, Reason},
     reset::{ResetKey, ResetSent},
     socket::{NO_REASON, RESET_RECEIVED, RESET_SENT},
+    tcp_state::LISTEN,
 };
 
+use super::{overflow, peer};
 use crate::{
     emit,
     maps::{RESETS, SOCKETS},
@@ -22,7 +24,6 @@ use crate::{
     settings::setting,
 };
 
-const LISTEN: u8 = 10;
 /// `transport_header` of an skb whose transport header was never set, include/linux/skbuff.h.
 const NO_TRANSPORT_HEADER: u16 = u16::MAX;
 
@@ -50,6 +51,20 @@ pub(crate) fn send_reset(context: RawTracePointContext) -> i32 {
         unsafe { (*socket).flags |= RESET_SENT };
         return 0;
     }
+    let queue_full = if sk != 0 && skb != 0 { overflow::answered_with_reset(sk) } else { 0 };
+    if remember(sk, skb, reason, queue_full) == BY_CLOSE {
+        // What waits in an accept queue is reset without a close of its own.
+        peer::reset(sk);
+    }
+    0
+}
+
+/// A process's own close sent the RST.
+const BY_CLOSE: u32 = 1;
+
+/// Remembers the RST for its receiver. A frame of its own: the kernel counts the stack of all callers together.
+#[inline(never)]
+fn remember(sk: u64, skb: u64, reason: u32, queue_full: u32) -> u32 {
     let Some((key, by_close)) = receiver(sk, skb) else { return 0 };
     let mut sent = ResetSent {
         // SAFETY: no arguments, no effects.
@@ -57,6 +72,8 @@ pub(crate) fn send_reset(context: RawTracePointContext) -> i32 {
         reason,
         tgid: 0,
         comm: [0; 16],
+        queue_full,
+        reserved: 0,
     };
     if by_close {
         sent.tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
@@ -65,7 +82,7 @@ pub(crate) fn send_reset(context: RawTracePointContext) -> i32 {
     if RESETS.insert(key, sent, 0).is_err() {
         emit::lost(Program::SendReset, Reason::MapFull);
     }
-    0
+    u32::from(by_close)
 }
 
 /// The connection as the receiver of the RST sees it, and whether a process's own close sends it.
@@ -76,12 +93,13 @@ fn receiver(sk: u64, skb: u64) -> Option<(ResetKey, bool)> {
     let state: u8 = read::kernel(sk, setting!(offsets.sock_state));
     if sk != 0 && state != LISTEN {
         let family: u16 = read::kernel(sk, setting!(offsets.sock_family));
+        let remote_address = read::local_address(sk, family);
         let key = ResetKey {
             local_address: read::remote_address(sk, family),
-            remote_address: read::local_address(sk, family),
+            remote_address,
             local_port: read::remote_port(sk),
             remote_port: read::local_port(sk),
-            reserved: 0,
+            netns: if peer::loopback(&remote_address) { read::network_namespace(sk) } else { 0 },
         };
         return Some((key, header == NO_TRANSPORT_HEADER));
     }
@@ -98,12 +116,19 @@ fn receiver(sk: u64, skb: u64) -> Option<(ResetKey, bool)> {
         6 => (read::kernel(network, 8), read::kernel(network, 24)),
         _ => return None,
     };
+    let netns = if !peer::loopback(&destination) {
+        0
+    } else if sk != 0 {
+        read::network_namespace(sk)
+    } else {
+        read::device_namespace(skb)
+    };
     let key = ResetKey {
         local_address: source,
         remote_address: destination,
         local_port: u16::from_be(read::kernel(transport, 0)),
         remote_port: u16::from_be(read::kernel(transport, 2)),
-        reserved: 0,
+        netns,
     };
     Some((key, false))
 }

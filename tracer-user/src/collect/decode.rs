@@ -16,6 +16,7 @@ use crate::model::{
         Bound, Complaint, Connection, ConnectionId, Ended, Event, Happening, Moment, Now, Request, Reset, ResetSender,
         ResponseRead, Status, Subject, TcpState,
     },
+    verdict::QueueFull,
 };
 
 /// Bytes that are no event of ours.
@@ -135,6 +136,7 @@ impl Decoder {
             reset,
             reset_sent: has(socket::RESET_SENT),
             retransmits: memory.retransmits.max(live.total_retransmits),
+            queue_full: queue_full(memory.flags).filter(|_| live.acknowledged == 0),
             last_retransmit_ns: nonzero(memory.last_retransmit_ns),
             outstanding: has(socket::OUTSTANDING),
             closed_by_other: has(socket::EXITING),
@@ -219,6 +221,17 @@ fn first_argument(literal: &str, bytes: &[u8], number: u64) -> String {
         // An int: the upper half of the register means nothing.
         Some('d') => (number as u32).cast_signed().to_string(),
         _ => String::new(),
+    }
+}
+
+/// A queue that was over its limit at some retransmit. It is no reason any more once the other end has let us in.
+const fn queue_full(flags: u32) -> Option<QueueFull> {
+    if flags & socket::ACCEPT_QUEUE_FULL != 0 {
+        Some(QueueFull::Accept)
+    } else if flags & socket::SYN_QUEUE_FULL != 0 {
+        Some(QueueFull::Syn)
+    } else {
+        None
     }
 }
 

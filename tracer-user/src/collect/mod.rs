@@ -2,4 +2,8 @@
 
 pub mod counters;
 pub mod decode;
+pub mod drop;
+pub mod host;
+pub mod idle;
 pub mod memory;
+pub mod overflow;

@@ -45,6 +45,12 @@ const LISTEN: &str = "0A";
 /// The kernel lists listeners first (tcp_seq_start(), net/ipv4/tcp_ipv4.c), so that reading ends where the connections
 /// begin, however many there are.
 pub fn on_port(pid: u32, port: u16) -> Option<Vec<SocketAddr>> {
+    let found = all(pid)?.into_iter().map(|(address, _)| address);
+    Some(found.filter(|address| address.port() == port).collect())
+}
+
+/// All listeners in the network namespace of process `pid`, with the inodes of their sockets; None: it cannot be read.
+pub fn all(pid: u32) -> Option<Vec<(SocketAddr, u64)>> {
     let mut found = Vec::new();
     for (file, parse) in [("tcp", v4 as fn(&str) -> Option<SocketAddr>), ("tcp6", v6)] {
         let Ok(file) = File::open(format!("/proc/{pid}/net/{file}")) else {
@@ -60,10 +66,17 @@ pub fn on_port(pid: u32, port: u16) -> Option<Vec<SocketAddr>> {
             if state != LISTEN {
                 break;
             }
-            found.extend(parse(local).filter(|address| address.port() == port));
+            // After the state: queues, timer, retransmits, uid, timeout, inode.
+            let inode = fields.nth(5).and_then(|inode| inode.parse().ok()).unwrap_or(0);
+            found.extend(parse(local).map(|address| (address, inode)));
         }
     }
     Some(found)
+}
+
+/// An address of either table.
+pub(super) fn parse_address(text: &str) -> Option<SocketAddr> {
+    if text.len() > "0100007F:1F90".len() { v6(text) } else { v4(text) }
 }
 
 /// `0100007F:1F90`: the address as the machine's word order has it.

@@ -19,6 +19,10 @@ const TRACEPOINTS: &[&str] = &[
     "sched_process_exec",
     "sched_process_fork",
     "sched_process_exit",
+    "mark_victim",
+    "signal_generate",
+    "tcp_retransmit_synack",
+    "kfree_skb",
 ];
 
 /// What the running kernel offers.
@@ -31,6 +35,8 @@ pub struct KernelFacts {
     pub tracepoints: BTreeMap<&'static str, usize>,
     /// `enum sk_rst_reason`: number to name, without the prefix.
     pub reset_reasons: BTreeMap<u32, String>,
+    /// `enum skb_drop_reason`: number to name, without the prefix.
+    pub drop_reasons: BTreeMap<u32, String>,
 }
 
 impl KernelFacts {
@@ -49,11 +55,17 @@ impl KernelFacts {
             .into_iter()
             .map(|(number, name)| (number, name.trim_start_matches("SK_RST_REASON_").to_owned()))
             .collect();
+        let drop_reasons = btf
+            .enum_names("skb_drop_reason")
+            .into_iter()
+            .map(|(number, name)| (number, name.trim_start_matches("SKB_DROP_REASON_").to_owned()))
+            .collect();
         Ok(Self {
             offsets: resolved.offsets,
             missing_members: resolved.missing.iter().map(ToString::to_string).collect(),
             tracepoints,
             reset_reasons,
+            drop_reasons,
         })
     }
 }

@@ -68,6 +68,18 @@ const WANTED: &[Wanted] = wanted! {
     Optional file_private_data = "file"."private_data": 8;
     Optional socket_sk = "socket"."sk": 8;
     Optional socket_file = "socket"."file": 8;
+    Optional task_flags = "task_struct"."flags": 4;
+    Optional task_exit_code = "task_struct"."exit_code": 4;
+    Optional task_group_leader = "task_struct"."group_leader": 8;
+    Optional task_signal = "task_struct"."signal": 8;
+    Optional signal_live = "signal_struct"."live": 4;
+    Optional siginfo_code = "kernel_siginfo"."si_code": 4;
+    Optional sock_ack_backlog = "sock"."sk_ack_backlog": 4;
+    Optional sock_max_ack_backlog = "sock"."sk_max_ack_backlog": 4;
+    Optional request_queue_length = "inet_connection_sock"."icsk_accept_queue.qlen": 4;
+    Optional tcp_bytes_acked = "tcp_sock"."bytes_acked": 8;
+    Optional skb_device = "sk_buff"."dev": 8;
+    Optional device_net = "net_device"."nd_net": 8;
 };
 
 /// The offsets, and what could not be resolved of the optional ones.

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{address::Address, configured::Configured};
+use super::{address::Address, configured::Configured, verdict::QueueFull};
 
 /// Names a connection for good: the address of its `struct sock` and when it was connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,6 +82,8 @@ pub struct Connection {
     /// Our side answered with a RST.
     pub reset_sent: bool,
     pub retransmits: u32,
+    /// Why they were needed, where the listener is on this host.
+    pub queue_full: Option<QueueFull>,
     pub last_retransmit_ns: Option<u64>,
     /// As far as counters tell, it ended with a request outstanding.
     pub outstanding: bool,

@@ -4,5 +4,6 @@ pub mod address;
 pub mod cause;
 pub mod configured;
 pub mod event;
+pub mod host;
 pub mod observation;
 pub mod verdict;

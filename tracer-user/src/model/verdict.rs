@@ -90,9 +90,19 @@ pub struct Word {
     pub host: Option<String>,
 }
 
+/// A queue of the listener that was over its limit when something of this connection had to be sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueFull {
+    Accept,
+    Syn,
+}
+
 /// The connection's part of a failure; all None when there was no TCP connection to look at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionFacts {
+    /// When its connect began; None for one that is older than the tracing.
+    pub connected_ns: Option<u64>,
+    pub queue_full: Option<QueueFull>,
     pub local: Option<Address>,
     pub reused: Option<bool>,
     pub preexisting: Option<bool>,

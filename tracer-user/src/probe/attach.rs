@@ -10,22 +10,27 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfError, EbpfLoader,
-    maps::{HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf},
+    Btf, Ebpf, EbpfError, EbpfLoader,
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf},
     programs::{
         ProgramError, RawTracePoint, UProbe,
+        iter::{Iter, IterLink},
+        raw_trace_point::RawTracePointLinkId,
         uprobe::{UProbeAttachLocation, UProbeScope},
     },
 };
 use tracer_common::{
+    drop::{DropKey, Dropped},
+    listener::{ListenerKey, Overflowed},
     loss::Program,
+    peer::{Fate, PeerClosed, PeerKey},
     process::Process,
     settings::Settings,
-    upstream::{UpstreamCounts, UpstreamKey},
+    upstream::{IdleCloses, UpstreamCounts, UpstreamKey},
 };
 
 use super::{
-    plan::Plan,
+    plan::{DROPS, Plan},
     symbol::{SymbolError, file_offsets},
 };
 
@@ -55,6 +60,11 @@ pub struct Probes {
     ebpf: Ebpf,
     /// By device and inode: once per binary, whatever its path or mount namespace.
     binaries: BTreeMap<(u64, u64), NginxBinary>,
+    /// Why listeners older than the tracing stay unknown to the kernel programs; None: they do not.
+    no_listeners: Option<String>,
+    /// The program that looks at dropped packets is loaded; it is attached while there is a link.
+    drops: bool,
+    watching_drops: Option<RawTracePointLinkId>,
 }
 
 /// What became of the uprobes on one nginx binary.
@@ -67,6 +77,9 @@ pub struct NginxBinary {
     /// Why `ngx_http_special_response_handler` could not be probed; None: it is.
     pub no_status: Option<String>,
 }
+
+/// The iterator over a network namespace's sockets.
+const LISTENERS: &str = "listeners";
 
 /// The two cold functions: symbol in the eBPF object, function of nginx.
 const NGINX_FUNCTIONS: [(&str, &str); 2] =
@@ -100,12 +113,15 @@ impl Probes {
                 .load()
                 .map_err(|source| AttachError::Program { symbol: hook.symbol, source: Box::new(source) })?;
         }
+        // Without it, nothing but the reasons of dropped packets is missed.
+        let drops = plan.drops && raw_tracepoint(&mut ebpf, DROPS.symbol)?.load().is_ok();
+        let listeners = load_listeners(&mut ebpf).err().map(|error| error_chain(&error));
         for hook in &plan.hooks {
             raw_tracepoint(&mut ebpf, hook.symbol)?
                 .attach(hook.program.hook())
                 .map_err(|source| AttachError::Program { symbol: hook.symbol, source: Box::new(source) })?;
         }
-        Ok(Self { ebpf, binaries: BTreeMap::new() })
+        Ok(Self { ebpf, binaries: BTreeMap::new(), no_listeners: listeners, drops, watching_drops: None })
     }
 
     /// Starts the kernel programs' own log (`--debug-probes`).
@@ -183,6 +199,72 @@ impl Probes {
         self.take("UPSTREAMS")
     }
 
+    /// Ends closed lately.
+    pub fn take_peers(&mut self) -> Result<HashMap<MapData, PeerKey, PeerClosed>, AttachError> {
+        self.take("PEERS")
+    }
+
+    /// What was done to processes lately.
+    pub fn take_fates(&mut self) -> Result<HashMap<MapData, u32, Fate>, AttachError> {
+        self.take("FATES")
+    }
+
+    /// Processes that listen.
+    pub fn take_servers(&mut self) -> Result<HashMap<MapData, u32, u32>, AttachError> {
+        self.take("SERVERS")
+    }
+
+    /// Drops at listeners.
+    pub fn take_overflows(&mut self) -> Result<HashMap<MapData, ListenerKey, Overflowed>, AttachError> {
+        self.take("OVERFLOWS")
+    }
+
+    /// Looks at dropped packets, or ceases to.
+    pub fn watch_drops(&mut self, wanted: bool) -> Result<(), AttachError> {
+        if !self.drops || wanted == self.watching_drops.is_some() {
+            return Ok(());
+        }
+        let failed = |source| AttachError::Program { symbol: DROPS.symbol, source: Box::new(source) };
+        let program = raw_tracepoint(&mut self.ebpf, DROPS.symbol)?;
+        match self.watching_drops.take() {
+            Some(link) => program.detach(link).map_err(failed)?,
+            None => match program.attach(DROPS.program.hook()) {
+                Ok(link) => self.watching_drops = Some(link),
+                Err(source) => {
+                    // Asked again, it would fail again.
+                    self.drops = false;
+                    return Err(failed(source));
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// Packets dropped lately.
+    pub fn take_drops(&mut self) -> Result<HashMap<MapData, DropKey, Dropped>, AttachError> {
+        self.take("DROPS")
+    }
+
+    /// When a traced connection last had to send something again.
+    pub fn take_last_retransmit(&mut self) -> Result<Array<MapData, u64>, AttachError> {
+        self.take("LAST_RETRANSMIT")
+    }
+
+    /// Idle times at which upstreams closed connections.
+    pub fn take_idle(&mut self) -> Result<PerCpuHashMap<MapData, UpstreamKey, IdleCloses>, AttachError> {
+        self.take("IDLE")
+    }
+
+    /// One look at the listeners of a network namespace, for a thread that is in it; None: not on this kernel.
+    pub fn listeners(&mut self) -> Option<IterLink> {
+        if self.no_listeners.is_some() {
+            return None;
+        }
+        let program = iterator(&mut self.ebpf).ok()?;
+        let link = program.attach().ok()?;
+        program.take_link(link).ok()
+    }
+
     /// Losses, by `tracer_common::loss::counter`.
     pub fn take_losses(&mut self) -> Result<PerCpuArray<MapData, u64>, AttachError> {
         self.take("LOSSES")
@@ -200,6 +282,17 @@ fn by_hook(hook: &str) -> Option<Program> {
 
 fn uprobe<'a>(ebpf: &'a mut Ebpf, symbol: &'static str) -> Result<&'a mut UProbe, AttachError> {
     ebpf.program_mut(symbol).and_then(|program| program.try_into().ok()).ok_or(AttachError::Absent(symbol))
+}
+
+fn iterator(ebpf: &mut Ebpf) -> Result<&mut Iter, AttachError> {
+    ebpf.program_mut(LISTENERS).and_then(|program| program.try_into().ok()).ok_or(AttachError::Absent(LISTENERS))
+}
+
+/// Loads the iterator; without it nothing but old listeners is missed.
+fn load_listeners(ebpf: &mut Ebpf) -> Result<(), AttachError> {
+    let failed = |source| AttachError::Program { symbol: LISTENERS, source: Box::new(source) };
+    let btf = Btf::from_sys_fs().map_err(|error| failed(error.into()))?;
+    iterator(ebpf)?.load("tcp", &btf).map_err(failed)
 }
 
 fn raw_tracepoint<'a>(ebpf: &'a mut Ebpf, symbol: &'static str) -> Result<&'a mut RawTracePoint, AttachError> {

@@ -28,6 +28,9 @@ pub const TRACEPOINTS: &[Hook] = &[
     hook(Program::ProcessExec, "process_exec", 1, false),
     hook(Program::ProcessFork, "process_fork", 2, false),
     hook(Program::ProcessExit, "process_exit", 1, true),
+    hook(Program::MarkVictim, "mark_victim", 1, false),
+    hook(Program::SignalGenerate, "signal_generate", 3, false),
+    hook(Program::RetransmitSynack, "retransmit_synack", 1, false),
     hook(Program::SendReset, "send_reset", 2, false),
     hook(Program::ReceiveReset, "receive_reset", 1, true),
     hook(Program::RetransmitSkb, "retransmit_skb", 1, false),
@@ -35,6 +38,11 @@ pub const TRACEPOINTS: &[Hook] = &[
     hook(Program::SetState, "set_state", 3, true),
 ];
 
+/// Attached only while it is needed: it runs for every packet freed on the host.
+pub const DROPS: Hook = hook(Program::FreeSkb, "free_skb", 3, false);
+
+/// Arguments of `mark_victim` where it passes the task; else it passes a pid.
+const MARK_VICTIM_WITH_TASK: usize = 2;
 /// Arguments of `tcp_send_reset` where it passes the reason (6.12 and later).
 const SEND_RESET_WITH_REASON: usize = 3;
 
@@ -45,6 +53,9 @@ pub struct Plan {
     /// Required hooks that this kernel does not have: no verdict is possible.
     pub impossible: Vec<String>,
     pub reset_has_reason: bool,
+    pub victim_is_task: bool,
+    /// [`DROPS`] can be attached.
+    pub drops: bool,
     pub nginx_word: bool,
     pub observations: Vec<Observation>,
 }
@@ -68,6 +79,8 @@ pub fn plan(facts: &KernelFacts, nginx_word: bool) -> Plan {
     }
     let reset_has_reason =
         facts.tracepoints.get("tcp_send_reset").is_some_and(|count| *count >= SEND_RESET_WITH_REASON);
+    let drops = facts.tracepoints.get(DROPS.program.hook()).is_some_and(|count| *count >= DROPS.arguments);
+    let victim_is_task = facts.tracepoints.get("mark_victim").is_some_and(|count| *count >= MARK_VICTIM_WITH_TASK);
     let has = |program: Program| hooks.iter().any(|hook| hook.program == program);
     let observations = vec![
         Observation::full(Name::TcpLifecycle, "raw_tp/inet_sock_set_state"),
@@ -113,10 +126,26 @@ pub fn plan(facts: &KernelFacts, nginx_word: bool) -> Plan {
         } else {
             Observation::none(Name::UnixStream, "unix sockets make no TCP state change")
         },
-        Observation::none(Name::AcceptQueue, "not hooked yet"),
-        Observation::none(Name::PacketDrop, "not hooked yet"),
+        Observation::partial(
+            Name::AcceptQueue,
+            "backlog and limit at raw_tp/tcp_retransmit_skb, tcp_retransmit_synack, tcp_send_reset",
+            "seen when something is sent again, not at each drop; not where several sockets share a port",
+        ),
+        if drops {
+            Observation::partial(
+                Name::PacketDrop,
+                "raw_tp/kfree_skb",
+                "looked at from the first segment that is sent again, not before",
+            )
+        } else {
+            Observation::none(Name::PacketDrop, "this kernel gives no reasons for dropped packets")
+        },
         if has(Program::ProcessFork) && has(Program::ProcessExec) {
-            Observation::partial(Name::ProcessExit, "raw_tp/sched_process_exit", "traced processes only")
+            Observation::partial(
+                Name::ProcessExit,
+                "raw_tp/sched_process_exit, signal_generate, mark_victim",
+                "traced processes, and those that listen or were forked by one that does",
+            )
         } else {
             Observation::partial(
                 Name::ProcessExit,
@@ -133,7 +162,7 @@ pub fn plan(facts: &KernelFacts, nginx_word: bool) -> Plan {
         ),
         Observation::none(Name::Configuration, "read when a worker starts"),
     ];
-    Plan { hooks, impossible, reset_has_reason, nginx_word, observations }
+    Plan { hooks, impossible, reset_has_reason, victim_is_task, drops, nginx_word, observations }
 }
 
 fn nginx(name: Name, hook: &'static str, wanted: bool) -> Observation {
@@ -168,6 +197,7 @@ mod tests {
             missing_members: Vec::new(),
             tracepoints: tracepoints.iter().copied().collect(),
             reset_reasons: BTreeMap::new(),
+            drop_reasons: BTreeMap::new(),
         }
     }
 

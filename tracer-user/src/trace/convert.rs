@@ -2,14 +2,18 @@
 
 use std::borrow::Cow;
 
+use tracer_common::listener::Overflowed;
+
 use crate::{
-    context::{
-        listeners::Listeners,
-        process::{ProcessFacts, Processes, Role},
-    },
+    context::process::{ProcessFacts, Processes, Role},
     diagnose::evidence::errno_name,
     explain,
-    model::{address::Address, cause::Cause, configured::Configured, observation, verdict},
+    model::{
+        address::Address,
+        configured::Configured,
+        host::{HostEvent, Place},
+        observation, verdict,
+    },
     nginx::{
         config::{self, Advisor, Question},
         log::told::Told,
@@ -17,14 +21,14 @@ use crate::{
     record,
 };
 
-use super::roots;
+use super::{host::Host, roots};
 
 /// Wall clock and processes: what verdicts lack to be records.
 pub(super) struct Converter {
     /// Wall clock minus monotonic clock, re-sampled regularly.
     pub(super) wall_offset_ns: i128,
     pub(super) processes: Processes,
-    pub(super) listeners: Listeners,
+    pub(super) host: Host,
     pub(super) advisor: Advisor,
 }
 
@@ -36,14 +40,17 @@ impl Converter {
     pub(super) fn failure(&mut self, mut failure: verdict::Failure) -> record::Failure {
         let configured = failure.configured.take();
         let configured = configured.as_deref();
-        if failure.cause == Cause::ConnectRefused
-            && let Some(root) = roots::refused(&failure, &mut self.listeners)
-        {
-            failure.root = Some(root);
-        }
+        let mut reason = failure.root.clone().map(root);
         let general = explain::hint(failure.cause);
         let question = Question::of_failure(&failure, configured, general);
         let advice = self.advisor.advise(failure.worker, &question);
+        let mut hint = advice.hint.map_or(Cow::Borrowed(general), Cow::Owned);
+        if let Some(found) = roots::find(&failure, &mut self.host) {
+            reason = Some(found.root);
+            hint = found.hint.map_or(hint, Cow::Owned);
+            failure.evidence.extend(found.evidence);
+            failure.evidence.sort_by_key(|fact| fact.time_ns);
+        }
         let start = failure.started_ns.unwrap_or(failure.time_ns);
         record::Failure {
             id: failure.id.0,
@@ -74,7 +81,7 @@ impl Converter {
             errno: failure.errno.map(|number| Cow::Owned(errno_name(number))),
             elapsed_us: failure.started_ns.map(|start| failure.time_ns.saturating_sub(start) / 1000),
             connection: Some(connection(failure.connection)),
-            root: failure.root.map(root),
+            root: reason,
             nginx: failure.word.map(|said| word(said, configured)),
             evidence: failure
                 .evidence
@@ -87,8 +94,30 @@ impl Converter {
                 })
                 .collect(),
             disagreement: failure.disagreement,
-            hint: Some(advice.hint.map_or(Cow::Borrowed(general), Cow::Owned)),
+            hint: Some(hint),
             configuration: advice.settings.into_iter().map(setting).collect(),
+        }
+    }
+
+    /// A process that served upstreams ended.
+    pub(super) fn exit(&self, event: &HostEvent, upstreams: Vec<String>) -> record::Exit {
+        let record::ProcessFate { pid, comm, code, signal, oom } = roots::fate(event, &self.host);
+        record::Exit { time: self.time(event.time_ns), pid, comm, code, signal, oom, upstreams }
+    }
+
+    /// Connections were dropped at a listener.
+    pub(super) fn overflow(&self, place: Place, seen: &Overflowed) -> record::Overflow {
+        let accept = seen.accept >= seen.syn;
+        let owner = self.host.owners.live(place).map(|live| &live.owner);
+        record::Overflow {
+            time: self.time(seen.last_ns),
+            address: place.address.to_string(),
+            queue: if accept { record::Queue::Accept } else { record::Queue::Syn },
+            limit: Some(seen.limit),
+            queued: Some(if accept { seen.queued } else { seen.half_open }),
+            // Some drops are seen, not all.
+            count: None,
+            owner: owner.map(|name| record::Owner { pid: name.pid, comm: name.comm.clone() }),
         }
     }
 

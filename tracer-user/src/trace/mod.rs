@@ -2,7 +2,9 @@
 
 mod convert;
 mod fallback;
+mod host;
 mod join;
+mod later;
 mod log;
 mod notify;
 mod outbox;

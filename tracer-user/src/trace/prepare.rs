@@ -4,6 +4,7 @@ use anyhow::{Context as _, anyhow};
 use tracer_common::settings::{COMM_LEN, MAX_NAMES, MAX_PIDS, Settings};
 
 use crate::{
+    collect::drop,
     exit::advise,
     kernel::{facts::KernelFacts, permission::missing_capabilities},
     probe::{
@@ -43,7 +44,7 @@ pub(crate) fn prepare(wanted: Wanted<'_>) -> anyhow::Result<Prepared> {
         advise(error, "a kernel with BTF is needed (CONFIG_DEBUG_INFO_BTF=y; 5.10 or later of most distributions)")
     })?;
     let plan = plan(&facts, wanted.nginx_witness);
-    let settings = settings(wanted, &facts, plan.reset_has_reason);
+    let settings = settings(wanted, &facts, &plan);
     let probes = Probes::load(&plan, &settings).map_err(|error| {
         advise(error.into(), "`why502 doctor` says what this kernel offers; lockdown or a container may forbid it")
     })?;
@@ -60,11 +61,13 @@ fn give_back_memory() {
     }
 }
 
-fn settings(wanted: Wanted<'_>, facts: &KernelFacts, reset_has_reason: bool) -> Settings {
+fn settings(wanted: Wanted<'_>, facts: &KernelFacts, plan: &Plan) -> Settings {
     let mut settings = Settings {
         offsets: facts.offsets,
         own_pid: std::process::id(),
-        reset_has_reason: u32::from(reset_has_reason),
+        reset_has_reason: u32::from(plan.reset_has_reason),
+        drop_reasons: drop::wanted(&facts.drop_reasons),
+        victim_is_task: u32::from(plan.victim_is_task),
         nginx_word: u32::from(wanted.nginx_witness),
         debug: u32::from(wanted.debug_probes),
         ..Settings::DEFAULT
@@ -88,7 +91,7 @@ mod tests {
 
     use tracer_common::settings::Offsets;
 
-    use super::{Wanted, settings};
+    use super::{Wanted, plan, settings};
     use crate::kernel::facts::KernelFacts;
 
     #[test]
@@ -98,10 +101,11 @@ mod tests {
             missing_members: Vec::new(),
             tracepoints: BTreeMap::new(),
             reset_reasons: BTreeMap::new(),
+            drop_reasons: BTreeMap::new(),
         };
         let names = ["nginx".to_owned(), "a-very-long-process-name".to_owned()];
         let wanted = Wanted { names: &names, pids: &[7], nginx_witness: true, debug_probes: false };
-        let settings = settings(wanted, &facts, true);
+        let settings = settings(wanted, &facts, &plan(&facts, true));
         assert_eq!(&settings.names[0], b"nginx\0\0\0\0\0\0\0\0\0\0\0");
         assert_eq!(&settings.names[1], b"a-very-long-pro\0");
         assert_eq!((settings.name_count, settings.pid_count, settings.pids[0]), (2, 1, 7));

@@ -16,6 +16,8 @@ use tracer_common::{
 use super::{
     convert::{self, Converter},
     fallback::Step,
+    host::Host,
+    later::Later,
     log::StandardError,
     notify,
     outbox::Outbox,
@@ -25,21 +27,24 @@ use super::{
 };
 use crate::{
     collect::{
+        self,
         counters::{Losses, Lost},
         decode::Decoder,
         memory::Memories,
     },
     context::{
         host,
-        listeners::Listeners,
         process::{Processes, Role},
     },
     diagnose::engine::{Engine, Facts},
     exit::say,
     kernel::clock,
     model::{
+        address::Address,
         event::{Event, Happening, RequestNow},
+        host::HostEvent,
         observation::Observation,
+        verdict::Verdict,
     },
     nginx::{config::Advisor, log::tail::Start, memory::Configurations},
     probe::attach::Probes,
@@ -52,6 +57,8 @@ use crate::{
 const POLL: Duration = Duration::from_millis(10);
 /// Events taken in one go, so that signals and timers get their turn in a flood.
 const BATCH: usize = 8192;
+/// How long the end waits for reasons that are still being looked for.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 const STATS: Duration = Duration::from_secs(10);
 /// How long the session record waits for the configuration, which is read while the hooks are attached.
 const CONFIGURATION: Duration = Duration::from_millis(20);
@@ -109,6 +116,7 @@ struct Session<'a> {
     converter: Converter,
     outbox: Outbox,
     statistics: Statistics,
+    later: Later,
     target: Target,
     traced: BTreeSet<u32>,
     /// Appeared just now: their title, hence their role, is not set yet.
@@ -143,11 +151,12 @@ impl<'a> Session<'a> {
             converter: Converter {
                 wall_offset_ns: clock::wall_offset_ns(),
                 processes: Processes::default(),
-                listeners: Listeners::default(),
+                host: Host::new(&mut probes, facts.drop_reasons)?,
                 advisor: Advisor::default(),
             },
             outbox: Outbox::default(),
             statistics: Statistics::default(),
+            later: Later::default(),
             target: Target { names: settings.processes.clone(), pids: settings.pids.clone() },
             traced: BTreeSet::new(),
             newcomers: Vec::new(),
@@ -173,6 +182,7 @@ impl<'a> Session<'a> {
                 self.outbox.texts.logs.follow(process.pid, Start::End);
             }
         }
+        self.converter.host.look_around(&mut self.probes, &running)?;
         if self.settings.nginx_witness {
             workers::observe(&mut observations, &self.probes);
             workers::observe_texts(&mut observations, &running, &self.outbox.texts.logs);
@@ -246,6 +256,12 @@ impl<'a> Session<'a> {
         let mut taken = 0;
         while taken < BATCH {
             let Some(item) = self.events.next() else { break };
+            if let Some(event) = collect::host::decode(&item) {
+                drop(item);
+                taken += 1;
+                self.host_event(&event)?;
+                continue;
+            }
             let event = self.decoder.decode(&item);
             drop(item);
             taken += 1;
@@ -273,6 +289,21 @@ impl<'a> Session<'a> {
         }
         self.sinks.flush()?;
         Ok(now_ns)
+    }
+
+    /// Something happened besides nginx.
+    fn host_event(&mut self, event: &HostEvent) -> io::Result<()> {
+        let upstreams =
+            self.upstreams.keys().flatten().filter_map(|key| match Address::from_wire(key.address, key.port) {
+                Address::Tcp(address) => Some((key.netns, address)),
+                _ => None,
+            });
+        let served = self.converter.host.event(event, upstreams);
+        if served.is_empty() {
+            return Ok(());
+        }
+        let exit = self.converter.exit(event, served);
+        self.sinks.write(Record::Exit(exit))
     }
 
     fn event(&mut self, mut event: Event) -> io::Result<()> {
@@ -368,7 +399,13 @@ impl<'a> Session<'a> {
 
     /// Tells what needs not wait for its text at this time.
     fn tell_until(&mut self, now_ns: u64) -> io::Result<()> {
-        self.outbox.take(self.engine.take());
+        let verdicts: Vec<Verdict> = self.engine.take().collect();
+        for verdict in &verdicts {
+            if let Verdict::Failure(failure) = verdict {
+                self.later.ask(failure);
+            }
+        }
+        self.outbox.take(verdicts.into_iter());
         while let Some(record) = self.outbox.next(now_ns, &mut self.converter) {
             if self.settings.count.is_some_and(|count| self.sinks.failures_shown() >= count.get()) {
                 continue; // Enough: the session ends now.
@@ -384,13 +421,37 @@ impl<'a> Session<'a> {
     }
 
     fn every_tenth(&mut self) -> io::Result<()> {
+        self.converter.host.looked_around();
+        if let Err(error) = self.converter.host.watch_drops(&mut self.probes) {
+            say(&format!("{error:#}"));
+        }
+        self.later(Duration::ZERO)?;
         self.introduce(clock::monotonic_ns().saturating_sub(100_000_000))?;
         self.sinks.tick(record::Timestamp::now())
     }
 
     fn every_second(&mut self) -> io::Result<()> {
         self.converter.wall_offset_ns = clock::wall_offset_ns();
+        self.overflows()?;
         self.count_losses()
+    }
+
+    /// Reasons found after their failures were told.
+    fn later(&mut self, patience: Duration) -> io::Result<()> {
+        for (failure, root) in self.later.answers(patience) {
+            let time = self.converter.time(clock::monotonic_ns());
+            let update = record::Update { time, failure, outcome: None, root: Some(root), nginx: None };
+            self.sinks.write(Record::Update(Box::new(update)))?;
+        }
+        Ok(())
+    }
+
+    fn overflows(&mut self) -> io::Result<()> {
+        for (place, seen) in self.converter.host.overflows.poll() {
+            let overflow = self.converter.overflow(place, &seen);
+            self.sinks.write(Record::Overflow(overflow))?;
+        }
+        Ok(())
     }
 
     fn count_losses(&mut self) -> io::Result<()> {
@@ -438,6 +499,8 @@ impl<'a> Session<'a> {
         self.engine.finish();
         self.tell_until(u64::MAX)?;
         self.introduce(u64::MAX)?;
+        self.later(LAST_ANSWERS)?;
+        self.overflows()?;
         self.count_losses()?;
         self.stats(interval_s)?;
         let reason = match stopped {

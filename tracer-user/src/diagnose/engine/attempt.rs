@@ -274,6 +274,8 @@ fn facts(connection: &Connection, reuse: Reuse) -> ConnectionFacts {
         Reuse::Unknown => (None, None),
     };
     ConnectionFacts {
+        connected_ns: (!connection.preexisting).then_some(connection.id.started_ns),
+        queue_full: connection.queue_full,
         local: connection.local.clone(),
         reused,
         preexisting: Some(connection.preexisting),

@@ -172,6 +172,7 @@ impl Link {
             reset: self.reset.clone(),
             reset_sent: false,
             retransmits: 0,
+            queue_full: None,
             last_retransmit_ns: None,
             outstanding: self.outstanding,
             closed_by_other: self.closed_by_other,

@@ -1,0 +1,29 @@
+//! Packets that this host's kernel dropped, kept for a moment by connection and direction.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// One direction of a TCP connection, as the dropped segment had it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct DropKey {
+    pub source: [u8; 16],
+    pub destination: [u8; 16],
+    pub source_port: u16,
+    pub destination_port: u16,
+    /// Of loopback addresses, which every namespace has for itself; else 0.
+    pub netns: u32,
+}
+
+crate::wire_pod!(DropKey, 40);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Dropped {
+    pub first_ns: u64,
+    pub last_ns: u64,
+    /// `enum skb_drop_reason` of the running kernel, of the last one.
+    pub reason: u32,
+    pub count: u32,
+}
+
+crate::wire_pod!(Dropped, 24);

@@ -1,0 +1,75 @@
+//! Packets that the kernel drops for a reason that has to do with the network: firewall, routes, filters.
+//!
+//! Hook: raw tracepoint `skb:kfree_skb`, `(struct sk_buff *, void *location, enum skb_drop_reason[, struct sock *])`, from
+//! 5.17 on with the reason. Context: any. Cost: one comparison per packet freed on the host, hence user space attaches it
+//! only while traced connections have to send things again.
+
+use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::raw_tracepoint, programs::RawTracePointContext};
+use tracer_common::drop::{DropKey, Dropped};
+
+use super::peer;
+use crate::{maps::DROPS, read, settings::setting};
+
+const IPPROTO_TCP: u8 = 6;
+/// An IPv6 header without extensions.
+const IPV6_HEADER: u64 = 40;
+
+#[raw_tracepoint(tracepoint = "kfree_skb")]
+pub(crate) fn free_skb(context: RawTracePointContext) -> i32 {
+    let reason: u32 = context.arg(2);
+    if wanted(reason) {
+        dropped(context.arg(0), reason);
+    }
+    0
+}
+
+#[inline(always)]
+fn wanted(reason: u32) -> bool {
+    let word = match reason >> 6 {
+        0 => setting!(drop_reasons[0]),
+        1 => setting!(drop_reasons[1]),
+        2 => setting!(drop_reasons[2]),
+        3 => setting!(drop_reasons[3]),
+        _ => 0,
+    };
+    word >> (reason & 63) & 1 == 1
+}
+
+#[inline(never)]
+fn dropped(skb: u64, reason: u32) -> i32 {
+    let head: u64 = read::kernel(skb, setting!(offsets.skb_head));
+    let network = head + u64::from(read::kernel::<u16>(skb, setting!(offsets.skb_network_header)));
+    let first: u8 = read::kernel(network, 0);
+    let (protocol, length): (u8, u64) = match first >> 4 {
+        4 => (read::kernel(network, 9), u64::from(first & 15) * 4),
+        6 => (read::kernel(network, 6), IPV6_HEADER),
+        _ => return 0,
+    };
+    if protocol != IPPROTO_TCP {
+        return 0;
+    }
+    let (source, destination) = if first >> 4 == 4 {
+        (read::mapped(read::kernel(network, 12)), read::mapped(read::kernel(network, 16)))
+    } else {
+        (read::kernel(network, 8), read::kernel(network, 24))
+    };
+    let netns = if peer::loopback(&destination) { read::device_namespace(skb) } else { 0 };
+    let key = DropKey {
+        source,
+        destination,
+        source_port: u16::from_be(read::kernel(network + length, 0)),
+        destination_port: u16::from_be(read::kernel(network + length, 2)),
+        netns,
+    };
+    // SAFETY: no arguments, no effects.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let mut dropped = Dropped { first_ns: now, last_ns: now, reason, count: 1 };
+    if let Some(former) = DROPS.get_ptr(key) {
+        // SAFETY: a live map entry, read only.
+        let former = unsafe { &*former };
+        dropped.first_ns = former.first_ns;
+        dropped.count = former.count + 1;
+    }
+    // An LRU map: there is always room.
+    i32::from(DROPS.insert(key, dropped, 0).is_ok())
+}

@@ -1,0 +1,131 @@
+//! What ends servers: `oom:mark_victim`, `signal:signal_generate`, and the exit of those that listen.
+//!
+//! Hook: raw tracepoints, `(struct task_struct *, uid_t)` or on older kernels `(int pid)`; `(int sig, struct
+//! kernel_siginfo *, struct task_struct *, int group, int result)`; the exit and the fork are `process`'s.
+//! Context: whoever runs out of memory; the sender; the dying process. Cost: a comparison per signal, a look-up per fork
+//! and exit.
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns},
+    macros::raw_tracepoint,
+    programs::RawTracePointContext,
+};
+use tracer_common::{
+    event::{exit::Exit, kind},
+    loss::Program,
+    peer::Fate,
+};
+
+use super::peer;
+use crate::{
+    emit,
+    maps::{FATES, SERVERS},
+    read,
+    settings::setting,
+};
+
+const SIGINT: i32 = 2;
+const SIGQUIT: i32 = 3;
+const SIGABRT: i32 = 6;
+const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
+/// SEND_SIG_NOINFO and SEND_SIG_PRIV stand where a pointer would, include/linux/sched/signal.h.
+const SEND_SIG_NOINFO: u64 = 0;
+const SEND_SIG_PRIV: u64 = 1;
+
+#[raw_tracepoint(tracepoint = "mark_victim")]
+pub(crate) fn mark_victim(context: RawTracePointContext) -> i32 {
+    let tgid: u32 = if setting!(victim_is_task) == 1 {
+        read::kernel(context.arg::<u64>(0), setting!(offsets.task_tgid))
+    } else {
+        context.arg(0)
+    };
+    // SAFETY: no arguments, no effects.
+    let oom_ns = unsafe { bpf_ktime_get_ns() };
+    if let Some(fate) = FATES.get_ptr_mut(tgid) {
+        // SAFETY: a live map entry; a process is made a victim once.
+        unsafe { (*fate).oom_ns = oom_ns };
+    } else {
+        // An LRU map: there is always room.
+        let _ = FATES.insert(tgid, Fate { oom_ns, ..Fate::default() }, 0);
+    }
+    0
+}
+
+#[raw_tracepoint(tracepoint = "signal_generate")]
+pub(crate) fn signal_generate(context: RawTracePointContext) -> i32 {
+    let signal: i32 = context.arg(0);
+    if !matches!(signal, SIGINT | SIGQUIT | SIGABRT | SIGKILL | SIGTERM) {
+        return 0;
+    }
+    let info: u64 = context.arg(1);
+    // si_code <= 0: sent by a process, which is the current one (SI_FROMUSER in include/linux/signal.h).
+    let from_user = match info {
+        SEND_SIG_NOINFO => true,
+        SEND_SIG_PRIV => false,
+        _ => read::kernel::<i32>(info, setting!(offsets.siginfo_code)) <= 0,
+    };
+    if !from_user {
+        return 0;
+    }
+    let tgid: u32 = read::kernel(context.arg::<u64>(2), setting!(offsets.task_tgid));
+    let mut fate = Fate::default();
+    if let Some(former) = FATES.get_ptr(tgid) {
+        // SAFETY: a live map entry, read only.
+        fate.oom_ns = unsafe { (*former).oom_ns };
+    }
+    // SAFETY: no arguments, no effects.
+    fate.signal_ns = unsafe { bpf_ktime_get_ns() };
+    fate.signal = signal.cast_unsigned();
+    fate.sender = (bpf_get_current_pid_tgid() >> 32) as u32;
+    fate.sender_comm = bpf_get_current_comm().unwrap_or_default();
+    let _ = FATES.insert(tgid, fate, 0);
+    0
+}
+
+/// A process forks: the child of a server has its listeners.
+#[inline(always)]
+pub(super) fn forked(parent: u32, child: u64) {
+    if SERVERS.get_ptr(parent).is_none() {
+        return;
+    }
+    let tgid: u32 = read::kernel(child, setting!(offsets.task_tgid));
+    if tgid != parent {
+        let _ = SERVERS.insert(tgid, parent, 0);
+        // Of a former process of that number.
+        let _ = FATES.remove(tgid);
+    }
+}
+
+/// A thread exits: tells of it when it is the last one of a server.
+#[inline(always)]
+pub(super) fn exited(tgid: u32) {
+    if SERVERS.get_ptr(tgid).is_some() {
+        server_exited(tgid);
+    }
+}
+
+#[inline(never)]
+fn server_exited(tgid: u32) -> i32 {
+    // SAFETY: no arguments; the current task exists.
+    let task = unsafe { bpf_get_current_task() };
+    let signal: u64 = read::kernel(task, setting!(offsets.task_signal));
+    // do_exit() counts down before the tracepoint; two threads may both find 0: the first takes the entry.
+    if read::kernel::<i32>(signal, setting!(offsets.signal_live)) != 0 || SERVERS.remove(tgid).is_err() {
+        return 0;
+    }
+    let ending = peer::ending(task);
+    let Some(mut entry) = emit::reserve::<Exit>(Program::ProcessExit) else { return 0 };
+    let event = Exit {
+        header: emit::header(kind::EXIT, Program::ProcessExit),
+        exit_code: ending.exit_code,
+        parent: ending.parent,
+        flags: ending.flags,
+        reserved: 0,
+        comm: ending.comm,
+    };
+    // SAFETY: the slot is ours until submitted.
+    unsafe { emit::slot(&mut entry).write(event) };
+    emit::submit(entry);
+    1
+}

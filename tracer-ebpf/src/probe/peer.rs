@@ -1,0 +1,124 @@
+//! The other end: a process of this host closes a connection that a traced one may have on its side.
+//!
+//! Hook: none of its own; asked by `lifecycle` at ESTABLISHED → FIN_WAIT1 or CLOSE of sockets that are not traced, and by
+//! `reset` when a close sends a RST. Context: the process that closes, exiting or not; its `exit_code` is final by then
+//! (do_exit() in kernel/exit.c sets it before exit_files()).
+//! Cost: five reads per connection that is closed from its server's side.
+
+use aya_ebpf::helpers::{bpf_get_current_task, bpf_ktime_get_ns};
+use tracer_common::peer::{PEER_EXITING, PEER_WORKER, PeerClosed, PeerKey};
+
+use crate::{maps::PEERS, read, settings::setting};
+
+/// include/linux/sched.h, unchanged since 2.6.
+const PF_EXITING: u32 = 0x0000_0004;
+const PF_KTHREAD: u32 = 0x0020_0000;
+/// shutdown(2) and close(2) set it before the state changes; what the network ends has it later.
+const SEND_SHUTDOWN: u8 = 2;
+
+/// A socket left ESTABLISHED otherwise than by the other side's FIN.
+#[inline(always)]
+pub(super) fn closing(sk: u64) {
+    // SAFETY: no arguments; the current task exists.
+    let task = unsafe { bpf_get_current_task() };
+    let flags: u32 = read::kernel(task, setting!(offsets.task_flags));
+    if flags & PF_EXITING == 0 && !unanswered(sk) {
+        return;
+    }
+    if flags & PF_KTHREAD == 0 && read::kernel::<u8>(sk, setting!(offsets.sock_shutdown)) & SEND_SHUTDOWN != 0 {
+        closed(sk, task);
+    }
+}
+
+/// A process's own close sent a RST.
+#[inline(always)]
+pub(super) fn reset(sk: u64) {
+    // SAFETY: no arguments; the current task exists.
+    let task = unsafe { bpf_get_current_task() };
+    let flags: u32 = read::kernel(task, setting!(offsets.task_flags));
+    if flags & (PF_KTHREAD | PF_EXITING) == PF_EXITING {
+        closed(sk, task);
+    }
+}
+
+/// Something was received after the last thing sent. A tie within a jiffy proves nothing.
+#[inline(always)]
+fn unanswered(sk: u64) -> bool {
+    let sent: u64 = read::kernel(sk, setting!(offsets.tcp_bytes_sent));
+    if sent == 0 {
+        return read::kernel::<u64>(sk, setting!(offsets.tcp_bytes_received)) > 0;
+    }
+    let last_sent: u32 = read::kernel(sk, setting!(offsets.tcp_lsndtime));
+    let last_received: u32 = read::kernel(sk, setting!(offsets.icsk_lrcvtime));
+    last_received.wrapping_sub(last_sent).cast_signed() > 0
+}
+
+/// Remembers who closed.
+#[inline(never)]
+fn closed(sk: u64, task: u64) -> i32 {
+    let family: u16 = read::kernel(sk, setting!(offsets.sock_family));
+    if family != read::AF_INET && family != read::AF_INET6 {
+        return 0;
+    }
+    let local_address = read::local_address(sk, family);
+    let key = PeerKey {
+        local_address: read::remote_address(sk, family),
+        remote_address: local_address,
+        local_port: read::remote_port(sk),
+        remote_port: read::local_port(sk),
+        netns: if loopback(&local_address) { read::network_namespace(sk) } else { 0 },
+    };
+    let ending = ending(task);
+    let closed = PeerClosed {
+        // SAFETY: no arguments, no effects.
+        time_ns: unsafe { bpf_ktime_get_ns() },
+        tgid: ending.tgid,
+        parent: ending.parent,
+        exit_code: ending.exit_code,
+        flags: ending.flags,
+        comm: ending.comm,
+    };
+    // An LRU map: there is always room.
+    i32::from(PEERS.insert(&key, &closed, 0).is_ok())
+}
+
+/// A process that may be at its end.
+#[derive(Clone, Copy)]
+pub(super) struct Ending {
+    pub(super) tgid: u32,
+    pub(super) parent: u32,
+    pub(super) exit_code: u32,
+    pub(super) flags: u32,
+    pub(super) comm: [u8; 16],
+}
+
+/// Reads it from one of its threads.
+#[inline(always)]
+pub(super) fn ending(task: u64) -> Ending {
+    let leader: u64 = read::kernel(task, setting!(offsets.task_group_leader));
+    let parent: u64 = read::kernel(leader, setting!(offsets.task_real_parent));
+    let exiting = read::kernel::<u32>(task, setting!(offsets.task_flags)) & PF_EXITING != 0;
+    let comm: [u8; 16] = read::kernel(leader, setting!(offsets.task_comm));
+    let parent_comm: [u8; 16] = read::kernel(parent, setting!(offsets.task_comm));
+    let mut flags = 0;
+    if exiting {
+        flags |= PEER_EXITING;
+    }
+    if u128::from_ne_bytes(comm) == u128::from_ne_bytes(parent_comm) {
+        flags |= PEER_WORKER;
+    }
+    Ending {
+        tgid: read::kernel(task, setting!(offsets.task_tgid)),
+        parent: read::kernel(parent, setting!(offsets.task_tgid)),
+        exit_code: if exiting { read::kernel(task, setting!(offsets.task_exit_code)) } else { 0 },
+        flags,
+        comm,
+    }
+}
+
+/// 127.0.0.0/8 (mapped) or ::1.
+#[inline(always)]
+pub(super) fn loopback(address: &[u8; 16]) -> bool {
+    let value = u128::from_be_bytes(*address);
+    value == 1 || value >> 24 == 0x00ff_ff7f
+}

@@ -1,0 +1,148 @@
+//! The wire's events about other processes than nginx, and the kernel's memory of who closed what.
+
+use aya::maps::{HashMap, MapData};
+use tracer_common::{
+    event::{Header, exit, kind, listener},
+    listener::ListenerKey,
+    peer::{Fate as WireFate, PEER_EXITING, PEER_WORKER, PeerClosed, PeerKey},
+};
+use zerocopy::FromBytes;
+
+use crate::model::{
+    address::Address,
+    host::{Actor, Change, Ending, Fate, HostEvent, Name, Place},
+};
+
+/// Decodes an event about the host; None: it is another one, for [`super::decode`].
+pub fn decode(bytes: &[u8]) -> Option<HostEvent> {
+    let header: Header = read(bytes)?;
+    match header.kind {
+        kind::EXIT => {
+            let event: exit::Exit = read(bytes)?;
+            let actor = actor(header.tgid, event.comm, event.parent, event.flags | PEER_EXITING, event.exit_code);
+            Some(HostEvent { time_ns: header.time_ns, actor, change: Change::Ended })
+        }
+        kind::LISTENER => {
+            let event: listener::Listener = read(bytes)?;
+            let place = place(&event.key)?;
+            let change =
+                if event.change == listener::OPENED { Change::Listens(place) } else { Change::ListensNoMore(place) };
+            let actor = actor(header.tgid, event.comm, event.parent, event.flags, event.exit_code);
+            Some(HostEvent { time_ns: header.time_ns, actor, change })
+        }
+        _ => None,
+    }
+}
+
+/// Where a listener is.
+pub fn place(key: &ListenerKey) -> Option<Place> {
+    match Address::from_wire(key.address, key.port) {
+        Address::Tcp(address) => Some(Place { netns: key.netns, address }),
+        _ => None,
+    }
+}
+
+fn read<T: FromBytes>(bytes: &[u8]) -> Option<T> {
+    T::read_from_prefix(bytes).map(|(value, _)| value).ok()
+}
+
+fn actor(pid: u32, comm: [u8; 16], parent: u32, flags: u32, exit_code: u32) -> Actor {
+    let name = Name { pid, comm: text(&comm) };
+    Actor { name, parent, worker: flags & PEER_WORKER != 0, ending: ending(flags, exit_code) }
+}
+
+/// `exit_code` as wait(2) has it.
+const fn ending(flags: u32, exit_code: u32) -> Ending {
+    if flags & PEER_EXITING == 0 {
+        Ending::Alive
+    } else if exit_code & 0x7f != 0 {
+        Ending::Killed { signal: exit_code & 0x7f, core: exit_code & 0x80 != 0 }
+    } else {
+        Ending::Exited((exit_code >> 8 & 0xff).cast_signed())
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+/// Who closed what a moment ago, and what was done to whom.
+#[expect(missing_debug_implementations, reason = "aya's maps have none")]
+pub struct Peers {
+    closed: HashMap<MapData, PeerKey, PeerClosed>,
+    fates: HashMap<MapData, u32, WireFate>,
+}
+
+impl Peers {
+    pub const fn new(closed: HashMap<MapData, PeerKey, PeerClosed>, fates: HashMap<MapData, u32, WireFate>) -> Self {
+        Self { closed, fates }
+    }
+
+    /// Who closed the other end of the connection from `local` to `remote`, and when; None: not a process of this host,
+    /// or not remembered.
+    pub fn closer(
+        &self,
+        netns: u32,
+        local: std::net::SocketAddr,
+        remote: std::net::SocketAddr,
+    ) -> Option<(u64, Actor)> {
+        let key = PeerKey {
+            local_address: mapped(local),
+            remote_address: mapped(remote),
+            local_port: local.port(),
+            remote_port: remote.port(),
+            netns: if remote.ip().is_loopback() { netns } else { 0 },
+        };
+        let seen = self.closed.get(&key, 0).ok()?;
+        Some((seen.time_ns, actor(seen.tgid, seen.comm, seen.parent, seen.flags, seen.exit_code)))
+    }
+
+    /// What was done to a process lately.
+    pub fn fate(&self, pid: u32) -> Option<Fate> {
+        let fate = self.fates.get(&pid, 0).ok()?;
+        let sender = Name { pid: fate.sender, comm: text(&fate.sender_comm) };
+        Some(Fate {
+            oom_ns: (fate.oom_ns != 0).then_some(fate.oom_ns),
+            signal: (fate.signal_ns != 0).then_some((fate.signal_ns, fate.signal, sender)),
+        })
+    }
+}
+
+fn mapped(address: std::net::SocketAddr) -> [u8; 16] {
+    match address.ip() {
+        std::net::IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        std::net::IpAddr::V6(address) => address.octets(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracer_common::peer::PEER_EXITING;
+
+    use super::{Ending, decode, ending};
+
+    #[test]
+    fn endings_as_wait_gives_them() {
+        assert_eq!(ending(0, 9), Ending::Alive);
+        assert_eq!(ending(PEER_EXITING, 9), Ending::Killed { signal: 9, core: false });
+        assert_eq!(ending(PEER_EXITING, 0x8b), Ending::Killed { signal: 11, core: true });
+        assert_eq!(ending(PEER_EXITING, 0x300), Ending::Exited(3));
+        assert_eq!(ending(PEER_EXITING, 0), Ending::Exited(0));
+    }
+
+    #[test]
+    fn any_bytes_decode_or_are_left() {
+        for fill in [0, 1, 0x7f, 0xff] {
+            for kind in [0_u16, 10, 52, 60] {
+                for length in 0..200 {
+                    let mut bytes = vec![fill; length];
+                    if let Some(place) = bytes.get_mut(24..26) {
+                        place.copy_from_slice(&kind.to_le_bytes());
+                    }
+                    let _ = decode(&bytes);
+                }
+            }
+        }
+    }
+}

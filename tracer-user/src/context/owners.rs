@@ -1,0 +1,265 @@
+//! Who listens where, who did, and how those ended: a snapshot at the start, kept current by the kernel's events.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fs,
+    net::SocketAddr,
+};
+
+use super::listeners;
+use crate::model::host::{Actor, Change, Ending, HostEvent, Name, Place};
+
+/// Listeners remembered, live and gone.
+const LIVE: usize = 32_768;
+const GONE: usize = 4096;
+/// A process that closed its listener and ends this soon after was about to.
+const SHUTDOWN_NS: u64 = 60_000_000_000;
+
+/// A live listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Live {
+    pub owner: Name,
+    /// None: it is older than the tracing.
+    pub since_ns: Option<u64>,
+    /// How many sockets share the place (SO_REUSEPORT).
+    sockets: u32,
+}
+
+/// A listener that is no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gone {
+    /// Who held it last, and how that one ended.
+    pub actor: Actor,
+    pub time_ns: u64,
+}
+
+/// One listener of the snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub place: Place,
+    /// Processes that have it open, and their parents.
+    pub holders: Vec<(Name, u32)>,
+}
+
+/// The table. Judges nothing.
+#[derive(Debug, Default)]
+pub struct Owners {
+    live: HashMap<Place, Live>,
+    gone: HashMap<Place, Gone>,
+}
+
+impl Owners {
+    /// Takes in what was there at the start. What events said since is newer.
+    pub fn seed(&mut self, found: Vec<Found>) {
+        for Found { place, holders } in found {
+            if self.live.contains_key(&place) || self.gone.contains_key(&place) || self.live.len() >= LIVE {
+                continue;
+            }
+            // Of a prefork server, the master.
+            let inherited = |parent: u32| holders.iter().any(|(other, _)| other.pid == parent);
+            let first = holders.iter().find(|(_, parent)| !inherited(*parent)).or_else(|| holders.first());
+            if let Some((owner, _)) = first {
+                self.live.insert(place, Live { owner: owner.clone(), since_ns: None, sockets: 1 });
+            }
+        }
+    }
+
+    pub fn event(&mut self, event: &HostEvent) {
+        match event.change {
+            Change::Listens(place) => {
+                self.gone.remove(&place);
+                let sockets = self.live.get(&place).map_or(0, |live| live.sockets);
+                if sockets == 0 && self.live.len() >= LIVE {
+                    return;
+                }
+                let live =
+                    Live { owner: event.actor.name.clone(), since_ns: Some(event.time_ns), sockets: sockets + 1 };
+                self.live.insert(place, live);
+            }
+            Change::ListensNoMore(place) => {
+                if let Some(live) = self.live.get_mut(&place)
+                    && live.sockets > 1
+                {
+                    live.sockets -= 1;
+                    return;
+                }
+                self.live.remove(&place);
+                if self.gone.len() >= GONE {
+                    self.forget_oldest();
+                }
+                self.gone.insert(place, Gone { actor: event.actor.clone(), time_ns: event.time_ns });
+            }
+            Change::Ended => {
+                let Actor { name, ending, .. } = &event.actor;
+                for gone in self.gone.values_mut() {
+                    if gone.actor.name.pid == name.pid
+                        && gone.actor.ending == Ending::Alive
+                        && event.time_ns.saturating_sub(gone.time_ns) < SHUTDOWN_NS
+                    {
+                        gone.actor.ending = *ending;
+                    }
+                }
+            }
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let mut times: Vec<u64> = self.gone.values().map(|gone| gone.time_ns).collect();
+        times.sort_unstable();
+        let middle = times.get(times.len() / 2).copied().unwrap_or(0);
+        self.gone.retain(|_, gone| gone.time_ns > middle);
+    }
+
+    /// Who listens exactly there.
+    pub fn live(&self, place: Place) -> Option<&Live> {
+        self.live.get(&place)
+    }
+
+    /// All that listen in a namespace.
+    pub fn in_namespace(&self, netns: u32) -> impl Iterator<Item = (SocketAddr, &Live)> {
+        self.live.iter().filter(move |(place, _)| place.netns == netns).map(|(place, live)| (place.address, live))
+    }
+
+    /// The last that listened there and does no more.
+    pub fn last(&self, netns: u32, serves: impl Fn(SocketAddr) -> bool) -> Option<(SocketAddr, &Gone)> {
+        let there = |place: &Place| place.netns == netns && serves(place.address);
+        let gone = self.gone.iter().filter(|(place, _)| there(place)).max_by_key(|(_, gone)| gone.time_ns)?;
+        Some((gone.0.address, gone.1))
+    }
+
+    /// Where a process listens, or did a moment ago.
+    pub fn places(&self, pid: u32) -> impl Iterator<Item = Place> {
+        let live = self.live.iter().filter(move |(_, live)| live.owner.pid == pid).map(|(place, _)| *place);
+        let gone = self.gone.iter().filter(move |(_, gone)| gone.actor.name.pid == pid).map(|(place, _)| *place);
+        live.chain(gone)
+    }
+}
+
+/// Looks at the listeners of some network namespaces, each given with a process in it, and finds out who has them open.
+/// Reads the descriptors of all processes: not for the thread that must keep up with events.
+pub fn snapshot(namespaces: &[(u32, u32)]) -> Vec<Found> {
+    let mut by_inode: BTreeMap<u64, Found> = BTreeMap::new();
+    for (netns, pid) in namespaces {
+        for (address, inode) in listeners::all(*pid).unwrap_or_default() {
+            by_inode.insert(inode, Found { place: Place { netns: *netns, address }, holders: Vec::new() });
+        }
+    }
+    by_inode.remove(&0);
+    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
+    for pid in processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
+        let inodes = sockets(pid, |inode| by_inode.contains_key(&inode));
+        if inodes.is_empty() {
+            continue;
+        }
+        let (Ok(comm), parent) = (fs::read(format!("/proc/{pid}/comm")), parent(pid)) else { continue };
+        let name = Name { pid, comm: String::from_utf8_lossy(&comm).trim_end().to_owned() };
+        for inode in inodes {
+            if let Some(found) = by_inode.get_mut(&inode) {
+                found.holders.push((name.clone(), parent));
+            }
+        }
+    }
+    by_inode.into_values().collect()
+}
+
+/// Inodes of the wanted sockets that a process has open.
+fn sockets(pid: u32, wanted: impl Fn(u64) -> bool) -> HashSet<u64> {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return HashSet::new() };
+    descriptors
+        .flatten()
+        .filter_map(|entry| {
+            let target = fs::read_link(entry.path()).ok()?;
+            target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+        })
+        .filter(|inode| wanted(*inode))
+        .collect()
+}
+
+/// Parent of a process; 0: it is gone.
+fn parent(pid: u32) -> u32 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    after.split_ascii_whitespace().nth(1).and_then(|parent| parent.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, TcpListener};
+
+    use super::{Found, Owners, snapshot};
+    use crate::model::host::{Actor, Change, Ending, HostEvent, Name, Place};
+
+    fn place(address: &str) -> Place {
+        Place { netns: 1, address: address.parse().expect("an address") }
+    }
+
+    fn event(time_ns: u64, pid: u32, ending: Ending, change: Change) -> HostEvent {
+        let actor = Actor { name: Name { pid, comm: "app".to_owned() }, parent: 1, worker: false, ending };
+        HostEvent { time_ns, actor, change }
+    }
+
+    fn any(_: SocketAddr) -> bool {
+        true
+    }
+
+    #[test]
+    fn a_listener_comes_and_goes() {
+        let (mut owners, there) = (Owners::default(), place("127.0.0.1:80"));
+        owners.event(&event(1, 7, Ending::Alive, Change::Listens(there)));
+        assert_eq!(owners.live(there).expect("live").owner.pid, 7);
+        owners.event(&event(2, 7, Ending::Exited(3), Change::ListensNoMore(there)));
+        assert_eq!(owners.live(there), None);
+        assert_eq!(owners.last(1, any).expect("gone").1.actor.ending, Ending::Exited(3));
+        assert_eq!(owners.last(2, any), None, "another namespace");
+        owners.event(&event(3, 8, Ending::Alive, Change::Listens(there)));
+        assert_eq!(owners.last(1, any), None, "somebody listens again");
+    }
+
+    #[test]
+    fn one_of_two_that_share_a_port_is_no_end() {
+        let (mut owners, there) = (Owners::default(), place("127.0.0.1:80"));
+        owners.event(&event(1, 7, Ending::Alive, Change::Listens(there)));
+        owners.event(&event(1, 8, Ending::Alive, Change::Listens(there)));
+        owners.event(&event(2, 7, Ending::Exited(0), Change::ListensNoMore(there)));
+        assert!(owners.live(there).is_some() && owners.last(1, any).is_none());
+    }
+
+    #[test]
+    fn a_close_before_the_exit_is_of_the_exit() {
+        let (mut owners, there) = (Owners::default(), place("127.0.0.1:80"));
+        owners.event(&event(1, 7, Ending::Alive, Change::ListensNoMore(there)));
+        owners.event(&event(2, 9, Ending::Exited(1), Change::Ended));
+        assert_eq!(owners.last(1, any).expect("gone").1.actor.ending, Ending::Alive, "another process");
+        owners.event(&event(2, 7, Ending::Exited(1), Change::Ended));
+        assert_eq!(owners.last(1, any).expect("gone").1.actor.ending, Ending::Exited(1));
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut owners = Owners::default();
+        for number in 0..20_000_u32 {
+            let there = Place { netns: number, address: "127.0.0.1:80".parse().expect("an address") };
+            owners.event(&event(u64::from(number), 7, Ending::Exited(0), Change::ListensNoMore(there)));
+        }
+        assert!(owners.gone.len() <= super::GONE);
+        assert!(owners.last(19_999, any).is_some(), "the latest stays");
+    }
+
+    #[test]
+    fn the_master_owns_what_its_workers_hold() {
+        let (mut owners, there) = (Owners::default(), place("127.0.0.1:80"));
+        let name = |pid| Name { pid, comm: "app".to_owned() };
+        owners.seed(vec![Found { place: there, holders: vec![(name(11), 10), (name(10), 1), (name(12), 10)] }]);
+        assert_eq!(owners.live(there).expect("live").owner.pid, 10);
+    }
+
+    #[test]
+    fn our_own_listener_is_found() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let own = std::process::id();
+        let found = snapshot(&[(1, own)]);
+        let ours = found.iter().find(|found| found.place.address == address).expect("it listens");
+        assert!(ours.holders.iter().any(|(name, _)| name.pid == own), "{ours:?}");
+    }
+}

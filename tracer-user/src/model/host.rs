@@ -1,0 +1,64 @@
+//! What happens on the host besides nginx: processes that serve, how they end, and where they listen.
+
+use std::net::SocketAddr;
+
+/// A process, as the kernel named it at the moment.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Name {
+    pub pid: u32,
+    pub comm: String,
+}
+
+/// How a process ends, or that it does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Not exiting at that moment.
+    Alive,
+    Exited(i32),
+    Killed {
+        signal: u32,
+        core: bool,
+    },
+}
+
+/// A process at a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    pub name: Name,
+    pub parent: u32,
+    /// The parent has the same name: a worker of a prefork server.
+    pub worker: bool,
+    pub ending: Ending,
+}
+
+/// What was done to a process that may have died of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fate {
+    /// When the kernel chose it as a victim for memory.
+    pub oom_ns: Option<u64>,
+    /// A signal from a process: when, its number, who sent it.
+    pub signal: Option<(u64, u32, Name)>,
+}
+
+/// A place where something listens: network namespace and address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    pub netns: u32,
+    pub address: SocketAddr,
+}
+
+/// Something happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostEvent {
+    pub time_ns: u64,
+    pub actor: Actor,
+    pub change: Change,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    Listens(Place),
+    ListensNoMore(Place),
+    /// A process that listened, or was forked by one, ended.
+    Ended,
+}

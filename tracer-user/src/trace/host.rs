@@ -1,0 +1,138 @@
+//! What is known of the host besides nginx, for the reasons behind causes.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::Read as _,
+    net::SocketAddr,
+    os::fd::AsFd as _,
+    sync::mpsc::{Receiver, channel},
+    thread,
+};
+
+use anyhow::Context as _;
+use aya::maps::{HashMap, MapData};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::roots;
+use crate::{
+    collect::{drop::Drops, host::Peers, idle::Idle, overflow::Overflows},
+    context::{
+        limits::Limits,
+        listeners::Listeners,
+        owners::{Found, Owners, snapshot},
+        process::ProcessFacts,
+    },
+    kernel::clock,
+    model::host::{Change, HostEvent, Place},
+    probe::attach::Probes,
+};
+
+/// Dropped packets are looked at for so long after the last segment that had to be sent again.
+const DROPS_NS: u64 = 60_000_000_000;
+
+pub(super) struct Host {
+    pub(super) listeners: Listeners,
+    pub(super) owners: Owners,
+    pub(super) peers: Peers,
+    pub(super) overflows: Overflows,
+    pub(super) drops: Drops,
+    pub(super) idle: Idle,
+    pub(super) limits: Limits,
+    servers: HashMap<MapData, u32, u32>,
+    snapshot: Option<Receiver<Vec<Found>>>,
+}
+
+impl Host {
+    pub(super) fn new(probes: &mut Probes, drop_reasons: BTreeMap<u32, String>) -> anyhow::Result<Self> {
+        Ok(Self {
+            listeners: Listeners::default(),
+            owners: Owners::default(),
+            peers: Peers::new(probes.take_peers()?, probes.take_fates()?),
+            overflows: Overflows::new(probes.take_overflows()?),
+            drops: Drops::new(probes.take_drops()?, probes.take_last_retransmit()?, drop_reasons),
+            idle: Idle::new(probes.take_idle()?, clock::jiffy_us()),
+            limits: Limits::default(),
+            servers: probes.take_servers()?,
+            snapshot: None,
+        })
+    }
+
+    /// Begins to look at the listeners of these processes' network namespaces, on a thread of its own: it reads the
+    /// descriptors of all processes of the host.
+    pub(super) fn look_around(&mut self, probes: &mut Probes, processes: &[ProcessFacts]) -> anyhow::Result<()> {
+        let namespaces: BTreeMap<u32, u32> =
+            processes.iter().filter_map(|facts| Some((u32::try_from(facts.netns?).ok()?, facts.pid))).collect();
+        let links: Vec<_> = namespaces.values().map(|pid| (*pid, probes.listeners())).collect();
+        let namespaces: Vec<_> = namespaces.into_iter().collect();
+        let (sender, receiver) = channel();
+        let look = move || {
+            for (pid, link) in links {
+                // Without it, old listeners are not looked at by the kernel programs; the rest goes on.
+                let _ = link.map(|link| {
+                    let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
+                    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+                    let mut file = link.into_file().map_err(std::io::Error::other)?;
+                    file.read_to_end(&mut Vec::new())
+                });
+            }
+            // Nobody waits for it any more when the session has ended.
+            let _ = sender.send(snapshot(&namespaces));
+        };
+        thread::Builder::new().name("look-around".into()).spawn(look).context("cannot start a thread")?;
+        self.snapshot = Some(receiver);
+        Ok(())
+    }
+
+    /// Lets dropped packets be looked at while connections have to send things again, and for a while after.
+    pub(super) fn watch_drops(&self, probes: &mut Probes) -> anyhow::Result<()> {
+        let last_ns = self.drops.last_retransmit_ns();
+        let wanted = last_ns != 0 && clock::monotonic_ns().saturating_sub(last_ns) < DROPS_NS;
+        probes.watch_drops(wanted).context("cannot look at dropped packets")
+    }
+
+    /// Takes in what the thread found, once it is there.
+    pub(super) fn looked_around(&mut self) {
+        let Some(found) = self.snapshot.as_ref().and_then(|snapshot| snapshot.try_recv().ok()) else { return };
+        self.snapshot = None;
+        for (holder, parent) in found.iter().flat_map(|found| &found.holders) {
+            // An LRU map: there is always room.
+            let _ = self.servers.insert(holder.pid, parent, 0);
+        }
+        self.owners.seed(found);
+    }
+
+    /// Takes in an event; true: a process ended that served one of these upstreams.
+    pub(super) fn event(
+        &mut self,
+        event: &HostEvent,
+        upstreams: impl Iterator<Item = (u32, SocketAddr)>,
+    ) -> Vec<String> {
+        let mut served = Vec::new();
+        if event.change == Change::Ended {
+            let mut places: Vec<Place> = self.owners.places(event.actor.name.pid).collect();
+            if event.actor.worker {
+                places.extend(self.owners.places(event.actor.parent));
+            }
+            if !places.is_empty() {
+                let here = |(netns, address): &(u32, SocketAddr)| {
+                    places.iter().any(|place| place.netns == *netns && roots::serves(place.address, *address))
+                };
+                served = upstreams.filter(here).map(|(_, address)| address.to_string()).collect();
+                served.sort_unstable();
+                served.dedup();
+            }
+        }
+        self.owners.event(event);
+        served
+    }
+
+    /// The listener that takes connections to an address.
+    pub(super) fn listener_for(&self, netns: u32, upstream: SocketAddr) -> Option<Place> {
+        let exact = Place { netns, address: upstream };
+        let any = |ip: std::net::IpAddr| Place { netns, address: SocketAddr::new(ip, upstream.port()) };
+        let unspecified = [any(std::net::Ipv4Addr::UNSPECIFIED.into()), any(std::net::Ipv6Addr::UNSPECIFIED.into())];
+        let known = |place: &Place| self.overflows.at(*place).is_some() || self.owners.live(*place).is_some();
+        [exact].into_iter().chain(unspecified).filter(|place| roots::serves(place.address, upstream)).find(known)
+    }
+}

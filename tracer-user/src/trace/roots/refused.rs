@@ -1,0 +1,227 @@
+//! The reason behind a refused connect, where the upstream is on this host: who listens on that port, or did.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{Found, ended, text};
+use crate::{
+    context::owners::{Gone, Owners},
+    model::{
+        address::Address,
+        host::{Ending, Fate, Name, Place},
+        verdict::{Failure, RootKind},
+    },
+    record,
+};
+
+/// The upstream, when a RST of this host's own kernel refused the connect.
+pub(super) fn refused_here(failure: &Failure) -> Option<SocketAddr> {
+    let Some(Address::Tcp(upstream)) = failure.upstream else { return None };
+    // A RST that this host's own kernel sent, or loopback: the upstream is here.
+    let local =
+        upstream.ip().is_loopback() || failure.root.as_ref().is_some_and(|root| root.kind == RootKind::NotListening);
+    let refused_by_reset = failure.evidence.iter().any(|fact| fact.source == "raw_tp/tcp_receive_reset");
+    (local && refused_by_reset).then_some(upstream)
+}
+
+/// The reason; None: somebody does listen there (now). `listeners` are those on that port at the moment of asking.
+pub(super) fn root(
+    failure: &Failure,
+    upstream: SocketAddr,
+    listeners: &[SocketAddr],
+    owners: &Owners,
+    fate: impl Fn(u32) -> Option<Fate>,
+) -> Option<Found> {
+    let netns = failure.netns?;
+    if listeners.iter().any(|listener| serves(*listener, upstream)) {
+        return None;
+    }
+    let on_port = |address: SocketAddr| address.port() == upstream.port() && serves(address, upstream);
+    let last = owners.last(netns, on_port).filter(|(_, gone)| gone.time_ns <= failure.time_ns);
+    let nothing = format!("nothing listens on {upstream}");
+    if let Some((_, gone)) = last {
+        return Some(after(failure, &nothing, gone, fate(gone.actor.name.pid).as_ref(), owners, netns));
+    }
+    let found = |kind, text, hint| {
+        let root = record::Root { kind, text, process: None, listener: None };
+        Some(Found { root, hint, evidence: None })
+    };
+    if !listeners.is_empty() {
+        let other_family = listeners.iter().all(|listener| listener.is_ipv4() != upstream.is_ipv4());
+        let kind = if other_family { record::RootKind::AddressFamily } else { record::RootKind::NotListening };
+        let elsewhere: Vec<String> = listeners.iter().map(|address| owned(*address, netns, owners)).collect();
+        let elsewhere = elsewhere.join(", ");
+        let hint = format!("let nginx connect to {}, or let the upstream listen on {}", listeners[0], upstream.ip());
+        return found(kind, format!("{nothing}; port {} is served on {elsewhere} only", upstream.port()), Some(hint));
+    }
+    let nothing = format!("nothing listens on port {} of this host", upstream.port());
+    match similar(upstream, netns, owners) {
+        Some((address, owner)) => {
+            let hint = format!("start the upstream, or point nginx at {address} if that is it");
+            let text = format!("{nothing}; {} listens on {address}", text::name(owner));
+            found(record::RootKind::NotListening, text, Some(hint))
+        }
+        None => found(record::RootKind::NotListening, nothing, None),
+    }
+}
+
+/// Somebody listened there before.
+fn after(failure: &Failure, nothing: &str, gone: &Gone, fate: Option<&Fate>, owners: &Owners, netns: u32) -> Found {
+    let Gone { actor, time_ns } = gone;
+    let who = text::name(&actor.name);
+    let ago = text::duration(failure.time_ns.saturating_sub(*time_ns));
+    let process = text::process(actor, fate, *time_ns);
+    let (kind, what, hint) = match text::end(actor, fate, *time_ns) {
+        None => (
+            record::RootKind::NotListening,
+            format!("{who} listened there and stopped {ago} before"),
+            format!("find out why {who} stopped listening"),
+        ),
+        Some(end) => {
+            let kind = match actor.ending {
+                _ if process.oom == Some(true) => record::RootKind::OomKilled,
+                Ending::Killed { .. } => record::RootKind::ProcessKilled,
+                _ => record::RootKind::ProcessExited,
+            };
+            let hint = format!("start {} again; {}", actor.name.comm, ended::hint(actor, fate, *time_ns));
+            (kind, format!("{who}, the last that did, {end} {ago} before"), hint)
+        }
+    };
+    // The same program, started anew since, on another port: where it went.
+    let moved = owners.in_namespace(netns).find(|(_, live)| {
+        live.owner.comm == actor.name.comm && live.since_ns.is_some_and(|since_ns| since_ns > *time_ns)
+    });
+    let moved = moved.map_or_else(String::new, |(address, live)| {
+        format!("; {} listens on {address} since", text::name(&live.owner))
+    });
+    let root = record::Root { kind, text: format!("{nothing}: {what}{moved}"), process: Some(process), listener: None };
+    Found { root, hint: Some(hint), evidence: None }
+}
+
+/// `[::1]:80 (node[412])`
+fn owned(address: SocketAddr, netns: u32, owners: &Owners) -> String {
+    owners
+        .live(Place { netns, address })
+        .map_or_else(|| address.to_string(), |live| format!("{address} ({})", text::name(&live.owner)))
+}
+
+/// The only listener there whose port is the wanted one with one digit wrong, or two of them exchanged.
+fn similar(upstream: SocketAddr, netns: u32, owners: &Owners) -> Option<(SocketAddr, &Name)> {
+    let mut found = owners.in_namespace(netns).filter(|(address, _)| {
+        serves(SocketAddr::new(address.ip(), upstream.port()), upstream) && typo(address.port(), upstream.port())
+    });
+    let (address, live) = found.next()?;
+    found.next().is_none().then_some((address, &live.owner))
+}
+
+fn typo(one: u16, other: u16) -> bool {
+    let (one, other) = (one.to_string().into_bytes(), other.to_string().into_bytes());
+    let differ: Vec<usize> = (0..one.len().min(other.len())).filter(|index| one[*index] != other[*index]).collect();
+    one.len() == other.len()
+        && match differ[..] {
+            [_] => true,
+            [first, second] => second == first + 1 && one[first] == other[second] && one[second] == other[first],
+            _ => false,
+        }
+}
+
+/// Would this listener take a connection to that address? An IPv6 wildcard takes IPv4 too, unless it was told not to.
+pub(super) fn serves(listener: SocketAddr, upstream: SocketAddr) -> bool {
+    listener.port() == upstream.port()
+        && match (listener.ip(), upstream.ip()) {
+            (IpAddr::V6(any), _) if any.is_unspecified() => true,
+            (IpAddr::V4(any), IpAddr::V4(_)) if any.is_unspecified() => true,
+            (listener, upstream) => listener == upstream,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::{root, typo};
+    use crate::{
+        context::owners::Owners,
+        model::{
+            cause::Cause,
+            host::{Actor, Change, Ending, HostEvent, Name, Place},
+        },
+        record::RootKind,
+        trace::roots::samples::{NETNS, failure},
+    };
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().expect("an address")
+    }
+
+    fn event(time_ns: u64, pid: u32, ending: Ending, change: fn(Place) -> Change, at: &str) -> HostEvent {
+        let actor = Actor { name: Name { pid, comm: "node".to_owned() }, parent: 1, worker: false, ending };
+        HostEvent { time_ns, actor, change: change(Place { netns: NETNS, address: address(at) }) }
+    }
+
+    fn said(upstream: &str, listeners: &[&str], events: &[HostEvent]) -> Option<(RootKind, String)> {
+        let mut owners = Owners::default();
+        events.iter().for_each(|event| owners.event(event));
+        let listeners: Vec<_> = listeners.iter().map(|text| address(text)).collect();
+        let mut failure = failure(Cause::ConnectRefused);
+        failure.time_ns = 5_000_000_000;
+        root(&failure, address(upstream), &listeners, &owners, |_| None).map(|found| (found.root.kind, found.root.text))
+    }
+
+    #[test]
+    fn who_listens_instead() {
+        let nothing = said("127.0.0.1:3001", &[], &[]);
+        assert_eq!(nothing, Some((RootKind::NotListening, "nothing listens on port 3001 of this host".into())));
+        let other = said("127.0.0.1:3001", &["[::1]:3001"], &[]).expect("a reason");
+        assert_eq!(other.0, RootKind::AddressFamily);
+        assert_eq!(other.1, "nothing listens on 127.0.0.1:3001; port 3001 is served on [::1]:3001 only");
+        assert_eq!(said("127.0.0.1:80", &["10.0.0.5:80"], &[]).expect("a reason").0, RootKind::NotListening);
+    }
+
+    #[test]
+    fn somebody_listens_now() {
+        assert_eq!(said("127.0.0.1:80", &["0.0.0.0:80"], &[]), None);
+        assert_eq!(said("127.0.0.1:80", &["[::]:80"], &[]), None);
+        assert_eq!(said("[::1]:80", &["[::1]:80"], &[]), None);
+    }
+
+    #[test]
+    fn the_last_owner_is_named_with_its_end() {
+        let killed = Ending::Killed { signal: 9, core: false };
+        let events = [event(2_900_000_000, 412, killed, Change::ListensNoMore, "0.0.0.0:3001")];
+        let (kind, text) = said("127.0.0.1:3001", &[], &events).expect("a reason");
+        assert_eq!(kind, RootKind::ProcessKilled);
+        assert_eq!(
+            text,
+            "nothing listens on 127.0.0.1:3001: node[412], the last that did, was killed by SIGKILL 2.1 s before"
+        );
+        let alive = [event(2_900_000_000, 412, Ending::Alive, Change::ListensNoMore, "127.0.0.1:3001")];
+        assert_eq!(said("127.0.0.1:3001", &[], &alive).expect("a reason").0, RootKind::NotListening);
+    }
+
+    #[test]
+    fn other_deaths_are_not_named() {
+        let killed = Ending::Killed { signal: 9, core: false };
+        let end = |time_ns, at| event(time_ns, 412, killed, Change::ListensNoMore, at);
+        for other in [
+            end(1, "127.0.0.1:3002"),
+            end(1, "127.0.0.2:3001"),
+            end(1, "[::1]:3001"),
+            end(6_000_000_000, "127.0.0.1:3001"),
+        ] {
+            let (kind, text) = said("127.0.0.1:3001", &[], std::slice::from_ref(&other)).expect("a reason");
+            assert_eq!(kind, RootKind::NotListening, "{other:?}");
+            assert!(!text.contains("412"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_port_with_a_wrong_digit() {
+        assert!(typo(3001, 3000) && typo(8080, 8008) && !typo(3001, 3110) && !typo(80, 8080) && !typo(3000, 3000));
+        let one = [event(1, 412, Ending::Alive, Change::Listens, "127.0.0.1:3000")];
+        let (_, text) = said("127.0.0.1:3001", &[], &one).expect("a reason");
+        assert_eq!(text, "nothing listens on port 3001 of this host; node[412] listens on 127.0.0.1:3000");
+        let two = [one[0].clone(), event(1, 413, Ending::Alive, Change::Listens, "127.0.0.1:3002")];
+        let (_, text) = said("127.0.0.1:3001", &[], &two).expect("a reason");
+        assert!(!text.contains("node"), "two are one too many: {text}");
+    }
+}

@@ -1,0 +1,129 @@
+//! Processes, signals and times in words.
+
+use std::borrow::Cow;
+
+use crate::{
+    model::host::{Actor, Ending, Fate, Name},
+    record::ProcessFate,
+};
+
+/// Signals by number, as on all Linux architectures but alpha, mips, parisc and sparc: signal(7).
+const SIGNALS: [&str; 31] = [
+    "SIGHUP",
+    "SIGINT",
+    "SIGQUIT",
+    "SIGILL",
+    "SIGTRAP",
+    "SIGABRT",
+    "SIGBUS",
+    "SIGFPE",
+    "SIGKILL",
+    "SIGUSR1",
+    "SIGSEGV",
+    "SIGUSR2",
+    "SIGPIPE",
+    "SIGALRM",
+    "SIGTERM",
+    "SIGSTKFLT",
+    "SIGCHLD",
+    "SIGCONT",
+    "SIGSTOP",
+    "SIGTSTP",
+    "SIGTTIN",
+    "SIGTTOU",
+    "SIGURG",
+    "SIGXCPU",
+    "SIGXFSZ",
+    "SIGVTALRM",
+    "SIGPROF",
+    "SIGWINCH",
+    "SIGIO",
+    "SIGPWR",
+    "SIGSYS",
+];
+/// A signal or a kill for memory this long before the end has nothing to do with it.
+const MEMORY_NS: u64 = 120_000_000_000;
+
+pub(super) fn signal(number: u32) -> Cow<'static, str> {
+    match (number as usize).checked_sub(1).and_then(|index| SIGNALS.get(index)) {
+        Some(name) => Cow::Borrowed(name),
+        None => Cow::Owned(format!("signal {number}")),
+    }
+}
+
+/// `python3[412]`
+pub(super) fn name(name: &Name) -> String {
+    format!("{}[{}]", name.comm, name.pid)
+}
+
+/// `gunicorn[977], a worker of gunicorn[970],`
+pub(super) fn who(actor: &Actor) -> String {
+    let Actor { name: Name { pid, comm }, parent, worker, .. } = actor;
+    if *worker { format!("{comm}[{pid}], a worker of {comm}[{parent}],") } else { format!("{comm}[{pid}]") }
+}
+
+/// It was killed for memory: the kernel chose it, and SIGKILL ended it.
+pub(super) fn oom(ending: Ending, fate: Option<&Fate>, ended_ns: u64) -> bool {
+    matches!(ending, Ending::Killed { signal: 9, .. })
+        && fate.and_then(|fate| fate.oom_ns).is_some_and(|oom_ns| before(oom_ns, ended_ns))
+}
+
+/// Who sent the signal that ended it, or asked it to end.
+pub(super) fn sender(ending: Ending, fate: Option<&Fate>, ended_ns: u64) -> Option<(u32, &Name)> {
+    let (time_ns, signal, sender) = fate?.signal.as_ref()?;
+    let fits = match ending {
+        Ending::Killed { signal: by, .. } => by == *signal,
+        Ending::Exited(_) => true,
+        Ending::Alive => false,
+    };
+    (fits && before(*time_ns, ended_ns)).then_some((*signal, sender))
+}
+
+fn before(time_ns: u64, ended_ns: u64) -> bool {
+    time_ns <= ended_ns && ended_ns - time_ns < MEMORY_NS
+}
+
+/// `was killed by SIGKILL from bash[400]`, `exited with code 1`; None: it did not end.
+pub(super) fn end(actor: &Actor, fate: Option<&Fate>, ended_ns: u64) -> Option<String> {
+    let sent = sender(actor.ending, fate, ended_ns).filter(|(_, sender)| sender.pid != actor.name.pid);
+    Some(match actor.ending {
+        Ending::Alive => return None,
+        Ending::Killed { .. } if oom(actor.ending, fate, ended_ns) => {
+            "was killed by the kernel for memory (OOM)".to_owned()
+        }
+        Ending::Killed { signal: number, core } => {
+            let by = sent.map_or_else(String::new, |(_, sender)| format!(" from {}", name(sender)));
+            let core = if core { ", core dumped" } else { "" };
+            format!("was killed by {}{by}{core}", signal(number))
+        }
+        Ending::Exited(code) => {
+            let after = sent.map_or_else(String::new, |(number, sender)| {
+                format!(" after {} from {}", signal(number), name(sender))
+            });
+            format!("exited with code {code}{after}")
+        }
+    })
+}
+
+/// The process as records name it.
+pub(super) fn process(actor: &Actor, fate: Option<&Fate>, ended_ns: u64) -> ProcessFate {
+    let Name { pid, comm } = actor.name.clone();
+    let (code, killed) = match actor.ending {
+        Ending::Alive => (None, None),
+        Ending::Exited(code) => (Some(code), None),
+        Ending::Killed { signal: number, .. } => (None, Some(signal(number))),
+    };
+    let ended = actor.ending != Ending::Alive;
+    ProcessFate { pid, comm, code, signal: killed, oom: ended.then(|| oom(actor.ending, fate, ended_ns)) }
+}
+
+/// `40 ms`, `2.1 s`, `3 min`, `5 h`
+pub(super) fn duration(nanoseconds: u64) -> String {
+    let milliseconds = nanoseconds / 1_000_000;
+    match milliseconds {
+        0..1000 => format!("{milliseconds} ms"),
+        1000..120_000 => format!("{}.{} s", milliseconds / 1000, milliseconds % 1000 / 100),
+        120_000..7_200_000 => format!("{} min", milliseconds / 60_000),
+        _ => format!("{} h", milliseconds / 3_600_000),
+    }
+}
