@@ -50,24 +50,30 @@ pub(crate) fn submit<T: 'static>(entry: RingBufEntry<T>) {
     entry.submit(if waiting > WAKE_BYTES { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP });
 }
 
-/// The header of an event that happens in the context of the current process.
+/// The header of an event about what the current process does as a client of upstreams: one of a sequence.
 #[inline(always)]
 pub(crate) fn header(kind: u16, program: Program) -> Header {
-    let ids = bpf_get_current_pid_tgid();
-    let tgid = (ids >> 32) as u32;
-    let mut sequence = 0;
-    if let Some(process) = PROCESSES.get_ptr_mut(tgid) {
+    let mut header = aside(kind, program);
+    if let Some(process) = PROCESSES.get_ptr_mut(header.tgid) {
         // SAFETY: a live map entry; only the process's own thread counts here.
         unsafe {
             (*process).sequence += 1;
-            sequence = (*process).sequence;
+            header.sequence = (*process).sequence;
         }
     }
+    header
+}
+
+/// The header of an event about the host: it happens in the context of the current process, and its place among that
+/// process's events means nothing.
+#[inline(always)]
+pub(crate) fn aside(kind: u16, program: Program) -> Header {
+    let ids = bpf_get_current_pid_tgid();
     Header {
         // SAFETY: no arguments, no effects.
         time_ns: unsafe { bpf_ktime_get_ns() },
-        sequence,
-        tgid,
+        sequence: 0,
+        tgid: (ids >> 32) as u32,
         tid: ids as u32,
         kind,
         program: program as u16,

@@ -117,7 +117,7 @@ fn server_exited(tgid: u32) -> i32 {
     let ending = peer::ending(task);
     let Some(mut entry) = emit::reserve::<Exit>(Program::ProcessExit) else { return 0 };
     let event = Exit {
-        header: emit::header(kind::EXIT, Program::ProcessExit),
+        header: emit::aside(kind::EXIT, Program::ProcessExit),
         exit_code: ending.exit_code,
         parent: ending.parent,
         flags: ending.flags,

@@ -57,7 +57,7 @@ pub(super) fn changed(sk: u64, new: u8) -> i32 {
     }
     let Some(mut entry) = emit::reserve::<Listener>(Program::SetState) else { return 0 };
     let slot = emit::slot(&mut entry);
-    let header = emit::header(kind::LISTENER, Program::SetState);
+    let header = emit::aside(kind::LISTENER, Program::SetState);
     // SAFETY: the slot is ours until submitted; every field is written.
     unsafe {
         (&raw mut (*slot).header).write(header);
