@@ -47,6 +47,11 @@ impl HeldResponse {
 
     /// What handled the error, as the request's whereabouts tell.
     fn handler(&self, attempts: Option<u32>, status: Option<u16>, location_conf: u64, uri: u64) -> Option<Handler> {
+        // A request that was freed may be overwritten in parts: without its header's status nothing is believed.
+        if status.is_none() || location_conf == 0 {
+            return None;
+        }
+        let status = status.filter(|status| *status != 0);
         let moved = location_conf != self.location_conf || (self.uri != 0 && uri != self.uri);
         match (self.attempts, attempts) {
             (then, Some(now)) if moved && now > then.unwrap_or(0) => Some(Handler::Fallback),
@@ -64,7 +69,7 @@ impl Engine {
             RequestNow::There { attempts, status, ended, location_conf, uri } => {
                 let sent = status.filter(|status| *status != 0);
                 held.response.handled_by =
-                    held.response.handled_by.or_else(|| held.handler(attempts, sent, location_conf, uri));
+                    held.response.handled_by.or_else(|| held.handler(attempts, status, location_conf, uri));
                 held.response.client_status = sent;
                 held.settled_ns = (ended || sent.is_some()).then_some(asked_ns);
                 held.unfinished = status == Some(0);

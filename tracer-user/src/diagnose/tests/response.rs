@@ -75,6 +75,9 @@ fn what_the_client_got() {
     assert_eq!(line(memory(1, 502, 0x21)), "502 nginx connect_refused as 502 #1 by errorpage");
     assert_eq!(line(memory(1, 200, LOCATION)), "502 nginx connect_refused as 200 #1 by errorpage");
     assert_eq!(line(step(Kind::Memory(RequestNow::Unreadable))), "502 nginx connect_refused #1");
+    // Freed, and overwritten in parts.
+    let ruin = RequestNow::There { attempts: None, status: None, ended: true, location_conf: 0x99, uri: 0 };
+    assert_eq!(line(step(Kind::Memory(ruin))), "502 nginx connect_refused #1");
 }
 
 /// nginx answers with an error that it keeps in its cache.
