@@ -1,6 +1,6 @@
 //! The wire's events as values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use tracer_common::{
     event::{Header, closed, complaint, kind, process, retry, status},
@@ -9,7 +9,7 @@ use tracer_common::{
 };
 use zerocopy::FromBytes;
 
-use super::memory::{Memory, text};
+use super::memory::{Memory, text, twin};
 use crate::model::{
     address::Address,
     event::{
@@ -33,11 +33,26 @@ pub enum DecodeError {
 pub struct Decoder {
     /// `enum sk_rst_reason` of the running kernel.
     reset_reasons: BTreeMap<u32, String>,
+    /// Of each worker, the process that has the same constants at the same addresses.
+    twins: HashMap<u32, u32>,
 }
 
 impl Decoder {
-    pub const fn new(reset_reasons: BTreeMap<u32, String>) -> Self {
-        Self { reset_reasons }
+    pub fn new(reset_reasons: BTreeMap<u32, String>) -> Self {
+        Self { reset_reasons, twins: HashMap::new() }
+    }
+
+    /// A worker is there. A complaint may be the last thing it does: what it said must be readable without it.
+    pub fn meets(&mut self, worker: u32) {
+        match twin(worker) {
+            Some(twin) => self.twins.insert(worker, twin),
+            None => self.twins.remove(&worker),
+        };
+    }
+
+    /// All that a worker has said has been decoded.
+    pub fn forget(&mut self, worker: u32) {
+        self.twins.remove(&worker);
     }
 
     /// Decodes one event.
@@ -88,7 +103,7 @@ impl Decoder {
     }
 
     fn complaint(&self, worker: u32, event: &complaint::Complaint) -> Complaint {
-        let literal = late_text(worker, &event.literal, event.literal_address);
+        let literal = self.late_text(worker, &event.literal, event.literal_address);
         let flags = event.request.flags;
         let bound = if flags & complaint::SOCKET_BOUND != 0 {
             Bound::Tcp(self.connection(&event.socket, &event.live))
@@ -105,8 +120,18 @@ impl Decoder {
             number: event.arguments[1],
             text: first_argument(&literal, &event.text, event.arguments[0]),
             literal,
-            action: late_text(worker, &event.action, event.action_address),
+            action: self.late_text(worker, &event.action, event.action_address),
         }
+    }
+
+    /// A string constant of nginx: as the kernel read it, else read now; from its master where the worker has exited since.
+    fn late_text(&self, worker: u32, bytes: &[u8], address: u64) -> String {
+        let early = text(bytes);
+        if !early.is_empty() || address == 0 {
+            return early;
+        }
+        let read = |pid: u32| Memory::open(pid).ok()?.string(address);
+        read(worker).or_else(|| self.twins.get(&worker).copied().and_then(read)).unwrap_or_default()
     }
 
     fn connection(&self, memory: &socket::Socket, live: &socket::Live) -> Connection {
@@ -194,16 +219,6 @@ fn request(wire: &complaint::Request) -> Request {
 
 fn read<T: FromBytes>(bytes: &[u8]) -> Result<T, DecodeError> {
     T::read_from_prefix(bytes).map(|(value, _)| value).map_err(|_| DecodeError::Short(bytes.len()))
-}
-
-/// A string constant of nginx: as the kernel read it, else read now.
-fn late_text(worker: u32, bytes: &[u8], address: u64) -> String {
-    let early = text(bytes);
-    if early.is_empty() && address != 0 { lookup(worker, address) } else { early }
-}
-
-fn lookup(worker: u32, address: u64) -> String {
-    Memory::open(worker).ok().and_then(|memory| memory.string(address)).unwrap_or_default()
 }
 
 /// The literal's first argument as nginx would print it (ngx_vslprintf(), src/core/ngx_string.c); empty: it has none, or

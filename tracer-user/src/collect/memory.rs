@@ -1,6 +1,11 @@
 //! nginx's memory, read from outside: what the kernel programs could not read in their time.
 
-use std::{collections::HashMap, fs::File, io, os::unix::fs::FileExt as _};
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io,
+    os::unix::fs::FileExt as _,
+};
 
 use tracer_common::event::complaint::LINE_LEN;
 
@@ -134,6 +139,20 @@ impl Memory {
     }
 }
 
+/// The process that this one was forked from and whose code and constants it still shares, at the same addresses; None: it
+/// runs another program.
+pub fn twin(pid: u32) -> Option<u32> {
+    let first_mapping = |pid: u32| {
+        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
+        maps.lines().next().map(str::to_owned)
+    };
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // pid (comm) state ppid …; the comm may have spaces and brackets.
+    let (_, behind) = stat.rsplit_once(')')?;
+    let parent = behind.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    (first_mapping(pid)? == first_mapping(parent)?).then_some(parent)
+}
+
 /// A NUL-terminated or cut text, as events have it.
 pub fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
@@ -175,7 +194,7 @@ impl Memories {
 
 #[cfg(test)]
 mod tests {
-    use super::{HTTP_SIGNATURE, Memory, REQUEST_WORDS, word};
+    use super::{HTTP_SIGNATURE, Memory, REQUEST_WORDS, twin, word};
     use crate::model::event::{RequestNow, RequestPlace, line_hash};
 
     const START: usize = 130;
@@ -264,6 +283,15 @@ mod tests {
         assert_eq!(own().string(8), None);
         assert_eq!(own().bytes(text.as_ptr() as u64, 8, 8).as_deref(), Some(b"a string".as_slice()));
         assert_eq!(own().bytes(text.as_ptr() as u64, 8, 7), None);
+    }
+
+    #[test]
+    fn a_program_of_its_own_has_no_twin() {
+        let mut child = std::process::Command::new("sleep").arg("9").spawn().expect("sleep");
+        assert_eq!(twin(child.id()), None);
+        child.kill().expect("ours");
+        child.wait().expect("ours");
+        assert_eq!(twin(u32::MAX), None);
     }
 
     #[test]

@@ -351,6 +351,7 @@ impl<'a> Session<'a> {
     }
 
     fn listen(&mut self, pid: u32) {
+        self.decoder.meets(pid);
         if self.settings.nginx_witness {
             let visible = workers::listen(&mut self.probes, pid);
             self.engine.listens(pid, visible);
@@ -364,6 +365,7 @@ impl<'a> Session<'a> {
     fn gone(&mut self, pid: u32, time_ns: u64) -> io::Result<()> {
         self.memories.forget(pid);
         self.configurations.forget(pid);
+        self.decoder.forget(pid);
         self.introduce(u64::MAX)?;
         let Some(facts) = self.converter.processes.get(pid) else { return Ok(()) };
         let process = convert::process(facts);
