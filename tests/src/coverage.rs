@@ -54,7 +54,7 @@ const MESSAGES: &[(&str, &str, &[&str])] = &[
     ("tls_handshake_failed", "SSL_do_handshake() failed (SSL:", &["tls/plain_http_behind_https", "tls/alert"]),
     ("tls_verify_failed", "upstream SSL certificate verify error: (", &["tls/certificate_of_nobody_known"]),
     ("tls_name_mismatch", "upstream SSL certificate does not match", &["tls/certificate_of_another_name"]),
-    ("tls_write_failed", "SSL_write() failed (104", &["tls/reset_during_big_body"]),
+    ("tls_write_failed", "SSL_write() failed", &["tls/reset_during_big_body"]),
     (
         "no_live_upstreams",
         "no live upstreams while connecting",
