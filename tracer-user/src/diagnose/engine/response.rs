@@ -55,7 +55,8 @@ impl HeldResponse {
         let moved = location_conf != self.location_conf || (self.uri != 0 && uri != self.uri);
         match (self.attempts, attempts) {
             (then, Some(now)) if moved && now > then.unwrap_or(0) => Some(Handler::Fallback),
-            _ if moved || status.is_some_and(|status| status != self.response.status) => Some(Handler::ErrorPage),
+            // Before the header is sent an upstream may still be asked.
+            _ if status.is_some_and(|status| moved || status != self.response.status) => Some(Handler::ErrorPage),
             _ => None,
         }
     }

@@ -54,6 +54,11 @@ fn a_response_waits_for_what_handles_it() {
             "502 nginx response_timeout as 504 #1 #2 by fallback",
         ],
     );
+    // Looked at before the fallback had begun.
+    check(
+        [refused(), status(502), memory(1, 0, 0x21), tick(20), memory(3, 200, 0x21), tick(20)],
+        &["#1 connect_refused proven final", "502 nginx connect_refused as 200 #1 by fallback"],
+    );
     // It succeeds.
     check(
         [refused(), status(502), memory(3, 0, 0x21), tick(1000), memory(3, 200, 0x21), tick(10)],
