@@ -93,22 +93,29 @@ impl Fallback {
         due
     }
 
-    /// The session ends: nothing waits any longer.
-    pub(super) fn ripen(&mut self) {
+    /// This worker has ended, or with None the session: nothing of it waits any longer.
+    pub(super) fn ripen(&mut self, worker: Option<u32>) {
+        let concerned = |other: u32| worker.is_none_or(|worker| worker == other);
         self.polled_ns = 0;
-        self.lines.iter_mut().for_each(|heard| heard.arrived_ns = 0);
-        self.closed.iter_mut().for_each(|(arrived_ns, _)| *arrived_ns = 0);
+        for heard in self.lines.iter_mut().filter(|heard| concerned(heard.worker)) {
+            heard.arrived_ns = 0;
+        }
+        for (arrived_ns, _) in self.closed.iter_mut().filter(|(_, event)| concerned(event.moment.pid)) {
+            *arrived_ns = 0;
+        }
     }
 
     pub(super) fn is_needed(&self) -> bool {
         !self.workers.is_empty()
     }
 
-    /// A socket that such a worker closed.
-    pub(super) fn hold(&mut self, event: Event, now_ns: u64) {
-        if self.closed.len() < CAPACITY {
-            self.closed.push((now_ns, event));
+    /// A socket that such a worker closed; given back where too many wait: it is told without its line then.
+    pub(super) fn hold(&mut self, event: Event, now_ns: u64) -> Option<Event> {
+        if self.closed.len() >= CAPACITY {
+            return Some(event);
         }
+        self.closed.push((now_ns, event));
+        None
     }
 
     /// A line of such a worker.

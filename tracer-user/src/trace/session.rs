@@ -319,11 +319,16 @@ impl<'a> Session<'a> {
                 self.newcomers.push((*pid, event.moment.time_ns));
             }
             Happening::Gone { pid, .. } if self.traced.remove(pid) => {
+                if self.outbox.texts.fallback.covers(*pid) {
+                    self.hear_out(Some(*pid))?;
+                }
                 self.outbox.texts.gone(*pid);
                 self.gone(*pid, event.moment.time_ns)?;
             }
-            Happening::Closed { connection, .. } if self.outbox.texts.fallback.covers(connection.worker) => {
-                self.outbox.texts.fallback.hold(event, clock::monotonic_ns());
+            Happening::Closed { connection, .. } if self.outbox.texts.speaks(connection.worker) => {
+                if let Some(event) = self.outbox.texts.fallback.hold(event, clock::monotonic_ns()) {
+                    self.engine.event(event);
+                }
                 return Ok(());
             }
             Happening::Complaint(complaint) => {
@@ -346,6 +351,16 @@ impl<'a> Session<'a> {
                 Step::Event(event) | Step::Word(_, event, _) => self.engine.event(event),
                 Step::WithoutSocket(worker) => self.engine.without_socket(worker),
             }
+        }
+        Ok(())
+    }
+
+    /// Takes in all that the logs say and what waited for it, of this worker or of all.
+    fn hear_out(&mut self, worker: Option<u32>) -> io::Result<()> {
+        // What the first reading hears is told by the second.
+        for _ in 0..2 {
+            self.outbox.texts.fallback.ripen(worker);
+            self.read_logs()?;
         }
         Ok(())
     }
@@ -494,10 +509,7 @@ impl<'a> Session<'a> {
         if self.undecodable > 0 {
             say(&format!("{} events could not be decoded: a bug of why502", self.undecodable));
         }
-        self.outbox.texts.fallback.ripen();
-        self.read_logs()?;
-        self.outbox.texts.fallback.ripen();
-        self.read_logs()?;
+        self.hear_out(None)?;
         self.engine.finish();
         self.tell_until(u64::MAX)?;
         self.introduce(u64::MAX)?;

@@ -99,6 +99,11 @@ impl Texts {
         self.count += 1;
     }
 
+    /// Does this worker speak through its log files alone? A process without any has nothing to wait for.
+    pub(super) fn speaks(&self, worker: u32) -> bool {
+        self.fallback.covers(worker) && self.logs.reads(worker)
+    }
+
     /// The process has ended.
     pub(super) fn gone(&mut self, pid: u32) {
         self.logs.gone(pid);
