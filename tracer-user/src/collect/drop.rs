@@ -1,15 +1,14 @@
 //! Packets of a connection that this host's kernel dropped, and why.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-};
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use aya::maps::{Array, HashMap, MapData};
 use tracer_common::{
     drop::{DropKey, Dropped},
     settings::DROP_REASON_WORDS,
 };
+
+use crate::model::address::Address;
 
 /// Drops that tell of the network, and not of a connection that ends: by the names of `enum skb_drop_reason`.
 const REASONS: [&str; 23] = [
@@ -87,8 +86,8 @@ impl Drops {
     pub fn of(&self, netns: u32, local: SocketAddr, remote: SocketAddr) -> Option<Drop> {
         let one_way = |from: SocketAddr, to: SocketAddr, outgoing| {
             let key = DropKey {
-                source: mapped(from),
-                destination: mapped(to),
+                source: Address::ip_on_wire(from),
+                destination: Address::ip_on_wire(to),
                 source_port: from.port(),
                 destination_port: to.port(),
                 netns: if to.ip().is_loopback() { netns } else { 0 },
@@ -98,13 +97,6 @@ impl Drops {
             Some(Drop { reason, count, first_ns, last_ns, outgoing })
         };
         one_way(local, remote, true).or_else(|| one_way(remote, local, false))
-    }
-}
-
-fn mapped(address: SocketAddr) -> [u8; 16] {
-    match address.ip() {
-        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        IpAddr::V6(address) => address.octets(),
     }
 }
 

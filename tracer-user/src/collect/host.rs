@@ -88,8 +88,8 @@ impl Peers {
         remote: std::net::SocketAddr,
     ) -> Option<(u64, Actor)> {
         let key = PeerKey {
-            local_address: mapped(local),
-            remote_address: mapped(remote),
+            local_address: Address::ip_on_wire(local),
+            remote_address: Address::ip_on_wire(remote),
             local_port: local.port(),
             remote_port: remote.port(),
             netns: if remote.ip().is_loopback() { netns } else { 0 },
@@ -106,13 +106,6 @@ impl Peers {
             oom_ns: (fate.oom_ns != 0).then_some(fate.oom_ns),
             signal: (fate.signal_ns != 0).then_some((fate.signal_ns, fate.signal, sender)),
         })
-    }
-}
-
-fn mapped(address: std::net::SocketAddr) -> [u8; 16] {
-    match address.ip() {
-        std::net::IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        std::net::IpAddr::V6(address) => address.octets(),
     }
 }
 

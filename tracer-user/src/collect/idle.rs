@@ -1,9 +1,11 @@
 //! After how long an upstream closes idle connections: its keepalive timeout, as measured.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use aya::maps::{MapData, PerCpuHashMap};
 use tracer_common::upstream::{IDLE_CLASSES, IdleCloses, UpstreamKey};
+
+use crate::model::address::Address;
 
 /// Fewer closes say nothing.
 const FEWEST: u64 = 3;
@@ -31,10 +33,7 @@ impl Idle {
 
     /// The keepalive timeout of an upstream; None: too few closes were seen, or they do not agree.
     pub fn timeout(&self, netns: u32, upstream: SocketAddr) -> Option<Timeout> {
-        let address = match upstream.ip() {
-            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-            IpAddr::V6(address) => address.octets(),
-        };
+        let address = Address::ip_on_wire(upstream);
         let key = UpstreamKey { address, port: upstream.port(), reserved: 0, netns };
         let seen = self.map.get(&key, 0).ok()?;
         let mut classes = [(0, 0); IDLE_CLASSES];

@@ -1,12 +1,12 @@
 //! What listeners of this host dropped, as the kernel programs counted it.
 
-use std::{collections::HashMap as Map, net::IpAddr};
+use std::collections::HashMap as Map;
 
 use aya::maps::{HashMap, MapData};
 use tracer_common::listener::{ListenerKey, Overflowed};
 
 use super::host::place;
-use crate::model::host::Place;
+use crate::model::{address::Address, host::Place};
 
 /// Drops by listener.
 #[expect(missing_debug_implementations, reason = "aya's map has none")]
@@ -22,10 +22,7 @@ impl Overflows {
 
     /// What was seen at a listener so far.
     pub fn at(&self, place: Place) -> Option<Overflowed> {
-        let address = match place.address.ip() {
-            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-            IpAddr::V6(address) => address.octets(),
-        };
+        let address = Address::ip_on_wire(place.address);
         let key = ListenerKey { address, port: place.address.port(), reserved: 0, netns: place.netns };
         self.map.get(&key, 0).ok()
     }

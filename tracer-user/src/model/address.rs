@@ -23,6 +23,14 @@ impl Address {
         Self::Tcp(SocketAddr::new(address, port))
     }
 
+    /// The IP address as the wire has it.
+    pub fn ip_on_wire(address: SocketAddr) -> [u8; 16] {
+        match address.ip() {
+            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+            IpAddr::V6(address) => address.octets(),
+        }
+    }
+
     /// From the name that nginx gives a peer: `1.2.3.4:80`, `[::1]:80`, `unix:/path`.
     pub fn from_nginx(name: &str) -> Self {
         if let Some(path) = name.strip_prefix("unix:") {
