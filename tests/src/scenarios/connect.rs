@@ -154,11 +154,13 @@ fn reset_before_the_first_write(stage: &Stage) -> Result<()> {
     wait::until("nginx to connect", wait::SOON, connecting)?;
     child::stop(worker)?;
     upstream.unfilter()?;
-    let accepted = wait::until("every connection to be reset", wait::SOON, || {
-        upstream.accepted() == clients.len() && sockets::towards(upstream.port(), sockets::SYN_SENT) == 0
+    let reset = wait::until("every connection to be reset", wait::SOON, || {
+        upstream.accepted() == clients.len()
+            && sockets::towards(upstream.port(), sockets::SYN_SENT) == 0
+            && sockets::open_towards(upstream.port()) == 0
     });
     child::go_on(worker)?;
-    accepted?;
+    reset?;
     for (client, method) in &mut clients {
         client.receive(method)?;
     }

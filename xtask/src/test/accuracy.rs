@@ -35,7 +35,7 @@ fn others(report: &Report, results: &[PathBuf]) -> Vec<OsString> {
     let of_the_lab = |name: &str| name == super::HOST || name.starts_with("nginx ") || name.starts_with("vm ");
     let steps = report.steps.iter().filter(|(name, _)| of_the_lab(name) && !has_results(name));
     steps
-        .flat_map(|(name, Outcome { count, note })| {
+        .flat_map(|(name, Outcome { count, note, .. })| {
             let note = note.as_ref().map_or(String::new(), |note| format!(": {note}"));
             ["--also".into(), format!("{name}: {count}{note}").into()]
         })

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::accuracy::file_name;
-use super::{Count, HOST, Outcome};
+use super::{Count, Failures, HOST, Outcome};
 use crate::build::build;
 use crate::paths::{Profile, Repository};
 use crate::process::{Invocation, is_root};
@@ -46,15 +46,18 @@ pub(super) fn deadline(all: bool) -> Duration {
 /// Runs a command that ends with a line of counts.
 pub(super) fn counted(command: &Invocation, deadline: Duration) -> Result<Outcome> {
     let mut last = String::new();
+    let mut failures = Failures::default();
     let status = command.stream(deadline, |line| {
+        failures.read(line);
         if !line.trim().is_empty() {
             line.clone_into(&mut last);
         }
     })?;
     let Some(count) = Count::from_summary(&last) else {
-        return Ok(Outcome::failed(format!("{status}, without a last line of counts")));
+        let outcome = Outcome::failed(format!("{status}, without a last line of counts"));
+        return Ok(outcome.because(failures.into_lines()));
     };
-    let outcome = Outcome::of(count);
+    let outcome = Outcome::of(count).because(failures.into_lines());
     if !status.success() && count.failed == 0 {
         return Ok(outcome.and_failed(format!("{status}, though it counted no failure")));
     }

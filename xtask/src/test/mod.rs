@@ -4,6 +4,7 @@
 
 mod accuracy;
 mod count;
+mod failures;
 mod lab;
 mod lint;
 mod nginx;
@@ -17,6 +18,7 @@ use crate::cli::TestOptions;
 use crate::paths::Repository;
 use crate::setup::{Missing, Setup};
 use count::Count;
+use failures::Failures;
 pub(crate) use nginx::EVERY;
 
 /// The step with the installed nginx.
@@ -28,11 +30,13 @@ struct Outcome {
     count: Count,
     /// Why it was skipped, or what failed where the output above does not say.
     note: Option<String>,
+    /// What the step's own output said of its failures: it is far above the sum.
+    failures: Vec<String>,
 }
 
 impl Outcome {
     fn of(count: Count) -> Self {
-        Self { count, note: None }
+        Self { count, note: None, failures: Vec::new() }
     }
 
     fn passed() -> Self {
@@ -40,11 +44,17 @@ impl Outcome {
     }
 
     fn failed(note: impl Into<String>) -> Self {
-        Self { count: Count { failed: 1, ..Count::default() }, note: Some(note.into()) }
+        Self { note: Some(note.into()), ..Self::of(Count { failed: 1, ..Count::default() }) }
     }
 
     fn skipped(note: impl Into<String>) -> Self {
-        Self { count: Count { skipped: 1, ..Count::default() }, note: Some(note.into()) }
+        Self { note: Some(note.into()), ..Self::of(Count { skipped: 1, ..Count::default() }) }
+    }
+
+    /// With these lines of its output.
+    fn because(mut self, failures: Vec<String>) -> Self {
+        self.failures = failures;
+        self
     }
 
     /// One more failure, which the counts do not know of.
@@ -84,7 +94,12 @@ impl Report {
     fn print(&self) -> Count {
         let mut sum = Count::default();
         println!();
-        for (name, Outcome { count, note }) in &self.steps {
+        for (name, Outcome { failures, .. }) in &self.steps {
+            for line in failures {
+                println!("{name}: {line}");
+            }
+        }
+        for (name, Outcome { count, note, .. }) in &self.steps {
             sum += *count;
             let verdict = match (count.failed, count.passed) {
                 (1.., _) => "FAILED",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{Count, Outcome};
+use super::{Count, Failures, Outcome};
 use crate::paths::Repository;
 use crate::toolchain::host_cargo;
 
@@ -14,13 +14,15 @@ const DEADLINE: Duration = Duration::from_secs(30 * 60);
 pub(super) fn run(repository: &Repository) -> Result<Outcome> {
     let cargo = host_cargo().current_dir(&repository.root);
     let mut count = Count::default();
+    let mut failures = Failures::default();
     let status =
         cargo.args(["test", "--workspace", "--exclude", "tracer-ebpf", "--no-fail-fast"]).stream(DEADLINE, |line| {
+            failures.read(line);
             if let Some(more) = Count::from_cargo(line) {
                 count += more;
             }
         })?;
-    let outcome = Outcome::of(count);
+    let outcome = Outcome::of(count).because(failures.into_lines());
     if !status.success() && count.failed == 0 {
         // A crate did not compile, or a test binary died before it could count.
         return Ok(outcome.and_failed(format!("cargo test: {status}")));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{Count, Outcome, Report};
+use super::{Count, Failures, Outcome, Report};
 use crate::build::build;
 use crate::cli::TestOptions;
 use crate::paths::{Profile, Repository};
@@ -68,10 +68,15 @@ fn run(repository: &Repository, setup: &Setup<'_>, kernel: &str, command: &[Stri
     let directory = &repository.root;
     let task = Task { kernel, command, directory, include: &include, modules: &[], memory_mib: MEMORY_MIB, deadline };
     let mut count = None;
-    let code = boot(repository, setup, &task, |line| count = Count::from_summary(line).or(count))?;
-    Ok(match count {
+    let mut failures = Failures::default();
+    let code = boot(repository, setup, &task, |line| {
+        failures.read(line);
+        count = Count::from_summary(line).or(count);
+    })?;
+    let outcome = match count {
         Some(count) if code == 0 || count.failed > 0 => Outcome::of(count),
         Some(count) => Outcome::of(count).and_failed(format!("exit code {code}, though it counted no failure")),
         None => Outcome::failed(format!("exit code {code}, without a line of counts")),
-    })
+    };
+    Ok(outcome.because(failures.into_lines()))
 }
