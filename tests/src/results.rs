@@ -41,13 +41,15 @@ impl Numbers {
 pub struct Ran {
     /// The verdict.
     pub outcome: Outcome,
+    /// Whether nginx met the faults that were injected, as far as its logs were compared.
+    pub met: bool,
     /// Its numbers, where traffic was sent to the end.
     pub numbers: Option<Numbers>,
 }
 
 impl From<Outcome> for Ran {
     fn from(outcome: Outcome) -> Self {
-        Self { outcome, numbers: None }
+        Self { outcome, met: true, numbers: None }
     }
 }
 
