@@ -144,7 +144,8 @@ impl Stage {
             let text = text.replace("<dir>", &directory.path().display().to_string());
             upstreams.iter().fold(text, |text, (name, upstream)| text.replace(&format!("<{name}>"), upstream.address()))
         };
-        let mut errors = ErrorLog::open(scenario.logs, directory.path())?;
+        let open = || ErrorLog::open(scenario.logs, directory.path());
+        let mut errors = network.near().map_or_else(open, |near| near.enter(open))?;
         let nginx = Nginx::start(nginx::Settings {
             program: &options.nginx,
             dir: directory.path(),

@@ -3,7 +3,7 @@
 use super::response::FAULTS;
 use crate::drive;
 use crate::logs::Logs;
-use crate::scenario::{Amount, Attempt, BASE, Case, Drive, Load, Scenario, attempt, get, post};
+use crate::scenario::{Amount, Attempt, BASE, Case, Drive, Load, Net, Scenario, attempt, get, post};
 use crate::stage::Stage;
 use crate::upstream::{Listen, Place};
 use crate::wait;
@@ -131,7 +131,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "witness/log_to_syslog",
-        // The kernel queues ten datagrams (net.unix.max_dgram_qlen), and nginx drops the rest: never that many at once.
+        // The kernel queues ten datagrams, and nginx drops the rest.
+        net: Net::Private(&[("unix.max_dgram_qlen", "4096")]),
         upstreams: UPSTREAMS,
         server: SERVER,
         logs: Logs::Syslog,
