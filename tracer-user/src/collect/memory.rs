@@ -17,9 +17,12 @@ const HTTP_SIGNATURE: u32 = 0x5054_5448;
 const REQUEST_WORDS: usize = 160;
 /// More attempts than these are none.
 const MOST_ATTEMPTS: u64 = 65_536;
+/// `ngx_http_upstream_state_t`, bytes: what it may be in any version.
+const STATE_SIZE: std::ops::RangeInclusive<u64> = 64..=160;
 
 /// Words of the request, the same from 1.18 to 1.30 (src/http/ngx_http_request.h).
 mod word {
+    pub(super) const SRV_CONF: usize = 4;
     pub(super) const LOC_CONF: usize = 5;
     pub(super) const UPSTREAM_STATES: usize = 10;
     pub(super) const POOL: usize = 11;
@@ -30,12 +33,17 @@ mod word {
     pub(super) const START_MSEC: usize = 1;
     pub(super) const LINE_LENGTH: usize = 4;
     pub(super) const LINE_DATA: usize = 5;
+    pub(super) const URI_LENGTH: usize = 6;
     pub(super) const URI_DATA: usize = 7;
     pub(super) const CONNECTION: usize = 1;
     /// `number` in `ngx_connection_t`, bytes; it is this word or one of the next two; so many words from there on matter.
     pub(super) const NUMBER: u64 = 200;
     pub(super) const NUMBERS: usize = 3;
     pub(super) const BEHIND_NUMBER: usize = 5;
+    /// `ctx` in `ngx_http_core_srv_conf_t`, bytes.
+    pub(super) const SERVER_CTX: u64 = 40;
+    /// `loc_conf` in `ngx_http_core_loc_conf_t` is one of its first words.
+    pub(super) const FIRST_OF_LOCATION: usize = 16;
 }
 
 /// The memory of one process; stays that process's when its number is taken by another.
@@ -106,6 +114,38 @@ impl Memory {
         requests && line
     }
 
+    /// Entries of `r->upstream_states`, an `ngx_array_t` of the request's pool; None: it is none, or none any more.
+    fn attempts(&self, states: u64, request_pool: u64) -> Option<u32> {
+        let [_, count, size, room, pool] = self.words::<5>(states)?;
+        let is_array = STATE_SIZE.contains(&size) && count <= room && room <= MOST_ATTEMPTS;
+        let is_requests = pool != 0 && (request_pool == 0 || request_pool == pool);
+        (is_array && is_requests).then_some(count).and_then(|count| u32::try_from(count).ok())
+    }
+
+    /// `r->loc_conf`, or 0 where that is none: of a request that was freed it may be anything by now.
+    fn location_conf(&self, main: &[u64; REQUEST_WORDS], place: &RequestPlace) -> u64 {
+        let conf = main[word::LOC_CONF];
+        if conf == place.location_conf || self.is_of_location(conf) || self.is_of_server(main[word::SRV_CONF], conf) {
+            conf
+        } else {
+            0
+        }
+    }
+
+    /// A location's own configuration points back: `clcf->loc_conf`, ngx_http_core_location(). The core module's is the
+    /// first of all modules'.
+    fn is_of_location(&self, conf: u64) -> bool {
+        let core = self.word(conf).and_then(|core| self.words::<{ word::FIRST_OF_LOCATION }>(core));
+        conf != 0 && core.is_some_and(|core| core.contains(&conf))
+    }
+
+    /// Outside of all locations: `cscf->ctx->loc_conf`.
+    fn is_of_server(&self, server_conf: u64, conf: u64) -> bool {
+        let server = self.word(server_conf).and_then(|core| self.word(core.checked_add(word::SERVER_CTX)?));
+        let ctx = server.and_then(|ctx| self.words::<3>(ctx));
+        ctx.is_some_and(|[_, server, location]| server == server_conf && location == conf)
+    }
+
     /// Looks at a request again.
     pub fn request(&self, place: &RequestPlace) -> RequestNow {
         let Some(main) = self.words::<REQUEST_WORDS>(place.main) else { return RequestNow::Unreadable };
@@ -127,15 +167,24 @@ impl Memory {
         } else {
             self.word(place.request.wrapping_add(8 * word::UPSTREAM_STATES as u64))
         };
-        let attempts = states.and_then(|states| self.word(states.checked_add(8)?));
+        let attempts = states.and_then(|states| self.attempts(states, main[word::POOL]));
         RequestNow::There {
-            attempts: attempts.filter(|count| *count <= MOST_ATTEMPTS).and_then(|count| u32::try_from(count).ok()),
+            attempts,
             status: status(&main),
             // ngx_http_free_request() clears it just before the pool goes.
             ended: main[word::POOL] == 0 || main[start + word::LINE_LENGTH] == 0,
-            location_conf: main[word::LOC_CONF],
-            uri: main[start + word::URI_DATA],
+            location_conf: self.location_conf(&main, place),
+            uri: uri(&main[start..]),
         }
+    }
+}
+
+/// `r->uri.data`, or 0 where its length is none: glibc's pointers are far above this.
+fn uri(start: &[u64]) -> u64 {
+    const LONGEST: u64 = 1 << 20;
+    match (start.get(word::URI_LENGTH), start.get(word::URI_DATA)) {
+        (Some(1..=LONGEST), Some(data)) => *data,
+        _ => 0,
     }
 }
 
@@ -198,6 +247,8 @@ mod tests {
     use crate::model::event::{RequestNow, RequestPlace, line_hash};
 
     const START: usize = 130;
+    const POOL: u64 = 5;
+    const LOCATION: u64 = 77;
 
     fn own() -> Memory {
         Memory::open(std::process::id()).expect("our own memory")
@@ -206,14 +257,14 @@ mod tests {
     fn request(states: u64, status: u64) -> Vec<u64> {
         let mut words = vec![0; REQUEST_WORDS];
         words[0] = u64::from(HTTP_SIGNATURE);
-        words[word::LOC_CONF] = 77;
+        words[word::LOC_CONF] = LOCATION;
         words[word::UPSTREAM_STATES] = states;
-        words[word::POOL] = 5;
+        words[word::POOL] = POOL;
         // Like headers_out's, but with no trailers behind it: headers_in.
         words[13..20].copy_from_slice(&[1, 2, 3, 0, 56, 20, 9]);
         words[60..75].copy_from_slice(&[1, 2, 3, 0, 56, 20, 9, 1, 2, 3, 0, 56, 4, 9, status]);
         words[START..START + 2].copy_from_slice(&[1_700_000_000, 250]);
-        words[START + word::URI_DATA] = 88;
+        (words[START + word::URI_LENGTH], words[START + word::URI_DATA]) = (9, 88);
         words[START + word::LINE_LENGTH] = LINE.len() as u64;
         words[START + word::LINE_DATA] = LINE.as_ptr() as u64;
         words[word::CONNECTION] = CONNECTION.as_ptr() as u64;
@@ -236,6 +287,7 @@ mod tests {
             main: address,
             start_ms: 1_700_000_000_250,
             start_offset: START as u32 * 8,
+            location_conf: LOCATION,
             connection: 7,
             requests: Some((1, 5)),
             line: Some(line_hash(LINE)),
@@ -244,9 +296,10 @@ mod tests {
 
     #[test]
     fn a_request_looked_at_again() {
-        let states = [0, 3_u64, 96, 4];
+        let states = [0, 3_u64, 96, 4, POOL];
         let words = request(states.as_ptr() as u64, 0);
-        let open = RequestNow::There { attempts: Some(3), status: Some(0), ended: false, location_conf: 77, uri: 88 };
+        let open =
+            RequestNow::There { attempts: Some(3), status: Some(0), ended: false, location_conf: LOCATION, uri: 88 };
         assert_eq!(own().request(&place(&words)), open);
         let words = request(states.as_ptr() as u64, 504);
         let RequestNow::There { status: Some(504), .. } = own().request(&place(&words)) else { panic!("status") };
@@ -257,6 +310,43 @@ mod tests {
         };
         words[72] = 5;
         let RequestNow::There { status: None, .. } = own().request(&place(&words)) else { panic!("no trailers") };
+    }
+
+    /// glibc writes into what is freed.
+    #[test]
+    fn of_a_freed_request_only_what_makes_sense_is_believed() {
+        let look = |change: &dyn Fn(&mut Vec<u64>)| {
+            let states = [0, 1_u64, 96, 1, POOL];
+            let mut words = request(states.as_ptr() as u64, 502);
+            words[word::POOL] = 0;
+            change(&mut words);
+            match own().request(&place(&words)) {
+                RequestNow::There { attempts, location_conf, uri, .. } => (attempts, location_conf, uri),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(look(&|_| ()), (Some(1), LOCATION, 88));
+        let arena = [0_u64; 20];
+        assert_eq!(look(&|words| words[word::LOC_CONF] = arena.as_ptr() as u64), (Some(1), 0, 88));
+        assert_eq!(look(&|words| words[START + word::URI_LENGTH] = arena.as_ptr() as u64), (Some(1), LOCATION, 0));
+        assert_eq!(look(&|words| words[word::UPSTREAM_STATES] = arena.as_ptr() as u64), (None, LOCATION, 88));
+        // Another location, whose own configuration points back; the configuration of a server.
+        let mut core = [0_u64; 16];
+        let conf = [core.as_ptr() as u64];
+        core[8] = conf.as_ptr() as u64;
+        let other = std::hint::black_box(&conf).as_ptr() as u64;
+        std::hint::black_box(&core);
+        assert_eq!(look(&|words| words[word::LOC_CONF] = other), (Some(1), other, 88));
+        let mut ctx = [1_u64, 0, 99];
+        let server = [0, 0, 0, 0, 0, ctx.as_ptr() as u64];
+        let server_conf = [server.as_ptr() as u64];
+        ctx[1] = server_conf.as_ptr() as u64;
+        std::hint::black_box((&ctx, &server));
+        let of_server = |words: &mut Vec<u64>| {
+            words[word::SRV_CONF] = std::hint::black_box(&server_conf).as_ptr() as u64;
+            words[word::LOC_CONF] = 99;
+        };
+        assert_eq!(look(&of_server), (Some(1), 99, 88));
     }
 
     #[test]

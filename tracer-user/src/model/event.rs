@@ -176,6 +176,7 @@ impl Request {
             main: self.main,
             start_ms: self.start_ms?,
             start_offset: self.start_offset,
+            location_conf: self.location_conf,
             connection: self.connection,
             requests: self.requests_word.zip(self.requests()),
             line: self.line.as_deref().map(line_hash),
@@ -205,6 +206,8 @@ pub struct RequestPlace {
     /// When the main request began, and where that stands in it.
     pub start_ms: u64,
     pub start_offset: u32,
+    /// `r->loc_conf` at the event.
+    pub location_conf: u64,
     /// nginx's number of the client connection.
     pub connection: u64,
     /// `connection->requests`, and which word behind the number it is.
@@ -224,7 +227,7 @@ pub enum RequestNow {
         status: Option<u16>,
         /// The main request has been freed.
         ended: bool,
-        /// `r->loc_conf` and `r->uri.data` of the main request.
+        /// `r->loc_conf` and `r->uri.data` of the main request; 0: not to be believed.
         location_conf: u64,
         uri: u64,
     },

@@ -52,9 +52,11 @@ impl HeldResponse {
             return None;
         }
         let status = status.filter(|status| *status != 0);
-        let moved = location_conf != self.location_conf || (self.uri != 0 && uri != self.uri);
+        let moved = location_conf != self.location_conf || (self.uri != 0 && uri != 0 && uri != self.uri);
         match (self.attempts, attempts) {
             (then, Some(now)) if moved && now > then.unwrap_or(0) => Some(Handler::Fallback),
+            // They only grow: what was read is not the request's any more.
+            (Some(then), now) if now.is_none_or(|now| now < then) => None,
             // Before the header is sent an upstream may still be asked.
             _ if status.is_some_and(|status| moved || status != self.response.status) => Some(Handler::ErrorPage),
             _ => None,

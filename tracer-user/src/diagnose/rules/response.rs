@@ -63,7 +63,8 @@ pub(super) fn closed(attempt: &Attempt<'_>, phase: Phase) -> Decision {
     let decision = Decision::proven(Cause::ClosedBeforeResponse, phase, 0);
     match attempt.connection {
         None if attempt.unwatched() => Decision::likely(Cause::ClosedBeforeResponse, phase, 0),
-        Some(connection) if !connection.fin_seen() && !connection.preexisting => {
+        // What was received may end a TLS session (close_notify) ahead of the FIN.
+        Some(connection) if !connection.fin_seen() && !connection.preexisting && connection.now.bytes_received == 0 => {
             decision.but("nginx read an end of file, but the kernel saw no FIN", Excluded::No)
         }
         _ => decision,

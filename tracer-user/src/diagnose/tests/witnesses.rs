@@ -59,6 +59,12 @@ fn a_reset_after_the_fin_is_a_close() {
     check(closed_on(connection().fin(5).rst(2)), "closed_before_response", "proven", "");
 }
 
+/// A TLS session ends by what is received.
+#[test]
+fn an_end_of_file_may_be_ahead_of_the_fin() {
+    check(closed_on(connection().received(31, 1)), "closed_before_response", "proven", "");
+}
+
 #[test]
 fn words_that_the_kernel_did_not_see_come_true_are_likely() {
     check(closed_on(connection()), "closed_before_response", "likely", "no FIN");
