@@ -29,7 +29,6 @@ pub struct Offsets {
     pub sock_v6_rcv_saddr: u32,
     pub sock_state: u32,
     pub sock_net: u32,
-    pub sock_protocol: u32,
     pub sock_err: u32,
     pub sock_err_soft: u32,
     pub sock_shutdown: u32,
@@ -85,7 +84,6 @@ impl Offsets {
         sock_v6_rcv_saddr: ABSENT,
         sock_state: ABSENT,
         sock_net: ABSENT,
-        sock_protocol: ABSENT,
         sock_err: ABSENT,
         sock_err_soft: ABSENT,
         sock_shutdown: ABSENT,
@@ -136,21 +134,19 @@ impl Offsets {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Settings {
+    /// Bit n of the whole: packets dropped for reason n (`enum skb_drop_reason`) are looked at.
+    pub drop_reasons: [u64; DROP_REASON_WORDS],
     pub offsets: Offsets,
     /// Process names (comm or basename of the executable), NUL padded; the first `name_count` count.
     pub names: [[u8; COMM_LEN]; MAX_NAMES],
     /// Process ids (host pid namespace) to trace beside the names; a process whose parent is listed is traced too.
     pub pids: [u32; MAX_PIDS],
-    /// Bit n of the whole: packets dropped for reason n (`enum skb_drop_reason`) are looked at.
-    pub drop_reasons: [u64; DROP_REASON_WORDS],
     pub name_count: u32,
     pub pid_count: u32,
     /// Our own process, never traced.
     pub own_pid: u32,
     /// 1: `tcp_send_reset` passes the kernel's reason as its third argument.
     pub reset_has_reason: u32,
-    /// 1: nginx's word is wanted (0 with `--no-nginx`: the kernel witness alone).
-    pub nginx_word: u32,
     /// 1: `mark_victim` passes the task, as newer kernels do; 0: the pid.
     pub victim_is_task: u32,
     pub reserved: u32,
@@ -167,7 +163,6 @@ impl Settings {
         pid_count: 0,
         own_pid: 0,
         reset_has_reason: 0,
-        nginx_word: 1,
         drop_reasons: [0; DROP_REASON_WORDS],
         victim_is_task: 0,
         reserved: 0,
@@ -175,4 +170,4 @@ impl Settings {
     };
 }
 
-crate::wire_pod!(Settings, 52 * 4 + 16 * 8 + 16 * 4 + 8 * 4 + 8 * DROP_REASON_WORDS);
+crate::wire_pod!(Settings, 51 * 4 + 16 * 8 + 16 * 4 + 7 * 4 + 8 * DROP_REASON_WORDS);

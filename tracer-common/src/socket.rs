@@ -6,8 +6,6 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub const PREEXISTING: u32 = 1 << 0;
 /// nginx logged an error about this socket.
 pub const COMPLAINED: u32 = 1 << 1;
-/// The worker has closed it; later events are the kernel's own tidying up.
-pub const CLOSED: u32 = 1 << 2;
 /// The peer's RST arrived.
 pub const RESET_RECEIVED: u32 = 1 << 3;
 /// The peer's FIN arrived.
@@ -28,7 +26,7 @@ pub const SYN_QUEUE_FULL: u32 = 1 << 10;
 /// `reset_reason`: the kernel gave none.
 pub const NO_REASON: u32 = u32::MAX;
 
-/// What is remembered of one socket from connect to `tcp_destroy_sock`. Written by the kernel programs, keyed by the
+/// What is remembered of one socket from connect to the worker's close, or else to `tcp_destroy_sock`. Written by the kernel programs, keyed by the
 /// address of its `struct sock`; copied whole into the events about it.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]

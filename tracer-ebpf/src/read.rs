@@ -49,6 +49,96 @@ pub(crate) fn user<T: Copy + Default>(base: u64, offset: u64) -> T {
     }
 }
 
+/// A `struct sock`, and how its fields are read.
+pub(crate) trait Sock: Copy {
+    /// Where it is in memory.
+    fn address(self) -> u64;
+    /// An integer field.
+    fn field<T: Copy + Default>(self, offset: u32) -> T;
+    /// A `struct in6_addr`.
+    fn in6_addr(self, offset: u32) -> [u8; 16];
+    /// The inode number of its network namespace.
+    fn network_namespace(self) -> u32;
+}
+
+/// By address, wherever that came from: a call of a helper for each field, 32 ns as measured on 6.18.
+impl Sock for u64 {
+    #[inline(always)]
+    fn address(self) -> u64 {
+        self
+    }
+
+    #[inline(always)]
+    fn field<T: Copy + Default>(self, offset: u32) -> T {
+        kernel(self, offset)
+    }
+
+    #[inline(always)]
+    fn in6_addr(self, offset: u32) -> [u8; 16] {
+        kernel(self, offset)
+    }
+
+    #[inline(always)]
+    fn network_namespace(self) -> u32 {
+        let net: u64 = kernel(self, setting!(offsets.sock_net));
+        kernel(net, setting!(offsets.net_inum))
+    }
+}
+
+/// A pointer that the verifier knows as `struct tcp_sock`: each field is a plain load.
+///
+/// The verifier lets it through because the settings are frozen: it sees every offset as a constant, and checks it
+/// against the kernel's BTF (check_ptr_to_btf_access(), kernel/bpf/verifier.c).
+#[derive(Clone, Copy)]
+pub(crate) struct TcpSock(u64);
+
+impl TcpSock {
+    /// Of a `struct sock` that is an argument of a `tp_btf` program; None: another protocol's (MPTCP and SCTP share
+    /// tracepoints with TCP).
+    #[inline(always)]
+    pub(crate) fn of(sk: u64) -> Option<Self> {
+        // SAFETY: the verifier admits nothing else than such a pointer.
+        let tcp = unsafe { generated::bpf_skc_to_tcp_sock(sk as *mut c_void) } as u64;
+        if tcp == 0 { None } else { Some(Self(tcp)) }
+    }
+
+    #[inline(always)]
+    fn load<T: Copy>(address: u64, offset: u32) -> T {
+        // SAFETY: a live socket, whose layout the verifier checks; a fault reads as zero. Volatile: of this very size.
+        unsafe { core::ptr::read_volatile(address.wrapping_add(u64::from(offset)) as *const T) }
+    }
+}
+
+impl Sock for TcpSock {
+    #[inline(always)]
+    fn address(self) -> u64 {
+        self.0
+    }
+
+    #[inline(always)]
+    fn field<T: Copy + Default>(self, offset: u32) -> T {
+        if offset == ABSENT { T::default() } else { Self::load(self.0, offset) }
+    }
+
+    #[inline(always)]
+    fn in6_addr(self, offset: u32) -> [u8; 16] {
+        if offset == ABSENT {
+            return [0; 16];
+        }
+        let [a, b]: [u64; 2] = [Self::load(self.0, offset), Self::load(self.0, offset + 8)];
+        (u128::from(a) | u128::from(b) << 64).to_le_bytes()
+    }
+
+    #[inline(always)]
+    fn network_namespace(self) -> u32 {
+        if setting!(offsets.sock_net) == ABSENT || setting!(offsets.net_inum) == ABSENT {
+            return 0;
+        }
+        let net: u64 = Self::load(self.0, setting!(offsets.sock_net));
+        Self::load(net, setting!(offsets.net_inum))
+    }
+}
+
 /// IPv4 address (network byte order, as in memory) mapped into IPv6.
 #[inline(always)]
 pub(crate) fn mapped(address: [u8; 4]) -> [u8; 16] {
@@ -57,38 +147,32 @@ pub(crate) fn mapped(address: [u8; 4]) -> [u8; 16] {
 }
 
 #[inline(always)]
-pub(crate) fn remote_address(sk: u64, family: u16) -> [u8; 16] {
+pub(crate) fn remote_address(sk: impl Sock, family: u16) -> [u8; 16] {
     if family == AF_INET {
-        mapped(kernel(sk, setting!(offsets.sock_daddr)))
+        mapped(sk.field::<u32>(setting!(offsets.sock_daddr)).to_ne_bytes())
     } else {
-        kernel(sk, setting!(offsets.sock_v6_daddr))
+        sk.in6_addr(setting!(offsets.sock_v6_daddr))
     }
 }
 
 #[inline(always)]
-pub(crate) fn local_address(sk: u64, family: u16) -> [u8; 16] {
+pub(crate) fn local_address(sk: impl Sock, family: u16) -> [u8; 16] {
     if family == AF_INET {
-        mapped(kernel(sk, setting!(offsets.sock_rcv_saddr)))
+        mapped(sk.field::<u32>(setting!(offsets.sock_rcv_saddr)).to_ne_bytes())
     } else {
-        kernel(sk, setting!(offsets.sock_v6_rcv_saddr))
+        sk.in6_addr(setting!(offsets.sock_v6_rcv_saddr))
     }
 }
 
 /// Source port. `skc_num` is 0 at →CLOSE; `inet_sport` survives.
 #[inline(always)]
-pub(crate) fn local_port(sk: u64) -> u16 {
-    u16::from_be(kernel::<u16>(sk, setting!(offsets.inet_sport)))
+pub(crate) fn local_port(sk: impl Sock) -> u16 {
+    u16::from_be(sk.field::<u16>(setting!(offsets.inet_sport)))
 }
 
 #[inline(always)]
-pub(crate) fn remote_port(sk: u64) -> u16 {
-    u16::from_be(kernel::<u16>(sk, setting!(offsets.sock_dport)))
-}
-
-#[inline(always)]
-pub(crate) fn network_namespace(sk: u64) -> u32 {
-    let net: u64 = kernel(sk, setting!(offsets.sock_net));
-    kernel(net, setting!(offsets.net_inum))
+pub(crate) fn remote_port(sk: impl Sock) -> u16 {
+    u16::from_be(sk.field::<u16>(setting!(offsets.sock_dport)))
 }
 
 /// That of the device that a packet is at.
@@ -102,14 +186,14 @@ pub(crate) fn device_namespace(skb: u64) -> u32 {
 /// Gives a new `Socket` its identity. Our own end's address is chosen after the connect begins; `local` fills it in when it
 /// is wanted.
 #[inline(always)]
-pub(crate) fn identity(socket: &mut Socket, sk: u64, family: u16, flags: u32) {
+pub(crate) fn identity(socket: &mut Socket, sk: impl Sock, family: u16, flags: u32) {
     let owner = bpf_get_current_pid_tgid();
-    socket.sk = sk;
+    socket.sk = sk.address();
     // SAFETY: no arguments, no effects.
     socket.started_ns = unsafe { bpf_ktime_get_ns() };
     socket.tgid = (owner >> 32) as u32;
     socket.tid = owner as u32;
-    socket.netns = network_namespace(sk);
+    socket.netns = sk.network_namespace();
     socket.flags = flags;
     socket.remote_address = remote_address(sk, family);
     socket.remote_port = remote_port(sk);
@@ -118,7 +202,7 @@ pub(crate) fn identity(socket: &mut Socket, sk: u64, family: u16, flags: u32) {
 
 /// Fills in our own end's address.
 #[inline(always)]
-pub(crate) fn local(socket: &mut Socket, sk: u64) {
+pub(crate) fn local(socket: &mut Socket, sk: impl Sock) {
     if socket.local_port == 0 {
         socket.local_port = local_port(sk);
         socket.local_address = local_address(sk, socket.family);
@@ -136,17 +220,17 @@ pub(crate) struct Traffic {
 }
 
 #[inline(always)]
-pub(crate) fn traffic(sk: u64) -> Traffic {
+pub(crate) fn traffic(sk: impl Sock) -> Traffic {
     // SAFETY: no arguments, no effects.
     let jiffies = unsafe { bpf_jiffies64() } as u32;
-    let sent: u64 = kernel(sk, setting!(offsets.tcp_bytes_sent));
-    let retransmitted: u64 = kernel(sk, setting!(offsets.tcp_bytes_retrans));
-    let last_sent: u32 = kernel(sk, setting!(offsets.tcp_lsndtime));
-    let last_received: u32 = kernel(sk, setting!(offsets.icsk_lrcvtime));
+    let sent: u64 = sk.field(setting!(offsets.tcp_bytes_sent));
+    let retransmitted: u64 = sk.field(setting!(offsets.tcp_bytes_retrans));
+    let last_sent: u32 = sk.field(setting!(offsets.tcp_lsndtime));
+    let last_received: u32 = sk.field(setting!(offsets.icsk_lrcvtime));
     Traffic {
         // Retransmits can outrun bytes_sent only if the counter wrapped: not in this universe, but no underflow either.
         bytes_sent: sent.wrapping_sub(retransmitted),
-        bytes_received: kernel(sk, setting!(offsets.tcp_bytes_received)),
+        bytes_received: sk.field(setting!(offsets.tcp_bytes_received)),
         since_sent_jiffies: jiffies.wrapping_sub(last_sent),
         since_received_jiffies: jiffies.wrapping_sub(last_received),
     }
@@ -163,22 +247,22 @@ impl Traffic {
 }
 
 #[inline(always)]
-pub(crate) fn live(sk: u64, state: u8, traffic: &Traffic) -> Live {
-    let received_next: u32 = kernel(sk, setting!(offsets.tcp_rcv_nxt));
-    let copied: u32 = kernel(sk, setting!(offsets.tcp_copied_seq));
+pub(crate) fn live(sk: impl Sock, state: u8, traffic: &Traffic) -> Live {
+    let received_next: u32 = sk.field(setting!(offsets.tcp_rcv_nxt));
+    let copied: u32 = sk.field(setting!(offsets.tcp_copied_seq));
     Live {
         bytes_sent: traffic.bytes_sent,
         bytes_received: traffic.bytes_received,
         unread: received_next.wrapping_sub(copied),
-        total_retransmits: kernel(sk, setting!(offsets.tcp_total_retrans)),
-        error: kernel(sk, setting!(offsets.sock_err)),
-        soft_error: kernel(sk, setting!(offsets.sock_err_soft)),
+        total_retransmits: sk.field(setting!(offsets.tcp_total_retrans)),
+        error: sk.field(setting!(offsets.sock_err)),
+        soft_error: sk.field(setting!(offsets.sock_err_soft)),
         since_sent_jiffies: traffic.since_sent_jiffies,
         since_received_jiffies: traffic.since_received_jiffies,
         state,
-        shutdown: kernel(sk, setting!(offsets.sock_shutdown)),
+        shutdown: sk.field(setting!(offsets.sock_shutdown)),
         // The SYN counts one.
-        acknowledged: u8::from(kernel::<u64>(sk, setting!(offsets.tcp_bytes_acked)) > 1),
+        acknowledged: u8::from(sk.field::<u64>(setting!(offsets.tcp_bytes_acked)) > 1),
         reserved: [0; 5],
     }
 }

@@ -1,16 +1,16 @@
 //! From connect to close: `sock:inet_sock_set_state` and `tcp:tcp_destroy_sock`.
 //!
-//! Hook: raw tracepoints, `(const struct sock *, int old, int new)` and `(struct sock *)`, 5.10 and later.
+//! Hook: `tp_btf`, `(const struct sock *, int old, int new)` and `(struct sock *)`, 5.10 and later: the socket's fields are
+//! plain loads, and these programs run for every connection of the host.
 //! Context: connect and the worker's own close run in its process context; FIN, RST and timers in softirq, or in the
 //! backlog of whatever task holds the socket: the current process means something only for the former.
 //! Cost: two comparisons for most transitions; one map look-up for those that could be ours.
 
 use aya_ebpf::{
-    EbpfContext,
     bindings::BPF_NOEXIST,
     helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
-    macros::raw_tracepoint,
-    programs::RawTracePointContext,
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
 };
 use aya_log_ebpf::info;
 use tracer_common::{
@@ -22,8 +22,7 @@ use tracer_common::{
     loss::{Program, Reason},
     reset::ResetKey,
     socket::{
-        self, ACCEPT_QUEUE_FULL, CLOSED, COMPLAINED, FIN_RECEIVED, OUTSTANDING, RESET_RECEIVED, RESET_SEEN_AT_SENDER,
-        Socket,
+        self, ACCEPT_QUEUE_FULL, COMPLAINED, FIN_RECEIVED, OUTSTANDING, RESET_RECEIVED, RESET_SEEN_AT_SENDER, Socket,
     },
     tcp_state::{CLOSE, CLOSE_WAIT, ESTABLISHED, LISTEN, SYN_SENT},
     upstream::{LATENCY_CLASSES, UpstreamCounts, UpstreamKey},
@@ -33,11 +32,11 @@ use super::{idle, listen, nginx, peer};
 use crate::{
     emit,
     maps::{LAST_UNBOUND, NEW_SOCKET, PROCESSES, RESETS, SOCKETS, UPSTREAMS},
-    owner, read,
+    owner,
+    read::{self, Sock, TcpSock},
     settings::setting,
 };
 
-const IPPROTO_TCP: u16 = 6;
 /// RCV_SHUTDOWN | SEND_SHUTDOWN: tcp_close() sets both before it changes the state, `__tcp_close()` in net/ipv4/tcp.c.
 const SHUTDOWN_MASK: u8 = 3;
 /// nginx closes the socket right after it complained about it.
@@ -45,39 +44,40 @@ const UNBOUND_MEMORY_NS: u64 = 50_000_000;
 /// A RST sent longer ago than this has nothing to do with the one received now.
 const RESET_MEMORY_NS: u64 = 2_000_000_000;
 
-#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
-pub(crate) fn set_state(context: RawTracePointContext) -> i32 {
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub(crate) fn set_state(context: BtfTracePointContext) -> i32 {
     let old: i32 = context.arg(1);
     let new: i32 = context.arg(2);
     let (old, new) = (old as u8, new as u8);
     if new == SYN_SENT {
         if old == CLOSE {
-            let sk: u64 = context.arg(0);
-            connecting(sk, &context);
+            connecting(&context);
         }
     } else if old == SYN_SENT || old == ESTABLISHED || old == CLOSE_WAIT {
         let sk: u64 = context.arg(0);
         if let Some(socket) = SOCKETS.get_ptr_mut(sk) {
+            let Some(sk) = TcpSock::of(sk) else { return 0 };
             // SAFETY: a live map entry, and one socket's transitions are serialised by its lock.
             changed(sk, unsafe { &mut *socket }, old, new);
         } else if old == ESTABLISHED && new != CLOSE_WAIT {
+            let Some(sk) = TcpSock::of(sk) else { return 0 };
             peer::closing(sk);
         }
     } else if new == LISTEN || (old == LISTEN && new == CLOSE) {
-        let sk: u64 = context.arg(0);
+        let Some(sk) = TcpSock::of(context.arg(0)) else { return 0 };
         listen::changed(sk, new);
     }
     0
 }
 
-#[raw_tracepoint(tracepoint = "tcp_destroy_sock")]
-pub(crate) fn destroy_sock(context: RawTracePointContext) -> i32 {
+#[btf_tracepoint(function = "tcp_destroy_sock")]
+pub(crate) fn destroy_sock(context: BtfTracePointContext) -> i32 {
     let sk: u64 = context.arg(0);
     if let Some(socket) = SOCKETS.get_ptr_mut(sk) {
         // SAFETY: a live map entry; the socket is at its end and nobody else holds it.
         let socket = unsafe { &mut *socket };
-        if socket.flags & CLOSED == 0 {
-            closing(sk, socket, socket.ended_state, Program::DestroySock);
+        if let Some(tcp) = TcpSock::of(sk) {
+            closing(tcp, socket, socket.ended_state, Program::DestroySock);
         }
         let _ = SOCKETS.remove(sk);
     }
@@ -86,18 +86,14 @@ pub(crate) fn destroy_sock(context: RawTracePointContext) -> i32 {
 
 /// connect() of a traced process, in its own context.
 #[inline(always)]
-fn connecting<C: EbpfContext>(sk: u64, context: &C) {
+fn connecting(context: &BtfTracePointContext) {
     let Some(process) = owner::current_traced(Program::SetState) else { return };
-    let family: u16 = read::kernel(sk, setting!(offsets.sock_family));
-    // MPTCP and SCTP fire the same tracepoint.
-    if read::kernel::<u16>(sk, setting!(offsets.sock_protocol)) != IPPROTO_TCP
-        || (family != read::AF_INET && family != read::AF_INET6)
-    {
+    let Some(tcp) = TcpSock::of(context.arg(0)) else { return };
+    let family: u16 = tcp.field(setting!(offsets.sock_family));
+    if (family != read::AF_INET && family != read::AF_INET6) || remember(tcp, family) == 0 {
         return;
     }
-    if remember(sk, family) == 0 {
-        return;
-    }
+    let sk = tcp.address();
     // SAFETY: a live map entry, written only in its process's context.
     let request = unsafe { (*process).complained_request };
     if request != 0 {
@@ -108,20 +104,19 @@ fn connecting<C: EbpfContext>(sk: u64, context: &C) {
         }
     }
     if setting!(debug) == 1 {
-        info!(context, "connect sk={:x} port={}", sk, read::remote_port(sk));
+        info!(context, "connect sk={:x} port={}", sk, read::remote_port(tcp));
     }
 }
 
 /// Remembers a new socket; 0: no room.
 #[inline(never)]
-fn remember(sk: u64, family: u16) -> u32 {
-    if SOCKETS.insert(sk, &NEW_SOCKET, 0).is_err() {
+fn remember(sk: TcpSock, family: u16) -> u32 {
+    let mut socket = NEW_SOCKET;
+    read::identity(&mut socket, sk, family, 0);
+    if SOCKETS.insert(sk.address(), &socket, 0).is_err() {
         emit::lost(Program::SetState, Reason::MapFull);
         return 0;
     }
-    let Some(socket) = SOCKETS.get_ptr_mut(sk) else { return 0 };
-    // SAFETY: the live map entry of a socket whose lock this connect holds.
-    read::identity(unsafe { &mut *socket }, sk, family, 0);
     1
 }
 
@@ -136,13 +131,10 @@ fn retried(request: u64, sk: u64) {
 }
 
 #[inline(always)]
-fn changed(sk: u64, socket: &mut Socket, old: u8, new: u8) {
-    if socket.flags & CLOSED != 0 {
-        return;
-    }
-    // SAFETY: no arguments, no effects.
-    let now = unsafe { bpf_ktime_get_ns() };
+fn changed(sk: TcpSock, socket: &mut Socket, old: u8, new: u8) {
     if old == SYN_SENT && new == ESTABLISHED {
+        // SAFETY: no arguments, no effects.
+        let now = unsafe { bpf_ktime_get_ns() };
         socket.established_ns = now;
         let class = log2((now - socket.started_ns) / 1000);
         count(&upstream_key(socket), |counts| {
@@ -152,16 +144,20 @@ fn changed(sk: u64, socket: &mut Socket, old: u8, new: u8) {
                 *class += 1;
             }
         });
-    } else if read::kernel::<u8>(sk, setting!(offsets.sock_shutdown)) & SHUTDOWN_MASK == SHUTDOWN_MASK {
+    } else if sk.field::<u8>(setting!(offsets.sock_shutdown)) & SHUTDOWN_MASK == SHUTDOWN_MASK {
         closing(sk, socket, old, Program::SetState);
+        // What follows is the kernel's own tidying up.
+        let _ = SOCKETS.remove(sk.address());
     } else if new == CLOSE || new == CLOSE_WAIT {
-        ended(sk, socket, old, new, now);
+        ended(sk, socket, old, new);
     }
 }
 
 /// The other side, or the kernel, ended the connection while the worker still has it open.
 #[inline(never)]
-fn ended(sk: u64, socket: &mut Socket, old: u8, new: u8, now: u64) -> u32 {
+fn ended(sk: TcpSock, socket: &mut Socket, old: u8, new: u8) -> u32 {
+    // SAFETY: no arguments, no effects.
+    let now = unsafe { bpf_ktime_get_ns() };
     let fin = u64::from(new == CLOSE_WAIT || old == CLOSE_WAIT);
     let traffic = read::traffic(sk);
     socket.ended_ns = now;
@@ -174,7 +170,7 @@ fn ended(sk: u64, socket: &mut Socket, old: u8, new: u8, now: u64) -> u32 {
         socket.fin_ns = now;
         socket.flags |= FIN_RECEIVED;
     } else {
-        socket.ended_error = read::kernel(sk, setting!(offsets.sock_err));
+        socket.ended_error = sk.field(setting!(offsets.sock_err));
         read::local(socket, sk);
         who_reset(socket, now);
     }
@@ -223,8 +219,7 @@ pub(super) fn who_reset(socket: &mut Socket, now: u64) -> u32 {
 
 /// The worker's own first close of the socket.
 #[inline(never)]
-fn closing(sk: u64, socket: &mut Socket, old: u8, program: Program) -> u32 {
-    socket.flags |= CLOSED;
+fn closing(sk: TcpSock, socket: &mut Socket, old: u8, program: Program) -> u32 {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let unbound = tgid == socket.tgid && take_unbound_complaint(tgid);
     let suspicious = if socket.ended_ns != 0 {
@@ -266,11 +261,10 @@ fn closing(sk: u64, socket: &mut Socket, old: u8, program: Program) -> u32 {
 /// Was this process's last complaint about a socket that could not be told? Then this close is what it was about.
 #[inline(always)]
 fn take_unbound_complaint(tgid: u32) -> bool {
-    let Some(last) = LAST_UNBOUND.get_ptr(0) else { return false };
-    // SAFETY: a live map entry; no arguments, no effects.
-    let now = unsafe { bpf_ktime_get_ns() };
-    // SAFETY: as above.
-    if now - unsafe { *last } > UNBOUND_MEMORY_NS {
+    // SAFETY: a live map entry.
+    let last = LAST_UNBOUND.get_ptr(0).map_or(0, |last| unsafe { *last });
+    // SAFETY: no arguments, no effects.
+    if last == 0 || unsafe { bpf_ktime_get_ns() } > last + UNBOUND_MEMORY_NS {
         return false;
     }
     let Some(process) = PROCESSES.get_ptr_mut(tgid) else { return false };

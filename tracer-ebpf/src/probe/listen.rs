@@ -19,37 +19,33 @@ use super::peer;
 use crate::{
     emit,
     maps::{LISTENERS, SERVERS},
-    read,
+    read::{self, Sock, TcpSock},
     settings::setting,
 };
 
-const IPPROTO_TCP: u16 = 6;
-
 /// Where a listening socket listens.
 #[inline(always)]
-pub(super) fn key(sk: u64, family: u16) -> ListenerKey {
+pub(super) fn key(sk: impl Sock, family: u16) -> ListenerKey {
     ListenerKey {
         address: read::local_address(sk, family),
         port: read::local_port(sk),
         reserved: 0,
-        netns: read::network_namespace(sk),
+        netns: sk.network_namespace(),
     }
 }
 
 /// A socket began or ceased to listen.
 #[inline(never)]
-pub(super) fn changed(sk: u64, new: u8) -> i32 {
-    let family: u16 = read::kernel(sk, setting!(offsets.sock_family));
-    if read::kernel::<u16>(sk, setting!(offsets.sock_protocol)) != IPPROTO_TCP
-        || (family != read::AF_INET && family != read::AF_INET6)
-    {
+pub(super) fn changed(sk: TcpSock, new: u8) -> i32 {
+    let family: u16 = sk.field(setting!(offsets.sock_family));
+    if family != read::AF_INET && family != read::AF_INET6 {
         return 0;
     }
     let key = key(sk, family);
     // SAFETY: no arguments; the current task exists.
     let ending = peer::ending(unsafe { bpf_get_current_task() });
     if new == LISTEN {
-        opened(sk, &key, ending.tgid);
+        opened(sk.address(), &key, ending.tgid);
         // An LRU map: there is always room.
         let _ = SERVERS.insert(ending.tgid, ending.parent, 0);
     } else {
@@ -61,7 +57,7 @@ pub(super) fn changed(sk: u64, new: u8) -> i32 {
     // SAFETY: the slot is ours until submitted; every field is written.
     unsafe {
         (&raw mut (*slot).header).write(header);
-        (&raw mut (*slot).sk).write(sk);
+        (&raw mut (*slot).sk).write(sk.address());
         (&raw mut (*slot).key).write(key);
         (&raw mut (*slot).change).write(if new == LISTEN { OPENED } else { CLOSED });
         (&raw mut (*slot).exit_code).write(ending.exit_code);

@@ -13,7 +13,7 @@ use tracer_common::{
 use super::listen;
 use crate::{
     maps::{LISTENERS, OVERFLOWS},
-    read,
+    read::{self, Sock},
     settings::setting,
 };
 
@@ -77,7 +77,7 @@ fn live(key: &ListenerKey) -> u64 {
     let same = listening.sockets == 1
         && read::kernel::<u8>(sk, setting!(offsets.sock_state)) == LISTEN
         && read::local_port(sk) == key.port
-        && read::network_namespace(sk) == key.netns;
+        && sk.network_namespace() == key.netns;
     if same { sk } else { 0 }
 }
 

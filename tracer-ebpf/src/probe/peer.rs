@@ -8,7 +8,11 @@
 use aya_ebpf::helpers::{bpf_get_current_task, bpf_ktime_get_ns};
 use tracer_common::peer::{PEER_EXITING, PEER_WORKER, PeerClosed, PeerKey};
 
-use crate::{maps::PEERS, read, settings::setting};
+use crate::{
+    maps::PEERS,
+    read::{self, Sock, TcpSock},
+    settings::setting,
+};
 
 /// include/linux/sched.h, unchanged since 2.6.
 const PF_EXITING: u32 = 0x0000_0004;
@@ -18,14 +22,14 @@ const SEND_SHUTDOWN: u8 = 2;
 
 /// A socket left ESTABLISHED otherwise than by the other side's FIN.
 #[inline(always)]
-pub(super) fn closing(sk: u64) {
+pub(super) fn closing(sk: TcpSock) {
     // SAFETY: no arguments; the current task exists.
     let task = unsafe { bpf_get_current_task() };
     let flags: u32 = read::kernel(task, setting!(offsets.task_flags));
     if flags & PF_EXITING == 0 && !unanswered(sk) {
         return;
     }
-    if flags & PF_KTHREAD == 0 && read::kernel::<u8>(sk, setting!(offsets.sock_shutdown)) & SEND_SHUTDOWN != 0 {
+    if flags & PF_KTHREAD == 0 && sk.field::<u8>(setting!(offsets.sock_shutdown)) & SEND_SHUTDOWN != 0 {
         closed(sk, task);
     }
 }
@@ -43,20 +47,20 @@ pub(super) fn reset(sk: u64) {
 
 /// Something was received after the last thing sent. A tie within a jiffy proves nothing.
 #[inline(always)]
-fn unanswered(sk: u64) -> bool {
-    let sent: u64 = read::kernel(sk, setting!(offsets.tcp_bytes_sent));
+fn unanswered(sk: TcpSock) -> bool {
+    let sent: u64 = sk.field(setting!(offsets.tcp_bytes_sent));
     if sent == 0 {
-        return read::kernel::<u64>(sk, setting!(offsets.tcp_bytes_received)) > 0;
+        return sk.field::<u64>(setting!(offsets.tcp_bytes_received)) > 0;
     }
-    let last_sent: u32 = read::kernel(sk, setting!(offsets.tcp_lsndtime));
-    let last_received: u32 = read::kernel(sk, setting!(offsets.icsk_lrcvtime));
+    let last_sent: u32 = sk.field(setting!(offsets.tcp_lsndtime));
+    let last_received: u32 = sk.field(setting!(offsets.icsk_lrcvtime));
     last_received.wrapping_sub(last_sent).cast_signed() > 0
 }
 
 /// Remembers who closed.
 #[inline(never)]
-fn closed(sk: u64, task: u64) -> i32 {
-    let family: u16 = read::kernel(sk, setting!(offsets.sock_family));
+fn closed(sk: impl Sock, task: u64) -> i32 {
+    let family: u16 = sk.field(setting!(offsets.sock_family));
     if family != read::AF_INET && family != read::AF_INET6 {
         return 0;
     }
@@ -66,7 +70,7 @@ fn closed(sk: u64, task: u64) -> i32 {
         remote_address: local_address,
         local_port: read::remote_port(sk),
         remote_port: read::local_port(sk),
-        netns: if loopback(&local_address) { read::network_namespace(sk) } else { 0 },
+        netns: if loopback(&local_address) { sk.network_namespace() } else { 0 },
     };
     let ending = ending(task);
     let closed = PeerClosed {

@@ -20,7 +20,7 @@ use super::{overflow, peer};
 use crate::{
     emit,
     maps::{RESETS, SOCKETS},
-    read,
+    read::{self, Sock},
     settings::setting,
 };
 
@@ -99,7 +99,7 @@ fn receiver(sk: u64, skb: u64) -> Option<(ResetKey, bool)> {
             remote_address,
             local_port: read::remote_port(sk),
             remote_port: read::local_port(sk),
-            netns: if peer::loopback(&remote_address) { read::network_namespace(sk) } else { 0 },
+            netns: if peer::loopback(&remote_address) { sk.network_namespace() } else { 0 },
         };
         return Some((key, header == NO_TRANSPORT_HEADER));
     }
@@ -119,7 +119,7 @@ fn receiver(sk: u64, skb: u64) -> Option<(ResetKey, bool)> {
     let netns = if !peer::loopback(&destination) {
         0
     } else if sk != 0 {
-        read::network_namespace(sk)
+        sk.network_namespace()
     } else {
         read::device_namespace(skb)
     };

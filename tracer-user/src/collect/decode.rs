@@ -269,8 +269,8 @@ const fn tcp_state(number: u8) -> TcpState {
 fn source(program: u16) -> &'static str {
     let program = Program::ALL.iter().find(|known| **known as u16 == program);
     match program {
-        Some(Program::SetState) => "raw_tp/inet_sock_set_state",
-        Some(Program::DestroySock) => "raw_tp/tcp_destroy_sock",
+        Some(Program::SetState) => "tp_btf/inet_sock_set_state",
+        Some(Program::DestroySock) => "tp_btf/tcp_destroy_sock",
         Some(Program::LogErrorCore) => "uprobe/ngx_log_error_core",
         Some(Program::SpecialResponse) => "uprobe/ngx_http_special_response_handler",
         Some(known) => known.hook(),

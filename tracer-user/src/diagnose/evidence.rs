@@ -7,7 +7,7 @@ use crate::model::{
 
 use super::word;
 
-const SET_STATE: &str = "raw_tp/inet_sock_set_state";
+const SET_STATE: &str = "tp_btf/inet_sock_set_state";
 
 /// Names of errnos that appear on sockets, as in `errno` of records.
 pub fn errno_name(number: i32) -> String {

@@ -36,7 +36,6 @@ const WANTED: &[Wanted] = wanted! {
     Optional sock_v6_rcv_saddr = "sock"."__sk_common.skc_v6_rcv_saddr": 16;
     Required sock_state = "sock"."__sk_common.skc_state": 1;
     Optional sock_net = "sock"."__sk_common.skc_net": 8;
-    Required sock_protocol = "sock"."sk_protocol": 2;
     Required sock_err = "sock"."sk_err": 4;
     Optional sock_err_soft = "sock"."sk_err_soft": 4;
     Required sock_shutdown = "sock"."sk_shutdown": 1;

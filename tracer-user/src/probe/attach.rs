@@ -10,10 +10,10 @@ use std::{
 };
 
 use aya::{
-    Btf, Ebpf, EbpfError, EbpfLoader,
+    Btf, BtfError, Ebpf, EbpfError, EbpfLoader,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf},
     programs::{
-        ProgramError, RawTracePoint, UProbe,
+        BtfTracePoint, Program as Loaded, ProgramError, RawTracePoint, UProbe,
         iter::{Iter, IterLink},
         raw_trace_point::RawTracePointLinkId,
         uprobe::{UProbeAttachLocation, UProbeScope},
@@ -44,6 +44,8 @@ pub enum AttachError {
     NoObject,
     #[error("this kernel cannot be traced: {0}")]
     Impossible(String),
+    #[error("cannot read the kernel's type information: {0}")]
+    Btf(#[source] BtfError),
     #[error("cannot load the kernel programs: {0}")]
     Load(#[source] Box<EbpfError>),
     #[error("cannot load or attach {symbol}: {source}")]
@@ -108,18 +110,26 @@ impl Probes {
                     .map_err(|source| AttachError::Program { symbol, source: Box::new(source) })?;
             }
         }
+        // For the programs whose arguments have types.
+        let btf = Btf::from_sys_fs().map_err(AttachError::Btf)?;
         for hook in &plan.hooks {
-            raw_tracepoint(&mut ebpf, hook.symbol)?
-                .load()
-                .map_err(|source| AttachError::Program { symbol: hook.symbol, source: Box::new(source) })?;
+            let loaded = match tracepoint(&mut ebpf, hook.symbol)? {
+                Tracepoint::Raw(program) => program.load(),
+                Tracepoint::Btf(program) => program.load(hook.program.hook(), &btf),
+            };
+            loaded.map_err(|source| AttachError::Program { symbol: hook.symbol, source: Box::new(source) })?;
         }
         // Without it, nothing but the reasons of dropped packets is missed.
         let drops = plan.drops && raw_tracepoint(&mut ebpf, DROPS.symbol)?.load().is_ok();
-        let listeners = load_listeners(&mut ebpf).err().map(|error| error_chain(&error));
+        // Without it nothing but old listeners is missed.
+        let listeners = iterator(&mut ebpf)?.load("tcp", &btf).err().map(|error| error_chain(&error));
+        drop(btf);
         for hook in &plan.hooks {
-            raw_tracepoint(&mut ebpf, hook.symbol)?
-                .attach(hook.program.hook())
-                .map_err(|source| AttachError::Program { symbol: hook.symbol, source: Box::new(source) })?;
+            let attached = match tracepoint(&mut ebpf, hook.symbol)? {
+                Tracepoint::Raw(program) => program.attach(hook.program.hook()).map(|_| ()),
+                Tracepoint::Btf(program) => program.attach().map(|_| ()),
+            };
+            attached.map_err(|source| AttachError::Program { symbol: hook.symbol, source: Box::new(source) })?;
         }
         Ok(Self { ebpf, binaries: BTreeMap::new(), no_listeners: listeners, drops, watching_drops: None })
     }
@@ -288,11 +298,19 @@ fn iterator(ebpf: &mut Ebpf) -> Result<&mut Iter, AttachError> {
     ebpf.program_mut(LISTENERS).and_then(|program| program.try_into().ok()).ok_or(AttachError::Absent(LISTENERS))
 }
 
-/// Loads the iterator; without it nothing but old listeners is missed.
-fn load_listeners(ebpf: &mut Ebpf) -> Result<(), AttachError> {
-    let failed = |source| AttachError::Program { symbol: LISTENERS, source: Box::new(source) };
-    let btf = Btf::from_sys_fs().map_err(|error| failed(error.into()))?;
-    iterator(ebpf)?.load("tcp", &btf).map_err(failed)
+/// The two kinds of program at tracepoints.
+enum Tracepoint<'a> {
+    Raw(&'a mut RawTracePoint),
+    /// `tp_btf`: the verifier knows the types of its arguments.
+    Btf(&'a mut BtfTracePoint),
+}
+
+fn tracepoint<'a>(ebpf: &'a mut Ebpf, symbol: &'static str) -> Result<Tracepoint<'a>, AttachError> {
+    match ebpf.program_mut(symbol) {
+        Some(Loaded::RawTracePoint(program)) => Ok(Tracepoint::Raw(program)),
+        Some(Loaded::BtfTracePoint(program)) => Ok(Tracepoint::Btf(program)),
+        _ => Err(AttachError::Absent(symbol)),
+    }
 }
 
 fn raw_tracepoint<'a>(ebpf: &'a mut Ebpf, symbol: &'static str) -> Result<&'a mut RawTracePoint, AttachError> {

@@ -83,7 +83,7 @@ pub fn plan(facts: &KernelFacts, nginx_word: bool) -> Plan {
     let victim_is_task = facts.tracepoints.get("mark_victim").is_some_and(|count| *count >= MARK_VICTIM_WITH_TASK);
     let has = |program: Program| hooks.iter().any(|hook| hook.program == program);
     let observations = vec![
-        Observation::full(Name::TcpLifecycle, "raw_tp/inet_sock_set_state"),
+        Observation::full(Name::TcpLifecycle, "tp_btf/inet_sock_set_state"),
         match (has(Program::SendReset), reset_has_reason) {
             (true, true) => Observation::full(Name::Reset, "raw_tp/tcp_receive_reset, raw_tp/tcp_send_reset"),
             (true, false) => Observation::partial(

@@ -48,7 +48,7 @@ pub(crate) fn session() -> Session {
         observations: vec![
             Observation {
                 name: "tcp_lifecycle".into(),
-                hook: Some("raw_tp/inet_sock_set_state".into()),
+                hook: Some("tp_btf/inet_sock_set_state".into()),
                 state: ObservationState::Full,
                 missing: None,
             },
@@ -111,7 +111,7 @@ pub(crate) fn failure() -> Failure {
         }),
         nginx: Some(nginx_word()),
         evidence: vec![
-            Evidence { at_us: 0, source: "raw_tp/inet_sock_set_state".into(), text: "CLOSE → SYN_SENT".into() },
+            Evidence { at_us: 0, source: "tp_btf/inet_sock_set_state".into(), text: "CLOSE → SYN_SENT".into() },
             Evidence { at_us: 131, source: "raw_tp/tcp_receive_reset".into(), text: "RST received in SYN_SENT".into() },
         ],
         disagreement: None,
@@ -298,7 +298,7 @@ pub(crate) fn bare_failure() -> Failure {
 pub(crate) const CONTRACT: &[&str] = &[
     r#"{"type":"session","schema":1,"time":"2026-03-04T05:06:07.000000Z","session":"s","version":"0.1.0","host":"h","kernel":"6.18.44","boot_id":"b",
  "processes":[{"pid":9380,"comm":"nginx","exe":"/usr/sbin/nginx","role":"worker","netns":4026531840}],
- "observations":[{"name":"tcp_lifecycle","hook":"raw_tp/inet_sock_set_state","state":"full","missing":null},
+ "observations":[{"name":"tcp_lifecycle","hook":"tp_btf/inet_sock_set_state","state":"full","missing":null},
                  {"name":"accept_queue","hook":"raw_tp/tcp_retransmit_synack","state":"partial","missing":"fentry: EPERM"}]}"#,
     r#"{"type":"failure","id":17,"time":"2026-03-04T05:06:07.000133Z","started":"2026-03-04T05:06:07.000000Z","cause":"connect_refused","confidence":"proven","status":502,"outcome":"final",
  "upstream":{"address":"127.0.0.1:3001","transport":"tcp"},"purpose":"http",
@@ -310,9 +310,9 @@ pub(crate) const CONTRACT: &[&str] = &[
  "root":{"kind":"not_listening","text":"nothing listens on port 3001; node[412] listens on 127.0.0.1:3000","process":null,"listener":null},
  "nginx":{"source":"uprobe","level":"error","connection":6789,"message":"connect() failed (111: Connection refused) while connecting to upstream",
           "client":"127.0.0.1","server":"example.com","request":"GET /x HTTP/1.1","host":"example.com","upstream":"http://127.0.0.1:3001/x"},
- "evidence":[{"at_us":0,"source":"raw_tp/inet_sock_set_state","text":"CLOSE → SYN_SENT"},
+ "evidence":[{"at_us":0,"source":"tp_btf/inet_sock_set_state","text":"CLOSE → SYN_SENT"},
              {"at_us":131,"source":"raw_tp/tcp_receive_reset","text":"RST received in SYN_SENT"},
-             {"at_us":133,"source":"raw_tp/inet_sock_set_state","text":"SYN_SENT → CLOSE, sk_err ECONNREFUSED"}],
+             {"at_us":133,"source":"tp_btf/inet_sock_set_state","text":"SYN_SENT → CLOSE, sk_err ECONNREFUSED"}],
  "disagreement":null,"hint":"start the upstream, or point proxy_pass at 127.0.0.1:3000"}"#,
     r#"{"type":"response","id":9,"time":"2026-03-04T05:06:07.000259Z","status":502,"client_status":null,"origin":"nginx","handled_by":null,"cause":"connect_refused","failures":[17],"related":[],
  "request_key":"9380-6789-1","worker":{"pid":9380,"comm":"nginx","netns":4026531840,"cgroup":null},"client":"127.0.0.1","server":"example.com","request":"GET /x HTTP/1.1","host":"example.com"}"#,

@@ -68,7 +68,6 @@ fn settings(wanted: Wanted<'_>, facts: &KernelFacts, plan: &Plan) -> Settings {
         reset_has_reason: u32::from(plan.reset_has_reason),
         drop_reasons: drop::wanted(&facts.drop_reasons),
         victim_is_task: u32::from(plan.victim_is_task),
-        nginx_word: u32::from(wanted.nginx_witness),
         debug: u32::from(wanted.debug_probes),
         ..Settings::DEFAULT
     };

@@ -101,7 +101,7 @@ fn verbose_shows_the_evidence() {
     assert_eq!(
         lines,
         [
-            "                     +0 µs  CLOSE → SYN_SENT  (raw_tp/inet_sock_set_state)",
+            "                     +0 µs  CLOSE → SYN_SENT  (tp_btf/inet_sock_set_state)",
             "                   +131 µs  RST received in SYN_SENT  (raw_tp/tcp_receive_reset)",
             "              connection from 127.0.0.1:41234, 1 request, 0 bytes sent, 0 bytes received",
             "              configuration proxy_pass http://127.0.0.1:3001/x?token=s3cret (/etc/nginx/sites-enabled/default:12)",

@@ -65,7 +65,7 @@ fn evidence(actor: &Actor, closed_ns: u64) -> Evidence {
         Ending::Killed { signal, .. } => format!(" while it died of {}", text::signal(signal)),
     };
     let text = format!("{} closed the other end{exiting}", text::name(&actor.name));
-    Evidence { time_ns: closed_ns, source: "raw_tp/inet_sock_set_state", text }
+    Evidence { time_ns: closed_ns, source: "tp_btf/inet_sock_set_state", text }
 }
 
 /// What to do about a process that ended.
