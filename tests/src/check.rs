@@ -34,6 +34,12 @@ pub fn records(scenario: &Scenario, sent: &[Sent], access: &HashMap<String, Acce
         differences: Vec::new(),
     };
     frame(scenario, records, &mut verdict.differences);
+    if lines_are_taken(records) {
+        let without = |failure: &&&Value| !failure["nginx"].is_null() && failure["nginx"]["upstream"].is_null();
+        for failure in failures.iter().filter(without) {
+            verdict.differences.push(format!("without the text of its line: {}", failure["nginx"]));
+        }
+    }
     let failures: Vec<&Value> = failures
         .into_iter()
         .filter(|failure| !scenario.optional.iter().any(|&cause| failure["cause"] == cause))
@@ -55,6 +61,13 @@ pub fn records(scenario: &Scenario, sent: &[Sent], access: &HashMap<String, Acce
         }
     }
     verdict
+}
+
+/// Whether nginx's lines are taken as it writes them, as the session says.
+fn lines_are_taken(records: &[Value]) -> bool {
+    let observations = of_type(records, "session").filter_map(|session| session["observations"].as_array()).flatten();
+    let of_texts = observations.filter(|observation| observation["name"] == "nginx_log_text");
+    of_texts.filter_map(|observation| observation["hook"].as_str()).any(|hook| hook.contains("vfs_write"))
 }
 
 /// The failures with what `update` records said about them later.

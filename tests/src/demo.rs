@@ -72,6 +72,7 @@ pub fn show(why502: &Path, nginx: Program, duration: Duration) -> Result<ExitCod
         workers: 1,
         keep: false,
         vm: false,
+        hooks: None,
         schema: None,
     };
     let stage = Stage::set(&DEMO, &options)?;

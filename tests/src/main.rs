@@ -69,6 +69,9 @@ struct Run {
     /// Few requests, nothing that takes long.
     #[arg(long)]
     vm: bool,
+    /// Passed on to why502: kinds of hook to do without.
+    #[arg(long, value_name = "HOOKS")]
+    hooks: Option<String>,
     /// Write the results to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -202,6 +205,7 @@ fn execute(run: &Run) -> Result<ExitCode> {
         workers: run.workers,
         keep: run.keep,
         vm: run.vm,
+        hooks: run.hooks.clone(),
         schema: run.schema.clone().or_else(|| published.exists().then_some(published)),
     };
     if !scenarios::all().any(|entry| entry.name().contains(&run.filter)) {

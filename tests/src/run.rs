@@ -59,6 +59,7 @@ const IN_A_VM: &[&str] = &[
     "no_attempt/no_live",
     "mixed/eight_fates",
     "handled/auth_request",
+    "witness/log_to_stderr",
     "kernel_only/",
     "negative/shapes_of_answers",
     "negative/rst_after_answer",
@@ -210,6 +211,9 @@ fn traffic(scenario: &Scenario, options: &Options) -> Result<Ran> {
     let mut arguments = scenario.options.to_vec();
     if scenario.witness == Witness::Kernel {
         arguments.push("--no-nginx");
+    }
+    if let Some(hooks) = &options.hooks {
+        arguments.extend(["--hooks", hooks]);
     }
     let attach =
         |why502: &std::path::PathBuf| Tracer::attach(why502, stage.nginx.pid(), &arguments, stage.directory.path());

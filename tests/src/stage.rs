@@ -34,6 +34,8 @@ pub struct Options {
     pub keep: bool,
     /// In a VM: few requests, no long waits.
     pub vm: bool,
+    /// `--hooks` for why502.
+    pub hooks: Option<String>,
     /// docs/schema.json, where it exists.
     pub schema: Option<PathBuf>,
 }

@@ -18,10 +18,12 @@ pub enum Program {
     SignalGenerate = 11,
     RetransmitSynack = 12,
     FreeSkb = 13,
+    WriteLine = 14,
+    SendLine = 15,
 }
 
 impl Program {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::SetState,
         Self::DestroySock,
         Self::ReceiveReset,
@@ -36,6 +38,8 @@ impl Program {
         Self::SignalGenerate,
         Self::RetransmitSynack,
         Self::FreeSkb,
+        Self::WriteLine,
+        Self::SendLine,
     ];
 
     /// The kernel's or nginx's name of the place it is attached to.
@@ -55,6 +59,8 @@ impl Program {
             Self::SignalGenerate => "signal_generate",
             Self::RetransmitSynack => "tcp_retransmit_synack",
             Self::FreeSkb => "kfree_skb",
+            Self::WriteLine => "vfs_write",
+            Self::SendLine => "__sys_sendto",
         }
     }
 }

@@ -16,6 +16,8 @@ pub struct Process {
     /// nginx's request (its address) whose attempt was just complained about: the connect that follows on this thread,
     /// and belongs to that request, is its retry. 0: none.
     pub complained_request: u64,
+    /// When nginx made a complaint whose line it has not written yet; 0: none.
+    pub unwritten_ns: u64,
     pub verdict: u32,
     /// 1: nginx complained, the socket could not be told: the next socket closed by this process is the one.
     pub complained_unbound: u32,
@@ -24,4 +26,4 @@ pub struct Process {
     pub reserved: u32,
 }
 
-crate::wire_pod!(Process, 32);
+crate::wire_pod!(Process, 40);

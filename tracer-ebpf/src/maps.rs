@@ -29,6 +29,10 @@ pub(crate) static SOCKETS: HashMap<u64, Socket> = HashMap::with_max_entries(65_5
 #[map]
 pub(crate) static PROCESSES: LruHashMap<u32, Process> = LruHashMap::with_max_entries(16_384, 0);
 
+/// Processes whose lines are taken as they write them: tgid. The files of others can be read.
+#[map]
+pub(crate) static WRITERS: HashMap<u32, u8> = HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
+
 /// Counts per upstream.
 #[map]
 pub(crate) static UPSTREAMS: PerCpuHashMap<UpstreamKey, UpstreamCounts> =

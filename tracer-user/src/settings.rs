@@ -4,6 +4,7 @@ use std::{num::NonZeroU64, time::Duration};
 
 use crate::{
     model::cause::Cause,
+    probe::lines::Avoided,
     sink::{
         filter::UpstreamPattern,
         log::CaptureOptions,
@@ -54,6 +55,7 @@ pub struct WatchSettings {
     pub count: Option<NonZeroU64>,
     /// Listen to nginx's own word too.
     pub nginx_witness: bool,
+    pub avoided: Vec<Avoided>,
     pub redact_query: bool,
     /// Exit with 1 if a 502 or 504 was seen.
     pub fail: bool,
@@ -73,6 +75,7 @@ pub struct DoctorSettings {
     pub pids: Vec<u32>,
     pub format: Format,
     pub nginx_witness: bool,
+    pub avoided: Vec<Avoided>,
 }
 
 /// For people, or for programs.

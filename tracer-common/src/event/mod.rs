@@ -3,6 +3,7 @@
 pub mod closed;
 pub mod complaint;
 pub mod exit;
+pub mod line;
 pub mod listener;
 pub mod process;
 pub mod retry;
@@ -15,6 +16,7 @@ pub mod kind {
     pub const CLOSED: u16 = 10;
     pub const RETRY: u16 = 20;
     pub const COMPLAINT: u16 = 30;
+    pub const LINE: u16 = 32;
     pub const STATUS: u16 = 40;
     pub const PROCESS: u16 = 50;
     pub const EXIT: u16 = 52;

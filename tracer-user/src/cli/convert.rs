@@ -23,9 +23,9 @@ impl From<Cli> for Command {
             }
             Some(Subcommand::Explain { cause }) => Self::Explain(ExplainSettings { cause }),
             Some(Subcommand::Doctor { target, format }) => {
-                let TargetArgs { process, pid, no_nginx } = target;
+                let TargetArgs { process, pid, no_nginx, hooks } = target;
                 let processes = process_names(process, &pid);
-                Self::Doctor(DoctorSettings { processes, pids: pid, format, nginx_witness: !no_nginx })
+                Self::Doctor(DoctorSettings { processes, pids: pid, format, nginx_witness: !no_nginx, avoided: hooks })
             }
         }
     }
@@ -50,7 +50,7 @@ fn capture(path: PathBuf, max_size: u64, keep: u32) -> CaptureOptions {
 }
 
 fn watch_settings(target: TargetArgs, watch: WatchArgs) -> WatchSettings {
-    let TargetArgs { process, pid, no_nginx } = target;
+    let TargetArgs { process, pid, no_nginx, hooks } = target;
     let WatchArgs { upstream, cause, redact_query, duration, count, fail, debug_probes } = watch;
     WatchSettings {
         processes: process_names(process, &pid),
@@ -60,6 +60,7 @@ fn watch_settings(target: TargetArgs, watch: WatchArgs) -> WatchSettings {
         duration,
         count,
         nginx_witness: !no_nginx,
+        avoided: hooks,
         redact_query,
         fail,
         debug_probes,

@@ -9,6 +9,7 @@ use clap::{Args, Parser};
 use super::convert::DEFAULT_LOG;
 use super::value;
 use crate::model::cause::Cause;
+use crate::probe::lines::Avoided;
 use crate::settings::Format;
 use crate::sink::filter::UpstreamPattern;
 use crate::sink::terminal::ColorChoice;
@@ -103,6 +104,9 @@ pub(super) struct TargetArgs {
     /// Use the kernel's word alone: do not look into nginx or its logs
     #[arg(long)]
     pub(super) no_nginx: bool,
+    /// Do without a kind of hook that this kernel has, for tests; repeatable
+    #[arg(long, value_enum, value_name = "HOOKS", value_delimiter = ',')]
+    pub(super) hooks: Vec<Avoided>,
 }
 
 #[derive(Debug, Args)]

@@ -5,5 +5,6 @@ pub mod decode;
 pub mod drop;
 pub mod host;
 pub mod idle;
+pub mod line;
 pub mod memory;
 pub mod overflow;

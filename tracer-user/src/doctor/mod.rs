@@ -56,6 +56,7 @@ pub fn examine(settings: &DoctorSettings) -> Report {
         names: &settings.processes,
         pids: &settings.pids,
         nginx_witness: settings.nginx_witness,
+        avoided: &settings.avoided,
         debug_probes: false,
     };
     match prepare(wanted) {
@@ -67,9 +68,12 @@ pub fn examine(settings: &DoctorSettings) -> Report {
                 for process in &report.processes {
                     listen(&mut probes, process.pid);
                     logs.follow(process.pid, Start::End);
+                    if logs.reach(process.pid).is_some_and(|reach| !reach.elsewhere.is_empty()) {
+                        probes.hear_lines(process.pid);
+                    }
                 }
                 observe(&mut report.observations, &probes);
-                observe_texts(&mut report.observations, &report.processes, &logs);
+                observe_texts(&mut report.observations, &report.processes, &logs, probes.hearing());
             }
         }
         Err(error) => {

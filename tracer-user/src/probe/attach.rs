@@ -30,6 +30,7 @@ use tracer_common::{
 };
 
 use super::{
+    lines::{Avoided, Hearing, Lines},
     plan::{DROPS, Plan},
     symbol::{SymbolError, file_offsets},
 };
@@ -67,6 +68,7 @@ pub struct Probes {
     /// The program that looks at dropped packets is loaded; it is attached while there is a link.
     drops: bool,
     watching_drops: Option<RawTracePointLinkId>,
+    lines: Lines,
 }
 
 /// What became of the uprobes on one nginx binary.
@@ -89,7 +91,7 @@ const NGINX_FUNCTIONS: [(&str, &str); 2] =
 
 impl Probes {
     /// Loads all programs and attaches the tracepoints of the plan.
-    pub fn load(plan: &Plan, settings: &Settings) -> Result<Self, AttachError> {
+    pub fn load(plan: &Plan, settings: &Settings, avoided: &[Avoided]) -> Result<Self, AttachError> {
         if OBJECT.is_empty() {
             return Err(AttachError::NoObject);
         }
@@ -123,6 +125,8 @@ impl Probes {
         let drops = plan.drops && raw_tracepoint(&mut ebpf, DROPS.symbol)?.load().is_ok();
         // Without it nothing but old listeners is missed.
         let listeners = iterator(&mut ebpf)?.load("tcp", &btf).err().map(|error| error_chain(&error));
+        let writers = take(&mut ebpf, "WRITERS")?;
+        let lines = Lines::load(&mut ebpf, &btf, writers, avoided);
         drop(btf);
         for hook in &plan.hooks {
             let attached = match tracepoint(&mut ebpf, hook.symbol)? {
@@ -131,7 +135,7 @@ impl Probes {
             };
             attached.map_err(|source| AttachError::Program { symbol: hook.symbol, source: Box::new(source) })?;
         }
-        Ok(Self { ebpf, binaries: BTreeMap::new(), no_listeners: listeners, drops, watching_drops: None })
+        Ok(Self { ebpf, binaries: BTreeMap::new(), no_listeners: listeners, drops, watching_drops: None, lines })
     }
 
     /// Starts the kernel programs' own log (`--debug-probes`).
@@ -183,6 +187,21 @@ impl Probes {
             .attach(UProbeAttachLocation::AbsoluteOffset(offset), binary, UProbeScope::AllProcesses)
             .map(drop)
             .map_err(|error| error_chain(&error))
+    }
+
+    /// Takes this process's lines as it writes them, where the kernel has a hook for that.
+    pub fn hear_lines(&mut self, pid: u32) -> bool {
+        self.lines.hear(&mut self.ebpf, pid)
+    }
+
+    /// The process has ended.
+    pub fn forget_lines(&mut self, pid: u32) {
+        self.lines.forget(pid);
+    }
+
+    /// How lines are taken.
+    pub fn hearing(&self) -> &Hearing {
+        &self.lines.hearing
     }
 
     /// Descriptors of the loaded programs.
@@ -281,9 +300,13 @@ impl Probes {
     }
 
     fn take<M: TryFrom<Map, Error = MapError>>(&mut self, name: &'static str) -> Result<M, AttachError> {
-        let map = self.ebpf.take_map(name).ok_or(AttachError::Absent(name))?;
-        M::try_from(map).map_err(|source| AttachError::Map { name, source })
+        take(&mut self.ebpf, name)
     }
+}
+
+fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, AttachError> {
+    let map = ebpf.take_map(name).ok_or(AttachError::Absent(name))?;
+    M::try_from(map).map_err(|source| AttachError::Map { name, source })
 }
 
 fn by_hook(hook: &str) -> Option<Program> {

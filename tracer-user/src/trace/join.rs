@@ -40,6 +40,21 @@ pub(super) struct About {
     pub(super) peer: Option<String>,
 }
 
+impl About {
+    pub(super) fn known(&self) -> Known<'_> {
+        Known {
+            literal: &self.literal,
+            literal_cut: self.literal.len() >= LITERAL_LEN - 1,
+            errno: self.errno,
+            action: &self.action,
+            client: self.client.as_deref(),
+            request: self.request.as_deref(),
+            request_cut: self.request.as_ref().is_some_and(|request| request.len() >= LINE_LEN - 1),
+            peer: self.peer.as_deref(),
+        }
+    }
+}
+
 /// A line without its complaint.
 #[derive(Debug)]
 pub(super) struct Stored {
@@ -77,16 +92,7 @@ pub(super) fn join(waiting: &mut Vec<Waiting>, lines: &mut Vec<Stored>) -> Vec<(
 /// The texts of `count` complaints that say the same, in their order; None: which lines are theirs cannot be told (yet).
 fn agree(waiting: &Waiting, count: usize, lines: &mut Vec<Stored>) -> Option<Vec<Rc<Told>>> {
     let about = &waiting.about;
-    let known = Known {
-        literal: &about.literal,
-        literal_cut: about.literal.len() >= LITERAL_LEN - 1,
-        errno: about.errno,
-        action: &about.action,
-        client: about.client.as_deref(),
-        request: about.request.as_deref(),
-        request_cut: about.request.as_ref().is_some_and(|request| request.len() >= LINE_LEN - 1),
-        peer: about.peer.as_deref(),
-    };
+    let known = about.known();
     // By file: the same line may go to several.
     let mut by_file: Vec<(FileId, Vec<(usize, Told)>)> = Vec::new();
     for (index, line) in lines.iter().enumerate() {

@@ -9,6 +9,7 @@ use crate::{
     kernel::{facts::KernelFacts, permission::missing_capabilities},
     probe::{
         attach::Probes,
+        lines::Avoided,
         plan::{Plan, plan},
     },
 };
@@ -26,6 +27,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) names: &'a [String],
     pub(crate) pids: &'a [u32],
     pub(crate) nginx_witness: bool,
+    pub(crate) avoided: &'a [Avoided],
     pub(crate) debug_probes: bool,
 }
 
@@ -45,7 +47,7 @@ pub(crate) fn prepare(wanted: Wanted<'_>) -> anyhow::Result<Prepared> {
     })?;
     let plan = plan(&facts, wanted.nginx_witness);
     let settings = settings(wanted, &facts, &plan);
-    let probes = Probes::load(&plan, &settings).map_err(|error| {
+    let probes = Probes::load(&plan, &settings, wanted.avoided).map_err(|error| {
         advise(error.into(), "`why502 doctor` says what this kernel offers; lockdown or a container may forbid it")
     })?;
     give_back_memory();
@@ -103,7 +105,7 @@ mod tests {
             drop_reasons: BTreeMap::new(),
         };
         let names = ["nginx".to_owned(), "a-very-long-process-name".to_owned()];
-        let wanted = Wanted { names: &names, pids: &[7], nginx_witness: true, debug_probes: false };
+        let wanted = Wanted { names: &names, pids: &[7], nginx_witness: true, avoided: &[], debug_probes: false };
         let settings = settings(wanted, &facts, &plan(&facts, true));
         assert_eq!(&settings.names[0], b"nginx\0\0\0\0\0\0\0\0\0\0\0");
         assert_eq!(&settings.names[1], b"a-very-long-pro\0");

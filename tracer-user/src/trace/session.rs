@@ -130,6 +130,7 @@ impl<'a> Session<'a> {
             names: &settings.processes,
             pids: &settings.pids,
             nginx_witness: settings.nginx_witness,
+            avoided: &settings.avoided,
             debug_probes: settings.debug_probes,
         };
         let Prepared { facts, plan, mut probes } = prepare(wanted)?;
@@ -180,12 +181,15 @@ impl<'a> Session<'a> {
             self.listen(process.pid);
             if self.settings.nginx_witness {
                 self.outbox.texts.logs.follow(process.pid, Start::End);
+                if self.outbox.texts.misses_lines(process.pid) {
+                    self.hear_lines(process.pid);
+                }
             }
         }
         self.converter.host.look_around(&mut self.probes, &running)?;
         if self.settings.nginx_witness {
             workers::observe(&mut observations, &self.probes);
-            workers::observe_texts(&mut observations, &running, &self.outbox.texts.logs);
+            workers::observe_texts(&mut observations, &running, &self.outbox.texts.logs, self.probes.hearing());
         }
         workers::observe_configuration(&mut observations, &running, &mut self.converter.advisor, CONFIGURATION);
         let now = clock::monotonic_ns();
@@ -260,6 +264,11 @@ impl<'a> Session<'a> {
                 drop(item);
                 taken += 1;
                 self.host_event(&event)?;
+                continue;
+            }
+            if let Some(written) = collect::line::decode(&item) {
+                taken += 1;
+                self.outbox.texts.written(&written);
                 continue;
             }
             let event = self.decoder.decode(&item);
@@ -377,7 +386,15 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// The lines of this process are in no file that can be read: takes them as they are written.
+    fn hear_lines(&mut self, pid: u32) {
+        if self.probes.hear_lines(pid) {
+            self.outbox.texts.hears(pid);
+        }
+    }
+
     fn gone(&mut self, pid: u32, time_ns: u64) -> io::Result<()> {
+        self.probes.forget_lines(pid);
         self.memories.forget(pid);
         self.configurations.forget(pid);
         self.decoder.forget(pid);
@@ -438,6 +455,9 @@ impl<'a> Session<'a> {
     }
 
     fn every_tenth(&mut self) -> io::Result<()> {
+        for pid in self.outbox.texts.take_unheard() {
+            self.hear_lines(pid);
+        }
         self.converter.host.looked_around();
         if let Err(error) = self.converter.host.watch_drops(&mut self.probes) {
             say(&format!("{error:#}"));

@@ -4,7 +4,7 @@
 //! literal leaves open. `join` says which line is whose.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     path::PathBuf,
     rc::Rc,
 };
@@ -16,13 +16,15 @@ use super::{
     join::{About, Stored, Waiting, join},
 };
 use crate::{
+    collect::line::Written,
     diagnose::{rules, word},
     model::event::{Complaint, Happening, Moment, Subject},
     nginx::log::{
         frame::Standing,
+        line::Line,
         logs::{Found, Logs, Reading},
         tail::{Since, Start},
-        told::Told,
+        told::{Told, tell},
     },
 };
 
@@ -52,6 +54,10 @@ type Place = (u32, u64);
 pub(super) struct Texts {
     pub(super) logs: Logs,
     pub(super) fallback: Fallback,
+    /// Whose lines are taken as they are written; what the files say of them is not needed.
+    heard: HashSet<u32>,
+    /// Whose line did not come: nothing that can be read has it.
+    unheard: HashSet<u32>,
     waiting: HashMap<Place, Vec<Waiting>>,
     count: usize,
     lines: HashMap<Place, Vec<Stored>>,
@@ -77,7 +83,11 @@ impl Texts {
         if self.count == 0 {
             self.logs.missing(moment.pid); // They may have been rotated since.
         }
-        if request.connection == 0 || self.count >= WAITING || !self.logs.reads(moment.pid) {
+        if request.connection == 0 || self.count >= WAITING {
+            return;
+        }
+        if !self.heard.contains(&moment.pid) && !self.logs.reads(moment.pid) {
+            self.unheard.insert(moment.pid);
             return;
         }
         let second = (i128::from(moment.time_ns) + wall_offset_ns).div_euclid(1_000_000_000);
@@ -104,8 +114,43 @@ impl Texts {
         self.fallback.covers(worker) && self.logs.reads(worker)
     }
 
+    /// Are there lines of this process that no file has?
+    pub(super) fn misses_lines(&self, pid: u32) -> bool {
+        self.logs.reach(pid).is_some_and(|reach| !reach.elsewhere.is_empty())
+    }
+
+    /// Processes whose lines did not come, each once.
+    pub(super) fn take_unheard(&mut self) -> HashSet<u32> {
+        let heard = &self.heard;
+        self.unheard.retain(|pid| !heard.contains(pid));
+        std::mem::take(&mut self.unheard)
+    }
+
+    /// The lines of this process are taken as it writes them.
+    pub(super) fn hears(&mut self, pid: u32) {
+        self.heard.insert(pid);
+    }
+
+    /// A line was written for a complaint.
+    pub(super) fn written(&mut self, written: &Written<'_>) {
+        let Some(line) = line_of(written.bytes) else { return };
+        let Some(place) = line.connection.map(|connection| (written.worker, connection)) else { return };
+        let Some(waiting) = self.waiting.get_mut(&place) else { return };
+        let Some(index) = waiting.iter().position(|waiting| waiting.time_ns == written.complaint_ns) else { return };
+        let about = &waiting[index].about;
+        let text = String::from_utf8_lossy(line.text);
+        let Some(told) = tell(&text, line.cut, &about.known()).filter(|_| line.level == about.level) else { return };
+        let Waiting { time_ns, message, .. } = waiting.swap_remove(index);
+        if waiting.is_empty() {
+            self.waiting.remove(&place);
+        }
+        self.count -= 1;
+        self.found(place, time_ns, message, Rc::new(told));
+    }
+
     /// The process has ended.
     pub(super) fn gone(&mut self, pid: u32) {
+        self.heard.remove(&pid);
         self.logs.gone(pid);
         self.fallback.gone(pid);
     }
@@ -124,9 +169,11 @@ impl Texts {
             return (Vec::new(), Vec::new());
         }
         let since = if std::mem::replace(&mut self.reading, true) { Since::LastRead } else { Since::Idle };
-        let Self { logs, fallback, lines, stored, .. } = self;
+        let Self { logs, fallback, heard, lines, stored, .. } = self;
         let Reading { mut gaps, emptied } = logs.read(since, |found| {
-            if fallback.covers(found.worker) {
+            if heard.contains(&found.worker) {
+                // Taken already.
+            } else if fallback.covers(found.worker) {
                 fallback.hear(&found, now_ns);
             } else if let Some((place, line)) = store(&found, now_ns)
                 && *stored < LINES
@@ -185,25 +232,29 @@ impl Texts {
         (known == message && *time_ns <= until_ns).then_some(told)
     }
 
+    /// A complaint has its text.
+    fn found(&mut self, place: Place, time_ns: u64, message: Option<String>, told: Rc<Told>) -> ComplaintId {
+        let id = ComplaintId { worker: place.0, time_ns };
+        if let Some(message) = message {
+            self.wordless.insert(place, (time_ns, message, Rc::clone(&told)));
+        }
+        self.told.insert(id, told);
+        self.told_order.push_back(id);
+        id
+    }
+
     fn join(&mut self) -> Vec<ComplaintId> {
-        let mut found = Vec::new();
+        let mut joined = Vec::new();
         for (place, waiting) in &mut self.waiting {
             let Some(lines) = self.lines.get_mut(place) else { continue };
             let (before, before_lines) = (waiting.len(), lines.len());
-            for (time_ns, message, told) in join(waiting, lines) {
-                let id = ComplaintId { worker: place.0, time_ns };
-                if let Some(message) = message {
-                    self.wordless.insert(*place, (time_ns, message, Rc::clone(&told)));
-                }
-                self.told.insert(id, told);
-                self.told_order.push_back(id);
-                found.push(id);
-            }
+            joined.extend(join(waiting, lines).into_iter().map(|text| (*place, text)));
             self.count -= before - waiting.len();
             self.stored -= before_lines - lines.len();
         }
         self.waiting.retain(|_, waiting| !waiting.is_empty());
-        found
+        let found = |(place, (time_ns, message, told))| self.found(place, time_ns, message, told);
+        joined.into_iter().map(found).collect()
     }
 
     /// Lets go of what is too old; tells how many complaints went without their text.
@@ -214,11 +265,14 @@ impl Texts {
         let before = self.count;
         self.tidied_ns = now_ns;
         let fresh = |time_ns: u64| now_ns.saturating_sub(time_ns) < LET_GO_NS;
-        let Self { waiting, logs, count, lines, stored, .. } = self;
+        let Self { waiting, unheard, logs, count, lines, stored, .. } = self;
         waiting.retain(|(worker, _), waiting| {
             logs.missing(*worker);
             let before = waiting.len();
             waiting.retain(|waiting| fresh(waiting.time_ns));
+            if waiting.len() < before {
+                unheard.insert(*worker);
+            }
             *count -= before - waiting.len();
             !waiting.is_empty()
         });
@@ -237,6 +291,17 @@ impl Texts {
         logs.tidy();
         before - self.count
     }
+}
+
+/// The line in what was written; syslog's header stands before it (ngx_syslog_add_header(), src/core/ngx_syslog.c).
+fn line_of(bytes: &[u8]) -> Option<Line<'_>> {
+    let line = if bytes.starts_with(b"<") {
+        let end = bytes.windows(2).position(|pair| pair == b": ")?;
+        bytes.get(end + 2..)?
+    } else {
+        bytes
+    };
+    Line::parse(line.strip_suffix(b"\n").unwrap_or(line))
 }
 
 fn store(found: &Found<'_>, now_ns: u64) -> Option<(Place, Stored)> {

@@ -13,7 +13,7 @@ use crate::{
         config::Advisor,
         log::logs::{Logs, Reach},
     },
-    probe::attach::Probes,
+    probe::{attach::Probes, lines::Hearing},
 };
 
 /// Binary upgrades that are followed back.
@@ -128,8 +128,13 @@ pub(crate) fn observe(observations: &mut [Observation], probes: &Probes) {
     }
 }
 
-/// Whose lines can be read along, and where the others go.
-pub(crate) fn observe_texts(observations: &mut [Observation], running: &[ProcessFacts], logs: &Logs) {
+/// Whose lines can be read along, and where the others go; `hearing` takes those as they are written.
+pub(crate) fn observe_texts(
+    observations: &mut [Observation],
+    running: &[ProcessFacts],
+    logs: &Logs,
+    hearing: &Hearing,
+) {
     let Some(observation) = observations.iter_mut().find(|observation| observation.name == Name::NginxLogText) else {
         return;
     };
@@ -164,16 +169,21 @@ pub(crate) fn observe_texts(observations: &mut [Observation], running: &[Process
     files.sort_unstable();
     files.dedup();
     let reasons: Vec<String> = reasons.iter().map(|(text, pids)| format!("{} {text}", named(pids))).collect();
+    let files: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
+    let tail = (!files.is_empty()).then(|| format!("tail {}", files.join(", ")));
+    let taken = hearing.hook();
     observation.state = match silent {
-        0 if reasons.is_empty() => State::Full,
+        _ if reasons.is_empty() || taken.is_some() => State::Full,
         all if all == workers.len() => State::None,
         _ => State::Partial,
     };
-    let files: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
-    observation.hook = (!files.is_empty()).then(|| Cow::Owned(format!("tail {}", files.join(", "))));
-    observation.missing =
-        (!reasons.is_empty()).then(|| Cow::Owned(format!("{}: no server, host and referrer", reasons.join("; "))));
-    let hook = observation.hook.clone();
+    let hooks: Vec<String> = tail.clone().into_iter().chain(taken.map(str::to_owned)).collect();
+    observation.hook = (!hooks.is_empty()).then(|| Cow::Owned(hooks.join(", ")));
+    observation.missing = (observation.state != State::Full).then(|| {
+        let why = hearing.impossible().map(|why| format!(" ({why})")).unwrap_or_default();
+        Cow::Owned(format!("{}: no server, host and referrer{why}", reasons.join("; ")))
+    });
+    let hook: Option<Cow<'static, str>> = tail.map(Cow::Owned);
     for observation in observations.iter_mut().filter(|observation| observation.state == State::None) {
         // Where no uprobe hears nginx, its logs speak (`fallback`).
         let instead = match (observation.name, &hook) {

@@ -6,6 +6,7 @@
 //! point at the log. What fails its check is left out.
 
 mod layout;
+mod line;
 mod request;
 mod response;
 mod socket;
@@ -106,6 +107,7 @@ fn complaint(context: &ProbeContext, level: u64, log: u64) {
         string(action, (&raw mut (*slot).action).cast(), ACTION_LEN);
         text(context, (&raw mut (*slot).text).cast());
         (*process).complained_request = request;
+        (*process).unwritten_ns = header.time_ns;
     }
     if find_socket(slot, request, upstream) != 0 {
         // SAFETY: the process entry is live and written only in its own context.
