@@ -16,6 +16,8 @@ use crate::wait;
 
 /// How long attaching may take: the kernel verifies every program.
 const ATTACH: Duration = Duration::from_secs(30);
+/// Detaching waits for every CPU to have left the programs.
+const END: Duration = Duration::from_secs(30);
 
 /// `why502 trace --format json`, or whatever the options say, with its output collected.
 #[derive(Debug)]
@@ -100,7 +102,7 @@ impl Tracer {
     /// Asks it to end with SIGINT and waits.
     pub fn finish(self) -> Result<Finished> {
         self.signal(libc::SIGINT)?;
-        self.wait(wait::SOON)
+        self.wait(END)
     }
 }
 
