@@ -6,8 +6,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct DropKey {
-    pub source: [u8; 16],
-    pub destination: [u8; 16],
+    pub source: crate::address::Ip,
+    pub destination: crate::address::Ip,
     pub source_port: u16,
     pub destination_port: u16,
     /// Of loopback addresses, which every namespace has for itself; else 0.

@@ -1,10 +1,11 @@
 //! The wire: what the kernel programs and the collector say to each other, and nothing else.
 //!
-//! Every type here is `repr(C)` with fixed-width integers and byte arrays only, without padding (the zerocopy
+//! Every type here is `repr(C)` with fixed-width integers and arrays of them only, without padding (the zerocopy
 //! derives refuse to compile otherwise), and its size is asserted beside it. Units are in the names; times are
-//! `CLOCK_MONOTONIC` nanoseconds, ports are in host order, addresses are 16 bytes with IPv4 mapped into IPv6.
+//! `CLOCK_MONOTONIC` nanoseconds, ports are in host order, addresses are 16 octets with IPv4 mapped into IPv6.
 #![no_std]
 
+pub mod address;
 pub mod drop;
 pub mod event;
 pub mod listener;

@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct ListenerKey {
-    pub address: [u8; 16],
+    pub address: crate::address::Ip,
     pub port: u16,
     pub reserved: u16,
     pub netns: u32,

@@ -6,8 +6,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct PeerKey {
-    pub local_address: [u8; 16],
-    pub remote_address: [u8; 16],
+    pub local_address: crate::address::Ip,
+    pub remote_address: crate::address::Ip,
     pub local_port: u16,
     pub remote_port: u16,
     /// Of a loopback connection, whose addresses every namespace has for itself; else 0: the ends may be in two.
@@ -32,7 +32,7 @@ pub struct PeerClosed {
     pub exit_code: u32,
     pub flags: u32,
     /// Name of the process (its thread group leader).
-    pub comm: [u8; 16],
+    pub comm: crate::process::Comm,
 }
 
 crate::wire_pod!(PeerClosed, 40);
@@ -47,7 +47,7 @@ pub struct Fate {
     pub signal_ns: u64,
     pub signal: u32,
     pub sender: u32,
-    pub sender_comm: [u8; 16],
+    pub sender_comm: crate::process::Comm,
 }
 
 crate::wire_pod!(Fate, 40);

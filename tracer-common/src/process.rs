@@ -2,6 +2,9 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+/// A process name, NUL padded, as two words in memory order.
+pub type Comm = [u64; 2];
+
 /// Verdict on a process: its sockets are traced.
 pub const TRACED: u32 = 1;
 /// Verdict on a process: not ours, decided once so that its next connect costs one look-up.

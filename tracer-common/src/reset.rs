@@ -6,8 +6,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct ResetKey {
-    pub local_address: [u8; 16],
-    pub remote_address: [u8; 16],
+    pub local_address: crate::address::Ip,
+    pub remote_address: crate::address::Ip,
     pub local_port: u16,
     pub remote_port: u16,
     /// Of a loopback connection, whose addresses every namespace has for itself; else 0.
@@ -24,7 +24,7 @@ pub struct ResetSent {
     pub reason: u32,
     /// The process whose close sent it; 0 when the kernel answered a segment by itself.
     pub tgid: u32,
-    pub comm: [u8; 16],
+    pub comm: crate::process::Comm,
     /// 1: a listener sent it whose accept queue was over its limit (`tcp_abort_on_overflow`).
     pub queue_full: u32,
     pub reserved: u32,

@@ -136,9 +136,9 @@ impl Offsets {
 pub struct Settings {
     /// Bit n of the whole: packets dropped for reason n (`enum skb_drop_reason`) are looked at.
     pub drop_reasons: [u64; DROP_REASON_WORDS],
+    /// Process names (comm or basename of the executable), NUL padded, as two words; the first `name_count` count.
+    pub names: [[u64; 2]; MAX_NAMES],
     pub offsets: Offsets,
-    /// Process names (comm or basename of the executable), NUL padded; the first `name_count` count.
-    pub names: [[u8; COMM_LEN]; MAX_NAMES],
     /// Process ids (host pid namespace) to trace beside the names; a process whose parent is listed is traced too.
     pub pids: [u32; MAX_PIDS],
     pub name_count: u32,
@@ -157,7 +157,7 @@ pub struct Settings {
 impl Settings {
     pub const DEFAULT: Self = Self {
         offsets: Offsets::ABSENT,
-        names: [[0; COMM_LEN]; MAX_NAMES],
+        names: [[0; 2]; MAX_NAMES],
         pids: [0; MAX_PIDS],
         name_count: 0,
         pid_count: 0,

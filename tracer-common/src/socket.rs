@@ -61,9 +61,9 @@ pub struct Socket {
     pub reset_reason: u32,
     /// Process that reset the connection by closing it, when on this host; else 0.
     pub reset_by_tgid: u32,
-    pub reset_by_comm: [u8; 16],
-    pub local_address: [u8; 16],
-    pub remote_address: [u8; 16],
+    pub reset_by_comm: crate::process::Comm,
+    pub local_address: crate::address::Ip,
+    pub remote_address: crate::address::Ip,
     pub local_port: u16,
     pub remote_port: u16,
     /// AF_INET 2, AF_INET6 10.

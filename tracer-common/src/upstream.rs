@@ -8,7 +8,7 @@ pub const LATENCY_CLASSES: usize = 24;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct UpstreamKey {
-    pub address: [u8; 16],
+    pub address: crate::address::Ip,
     pub port: u16,
     pub reserved: u16,
     pub netns: u32,

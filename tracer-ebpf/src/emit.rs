@@ -13,12 +13,8 @@ use tracer_common::{
 
 use crate::maps::{EMITTED, EVENTS, LOSSES, PROCESSES};
 
-/// Do not wake the reader: it polls every few milliseconds, and a wake-up per event costs more than all else.
+/// Do not wake the reader: it looks every few milliseconds, and a wake-up per event costs more than all else.
 const BPF_RB_NO_WAKEUP: u64 = 1;
-const BPF_RB_FORCE_WAKEUP: u64 = 2;
-const BPF_RB_AVAIL_DATA: u64 = 0;
-/// Fill level at which the reader is woken ahead of its time.
-const WAKE_BYTES: u64 = 512 * 1024;
 
 /// Counts a loss.
 #[inline(always)]
@@ -46,8 +42,7 @@ pub(crate) fn submit<T: 'static>(entry: RingBufEntry<T>) {
         // SAFETY: as in `lost`.
         unsafe { *count += 1 };
     }
-    let waiting = EVENTS.query(BPF_RB_AVAIL_DATA);
-    entry.submit(if waiting > WAKE_BYTES { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP });
+    entry.submit(BPF_RB_NO_WAKEUP);
 }
 
 /// The header of an event about what the current process does as a client of upstreams: one of a sequence.

@@ -1,11 +1,13 @@
 //! Whose socket is it? Decided once per process, in its own context, and remembered until it exits or execs.
 
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_kernel_str_bytes};
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, generated};
 use tracer_common::{
     event::{kind, process as wire},
     loss::{Program, Reason},
-    process::{IGNORED, Process, TRACED},
-    settings::{COMM_LEN, MAX_NAMES, MAX_PIDS},
+    process::{Comm, IGNORED, Process, TRACED},
+    settings::{MAX_NAMES, MAX_PIDS},
 };
 
 use crate::{emit, maps::PROCESSES, read, settings::setting};
@@ -29,34 +31,35 @@ pub(crate) fn current_traced(program: Program) -> Option<*mut Process> {
 /// Judges a process and remembers the verdict; a traced one is announced.
 #[inline(never)]
 pub(crate) fn judge(task: u64, tgid: u32, program: Program) -> u32 {
-    let comm: [u8; COMM_LEN] = read::kernel(task, setting!(offsets.task_comm));
+    let comm: Comm = read::kernel(task, setting!(offsets.task_comm));
     let traced = tgid != setting!(own_pid) && wanted(task, tgid, &comm);
     let process = Process { verdict: if traced { TRACED } else { IGNORED }, ..Process::default() };
     if PROCESSES.insert(tgid, process, 0).is_err() {
         emit::lost(program, Reason::MapFull);
     }
     if traced {
-        announce(wire::APPEARED, tgid, comm, program);
+        announce(wire::APPEARED, tgid, &comm, program);
     }
     u32::from(traced)
 }
 
-#[inline(always)]
-pub(crate) fn announce(change: u32, tgid: u32, comm: [u8; COMM_LEN], program: Program) {
+#[inline(never)]
+pub(crate) fn announce(change: u32, tgid: u32, comm: &Comm, program: Program) -> u32 {
     if let Some(mut entry) = emit::reserve::<wire::Process>(program) {
-        let event = wire::Process { header: emit::header(kind::PROCESS, program), change, tgid, comm };
+        let event = wire::Process { header: emit::header(kind::PROCESS, program), change, tgid, comm: *comm };
         // SAFETY: the slot is ours until submitted.
         unsafe { emit::slot(&mut entry).write(event) };
         emit::submit(entry);
     }
+    0
 }
 
-#[inline(always)]
-fn wanted(task: u64, tgid: u32, comm: &[u8; COMM_LEN]) -> bool {
+/// Not inlined: the stack of a program's calls together is small.
+#[inline(never)]
+fn wanted(task: u64, tgid: u32, comm: &Comm) -> bool {
     if setting!(pid_count) > 0 {
         let parent: u64 = read::kernel(task, setting!(offsets.task_real_parent));
-        let same_program =
-            u128::from_ne_bytes(read::kernel(parent, setting!(offsets.task_comm))) == u128::from_ne_bytes(*comm);
+        let same_program = read::kernel::<Comm>(parent, setting!(offsets.task_comm)) == *comm;
         let parent: u32 = read::kernel(parent, setting!(offsets.task_tgid));
         // A master that a traced one started, and its workers: a binary upgrade.
         if listed(tgid) || listed(parent) || (same_program && is_traced(parent)) {
@@ -86,13 +89,12 @@ fn listed(pid: u32) -> bool {
 }
 
 #[inline(always)]
-fn named(name: &[u8; COMM_LEN]) -> bool {
+fn named([first, second]: &Comm) -> bool {
     for index in 0..MAX_NAMES {
         if index as u32 >= setting!(name_count) {
             break;
         }
-        let wanted = setting!(names[index]);
-        if u128::from_ne_bytes(wanted) == u128::from_ne_bytes(*name) {
+        if setting!(names[index][0]) == *first && setting!(names[index][1]) == *second {
             return true;
         }
     }
@@ -101,15 +103,21 @@ fn named(name: &[u8; COMM_LEN]) -> bool {
 
 /// Basename of the executable, cut like a comm: `mm->exe_file->f_path.dentry->d_name.name`.
 #[inline(always)]
-fn executable(task: u64) -> [u8; COMM_LEN] {
-    let mut name = [0; COMM_LEN];
+fn executable(task: u64) -> Comm {
+    let mut name = [0; 2];
     let mm: u64 = read::kernel(task, setting!(offsets.task_mm));
     let file: u64 = read::kernel(mm, setting!(offsets.mm_exe_file));
     let dentry: u64 = read::kernel(file, setting!(offsets.file_dentry));
     let text: u64 = read::kernel(dentry, setting!(offsets.dentry_name));
     if text != 0 {
         // SAFETY: the helper checks the address; at most the length of `name` is written.
-        let _ = unsafe { bpf_probe_read_kernel_str_bytes(text as *const u8, &mut name) };
+        unsafe {
+            generated::bpf_probe_read_kernel_str(
+                (&raw mut name).cast(),
+                size_of::<Comm>() as u32,
+                text as *const c_void,
+            );
+        }
     }
     name
 }

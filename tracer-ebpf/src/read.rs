@@ -4,6 +4,8 @@ use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_jiffies64, bpf_ktime_get_ns, generated};
 use tracer_common::{
+    address::{Ip, mapped},
+    process::Comm,
     settings::ABSENT,
     socket::{Live, Socket},
 };
@@ -49,6 +51,29 @@ pub(crate) fn user<T: Copy + Default>(base: u64, offset: u64) -> T {
     }
 }
 
+/// Reads `N` words of the current process's memory at `base + offset`; zeroes as with [`user`]. In place: returned, they
+/// would be on the stack twice.
+#[inline(always)]
+pub(crate) fn words<const N: usize>(into: &mut [u64; N], base: u64, offset: u64) {
+    // SAFETY: as in `kernel`; the destination is the caller's array.
+    unsafe {
+        generated::bpf_probe_read_user(
+            into.as_mut_ptr().cast(),
+            size_of::<[u64; N]>() as u32,
+            base.wrapping_add(offset) as *const c_void,
+        );
+    }
+}
+
+/// Name of the current thread.
+#[inline(always)]
+pub(crate) fn current_comm() -> Comm {
+    let mut comm = [0; 2];
+    // SAFETY: the destination is as long as it is said to be.
+    unsafe { generated::bpf_get_current_comm((&raw mut comm).cast(), size_of::<Comm>() as u32) };
+    comm
+}
+
 /// A `struct sock`, and how its fields are read.
 pub(crate) trait Sock: Copy {
     /// Where it is in memory.
@@ -56,7 +81,7 @@ pub(crate) trait Sock: Copy {
     /// An integer field.
     fn field<T: Copy + Default>(self, offset: u32) -> T;
     /// A `struct in6_addr`.
-    fn in6_addr(self, offset: u32) -> [u8; 16];
+    fn in6_addr(self, offset: u32) -> Ip;
     /// The inode number of its network namespace.
     fn network_namespace(self) -> u32;
 }
@@ -74,7 +99,7 @@ impl Sock for u64 {
     }
 
     #[inline(always)]
-    fn in6_addr(self, offset: u32) -> [u8; 16] {
+    fn in6_addr(self, offset: u32) -> Ip {
         kernel(self, offset)
     }
 
@@ -121,12 +146,11 @@ impl Sock for TcpSock {
     }
 
     #[inline(always)]
-    fn in6_addr(self, offset: u32) -> [u8; 16] {
+    fn in6_addr(self, offset: u32) -> Ip {
         if offset == ABSENT {
-            return [0; 16];
+            return [0; 2];
         }
-        let [a, b]: [u64; 2] = [Self::load(self.0, offset), Self::load(self.0, offset + 8)];
-        (u128::from(a) | u128::from(b) << 64).to_le_bytes()
+        [Self::load(self.0, offset), Self::load(self.0, offset + 8)]
     }
 
     #[inline(always)]
@@ -139,26 +163,19 @@ impl Sock for TcpSock {
     }
 }
 
-/// IPv4 address (network byte order, as in memory) mapped into IPv6.
 #[inline(always)]
-pub(crate) fn mapped(address: [u8; 4]) -> [u8; 16] {
-    let [a, b, c, d] = address;
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
-}
-
-#[inline(always)]
-pub(crate) fn remote_address(sk: impl Sock, family: u16) -> [u8; 16] {
+pub(crate) fn remote_address(sk: impl Sock, family: u16) -> Ip {
     if family == AF_INET {
-        mapped(sk.field::<u32>(setting!(offsets.sock_daddr)).to_ne_bytes())
+        mapped(sk.field(setting!(offsets.sock_daddr)))
     } else {
         sk.in6_addr(setting!(offsets.sock_v6_daddr))
     }
 }
 
 #[inline(always)]
-pub(crate) fn local_address(sk: impl Sock, family: u16) -> [u8; 16] {
+pub(crate) fn local_address(sk: impl Sock, family: u16) -> Ip {
     if family == AF_INET {
-        mapped(sk.field::<u32>(setting!(offsets.sock_rcv_saddr)).to_ne_bytes())
+        mapped(sk.field(setting!(offsets.sock_rcv_saddr)))
     } else {
         sk.in6_addr(setting!(offsets.sock_v6_rcv_saddr))
     }

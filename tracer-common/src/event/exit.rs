@@ -14,7 +14,7 @@ pub struct Exit {
     /// [`crate::peer::PEER_WORKER`].
     pub flags: u32,
     pub reserved: u32,
-    pub comm: [u8; 16],
+    pub comm: crate::process::Comm,
 }
 
 crate::wire_pod!(Exit, 64);

@@ -22,7 +22,7 @@ pub struct Listener {
     /// [`crate::peer::PEER_EXITING`], [`crate::peer::PEER_WORKER`].
     pub flags: u32,
     pub parent: u32,
-    pub comm: [u8; 16],
+    pub comm: crate::process::Comm,
 }
 
 crate::wire_pod!(Listener, 32 + 8 + 24 + 16 + 16);

@@ -15,7 +15,7 @@ pub struct Process {
     /// [`APPEARED`] or [`GONE`].
     pub change: u32,
     pub tgid: u32,
-    pub comm: [u8; 16],
+    pub comm: crate::process::Comm,
 }
 
 crate::wire_pod!(Process, 56);

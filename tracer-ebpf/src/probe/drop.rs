@@ -5,9 +5,11 @@
 //! only while traced connections have to send things again.
 
 use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::raw_tracepoint, programs::RawTracePointContext};
-use tracer_common::drop::{DropKey, Dropped};
+use tracer_common::{
+    address::{is_loopback, mapped},
+    drop::{DropKey, Dropped},
+};
 
-use super::peer;
 use crate::{maps::DROPS, read, settings::setting};
 
 const IPPROTO_TCP: u8 = 6;
@@ -49,11 +51,11 @@ fn dropped(skb: u64, reason: u32) -> i32 {
         return 0;
     }
     let (source, destination) = if first >> 4 == 4 {
-        (read::mapped(read::kernel(network, 12)), read::mapped(read::kernel(network, 16)))
+        (mapped(read::kernel(network, 12)), mapped(read::kernel(network, 16)))
     } else {
         (read::kernel(network, 8), read::kernel(network, 24))
     };
-    let netns = if peer::loopback(&destination) { read::device_namespace(skb) } else { 0 };
+    let netns = if is_loopback(destination) { read::device_namespace(skb) } else { 0 };
     let key = DropKey {
         source,
         destination,

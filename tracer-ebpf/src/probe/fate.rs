@@ -6,7 +6,7 @@
 //! and exit.
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns},
+    helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns},
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
@@ -78,7 +78,7 @@ pub(crate) fn signal_generate(context: RawTracePointContext) -> i32 {
     fate.signal_ns = unsafe { bpf_ktime_get_ns() };
     fate.signal = signal.cast_unsigned();
     fate.sender = (bpf_get_current_pid_tgid() >> 32) as u32;
-    fate.sender_comm = bpf_get_current_comm().unwrap_or_default();
+    fate.sender_comm = read::current_comm();
     let _ = FATES.insert(tgid, fate, 0);
     0
 }

@@ -14,6 +14,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::info;
 use tracer_common::{
+    address::is_loopback,
     event::{
         closed::{Closed, RESPONSE_UNKNOWN},
         kind,
@@ -202,7 +203,7 @@ pub(super) fn who_reset(socket: &mut Socket, now: u64) -> u32 {
         remote_address: socket.remote_address,
         local_port: socket.local_port,
         remote_port: socket.remote_port,
-        netns: if peer::loopback(&socket.remote_address) { socket.netns } else { 0 },
+        netns: if is_loopback(socket.remote_address) { socket.netns } else { 0 },
     };
     if let Some(sent) = RESETS.get_ptr(key) {
         // SAFETY: a live map entry, read only.
@@ -241,7 +242,8 @@ fn closing(sk: TcpSock, socket: &mut Socket, old: u8, program: Program) -> u32 {
     }
     read::local(socket, sk);
     who_reset(socket, socket.ended_ns);
-    let complained = tgid == socket.tgid && socket.flags & COMPLAINED != 0;
+    // Without a byte received there is no response to be read.
+    let complained = tgid == socket.tgid && socket.flags & COMPLAINED != 0 && traffic.bytes_received > 0;
     let response = if complained { nginx::response_read(tgid) } else { RESPONSE_UNKNOWN };
     let Some(mut entry) = emit::reserve::<Closed>(program) else { return 0 };
     let slot = emit::slot(&mut entry);

@@ -5,6 +5,7 @@
 
 use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::raw_tracepoint, programs::RawTracePointContext};
 use tracer_common::{
+    address::mapped,
     listener::{ListenerKey, Overflowed},
     socket::{ACCEPT_QUEUE_FULL, SYN_QUEUE_FULL, Socket},
     tcp_state::{ESTABLISHED, LISTEN, SYN_SENT},
@@ -49,11 +50,11 @@ pub(super) fn unanswered(sk: u64, socket: &mut Socket) -> i32 {
         ListenerKey { address: socket.remote_address, port: socket.remote_port, reserved: 0, netns: socket.netns };
     let mut listener = live(&key);
     if listener == 0 {
-        key.address = if socket.family == read::AF_INET { read::mapped([0; 4]) } else { [0; 16] };
+        key.address = if socket.family == read::AF_INET { mapped(0) } else { [0; 2] };
         listener = live(&key);
     }
     if listener == 0 {
-        key.address = [0; 16];
+        key.address = [0; 2];
         listener = live(&key);
     }
     if listener == 0 {

@@ -6,7 +6,11 @@
 //! Cost: five reads per connection that is closed from its server's side.
 
 use aya_ebpf::helpers::{bpf_get_current_task, bpf_ktime_get_ns};
-use tracer_common::peer::{PEER_EXITING, PEER_WORKER, PeerClosed, PeerKey};
+use tracer_common::{
+    address::is_loopback,
+    peer::{PEER_EXITING, PEER_WORKER, PeerClosed, PeerKey},
+    process::Comm,
+};
 
 use crate::{
     maps::PEERS,
@@ -70,7 +74,7 @@ fn closed(sk: impl Sock, task: u64) -> i32 {
         remote_address: local_address,
         local_port: read::remote_port(sk),
         remote_port: read::local_port(sk),
-        netns: if loopback(&local_address) { sk.network_namespace() } else { 0 },
+        netns: if is_loopback(local_address) { sk.network_namespace() } else { 0 },
     };
     let ending = ending(task);
     let closed = PeerClosed {
@@ -93,7 +97,7 @@ pub(super) struct Ending {
     pub(super) parent: u32,
     pub(super) exit_code: u32,
     pub(super) flags: u32,
-    pub(super) comm: [u8; 16],
+    pub(super) comm: Comm,
 }
 
 /// Reads it from one of its threads.
@@ -102,13 +106,13 @@ pub(super) fn ending(task: u64) -> Ending {
     let leader: u64 = read::kernel(task, setting!(offsets.task_group_leader));
     let parent: u64 = read::kernel(leader, setting!(offsets.task_real_parent));
     let exiting = read::kernel::<u32>(task, setting!(offsets.task_flags)) & PF_EXITING != 0;
-    let comm: [u8; 16] = read::kernel(leader, setting!(offsets.task_comm));
-    let parent_comm: [u8; 16] = read::kernel(parent, setting!(offsets.task_comm));
+    let comm: Comm = read::kernel(leader, setting!(offsets.task_comm));
+    let parent_comm: Comm = read::kernel(parent, setting!(offsets.task_comm));
     let mut flags = 0;
     if exiting {
         flags |= PEER_EXITING;
     }
-    if u128::from_ne_bytes(comm) == u128::from_ne_bytes(parent_comm) {
+    if comm == parent_comm {
         flags |= PEER_WORKER;
     }
     Ending {
@@ -118,11 +122,4 @@ pub(super) fn ending(task: u64) -> Ending {
         flags,
         comm,
     }
-}
-
-/// 127.0.0.0/8 (mapped) or ::1.
-#[inline(always)]
-pub(super) fn loopback(address: &[u8; 16]) -> bool {
-    let value = u128::from_be_bytes(*address);
-    value == 1 || value >> 24 == 0x00ff_ff7f
 }

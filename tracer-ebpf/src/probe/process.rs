@@ -4,7 +4,7 @@
 //! Context: process. Cost: one look-up per exec, fork and exit of the host.
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
-use tracer_common::{event::process as wire, loss::Program, process::TRACED, settings::COMM_LEN};
+use tracer_common::{event::process as wire, loss::Program, process::TRACED};
 
 use super::fate;
 use crate::{maps::PROCESSES, owner, read, settings::setting};
@@ -49,8 +49,8 @@ pub(crate) fn process_exit(_context: RawTracePointContext) -> i32 {
     let Some(process) = PROCESSES.get_ptr(tgid) else { return 0 };
     // SAFETY: a live map entry.
     if unsafe { (*process).verdict } == TRACED {
-        let comm = aya_ebpf::helpers::bpf_get_current_comm().unwrap_or([0; COMM_LEN]);
-        owner::announce(wire::GONE, tgid, comm, Program::ProcessExit);
+        let comm = read::current_comm();
+        owner::announce(wire::GONE, tgid, &comm, Program::ProcessExit);
     }
     let _ = PROCESSES.remove(tgid);
     0

@@ -5,11 +5,12 @@
 //! Context: receive in softirq or backlog; send in the closing process when a close sends it, else softirq.
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns},
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
 use tracer_common::{
+    address::{is_loopback, mapped},
     loss::{Program, Reason},
     reset::{ResetKey, ResetSent},
     socket::{NO_REASON, RESET_RECEIVED, RESET_SENT},
@@ -71,13 +72,13 @@ fn remember(sk: u64, skb: u64, reason: u32, queue_full: u32) -> u32 {
         time_ns: unsafe { bpf_ktime_get_ns() },
         reason,
         tgid: 0,
-        comm: [0; 16],
+        comm: [0; 2],
         queue_full,
         reserved: 0,
     };
     if by_close {
         sent.tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-        sent.comm = bpf_get_current_comm().unwrap_or_default();
+        sent.comm = read::current_comm();
     }
     if RESETS.insert(key, sent, 0).is_err() {
         emit::lost(Program::SendReset, Reason::MapFull);
@@ -90,8 +91,7 @@ fn remember(sk: u64, skb: u64, reason: u32, queue_full: u32) -> u32 {
 fn receiver(sk: u64, skb: u64) -> Option<(ResetKey, bool)> {
     let header: u16 =
         if skb == 0 { NO_TRANSPORT_HEADER } else { read::kernel(skb, setting!(offsets.skb_transport_header)) };
-    let state: u8 = read::kernel(sk, setting!(offsets.sock_state));
-    if sk != 0 && state != LISTEN {
+    if sk != 0 && read::kernel::<u8>(sk, setting!(offsets.sock_state)) != LISTEN {
         let family: u16 = read::kernel(sk, setting!(offsets.sock_family));
         let remote_address = read::local_address(sk, family);
         let key = ResetKey {
@@ -99,7 +99,7 @@ fn receiver(sk: u64, skb: u64) -> Option<(ResetKey, bool)> {
             remote_address,
             local_port: read::remote_port(sk),
             remote_port: read::local_port(sk),
-            netns: if peer::loopback(&remote_address) { sk.network_namespace() } else { 0 },
+            netns: if is_loopback(remote_address) { sk.network_namespace() } else { 0 },
         };
         return Some((key, header == NO_TRANSPORT_HEADER));
     }
@@ -112,11 +112,18 @@ fn receiver(sk: u64, skb: u64) -> Option<(ResetKey, bool)> {
     let transport = head + u64::from(header);
     let version: u8 = read::kernel::<u8>(network, 0) >> 4;
     let (source, destination) = match version {
-        4 => (read::mapped(read::kernel(network, 12)), read::mapped(read::kernel(network, 16))),
-        6 => (read::kernel(network, 8), read::kernel(network, 24)),
+        4 => {
+            let [source, destination]: [u32; 2] = read::kernel(network, 12);
+            (mapped(source), mapped(destination))
+        }
+        6 => {
+            let [a, b, c, d]: [u64; 4] = read::kernel(network, 8);
+            ([a, b], [c, d])
+        }
         _ => return None,
     };
-    let netns = if !peer::loopback(&destination) {
+    let [source_port, destination_port]: [u16; 2] = read::kernel(transport, 0);
+    let netns = if !is_loopback(destination) {
         0
     } else if sk != 0 {
         sk.network_namespace()
@@ -126,8 +133,8 @@ fn receiver(sk: u64, skb: u64) -> Option<(ResetKey, bool)> {
     let key = ResetKey {
         local_address: source,
         remote_address: destination,
-        local_port: u16::from_be(read::kernel(transport, 0)),
-        remote_port: u16::from_be(read::kernel(transport, 2)),
+        local_port: u16::from_be(source_port),
+        remote_port: u16::from_be(destination_port),
         netns,
     };
     Some((key, false))

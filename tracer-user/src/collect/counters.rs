@@ -8,6 +8,7 @@ use tracer_common::{
     upstream::{LATENCY_CLASSES, UpstreamCounts, UpstreamKey},
 };
 
+use super::address::from_wire;
 use crate::model::address::Address;
 
 /// Something lost since the last reading.
@@ -129,8 +130,7 @@ impl UpstreamTotals {
 pub fn upstreams(map: &PerCpuHashMap<MapData, UpstreamKey, UpstreamCounts>) -> BTreeMap<Address, UpstreamTotals> {
     let mut totals = BTreeMap::new();
     for (key, values) in map.iter().flatten() {
-        let total =
-            totals.entry(Address::from_wire(key.address, key.port)).or_insert_with(|| UpstreamTotals::EMPTY.clone());
+        let total = totals.entry(from_wire(key.address, key.port)).or_insert_with(|| UpstreamTotals::EMPTY.clone());
         for counts in values.iter() {
             total.add(counts);
         }

@@ -7,11 +7,11 @@ use tracer_common::{
     loss::Program,
     socket,
 };
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes as _};
 
+use super::address::from_wire;
 use super::memory::{Memory, text, twin};
 use crate::model::{
-    address::Address,
     event::{
         Bound, Complaint, Connection, ConnectionId, Ended, Event, Happening, Moment, Now, Request, Reset, ResetSender,
         ResponseRead, Status, Subject, TcpState,
@@ -90,7 +90,7 @@ impl Decoder {
             }
             kind::PROCESS => {
                 let event: process::Process = read(bytes)?;
-                let comm = text(&event.comm);
+                let comm = text(event.comm.as_bytes());
                 if event.change == process::GONE {
                     Happening::Gone { pid: event.tgid, comm }
                 } else {
@@ -141,7 +141,8 @@ impl Decoder {
             state: tcp_state(memory.reset_state),
             sender: has(socket::RESET_SEEN_AT_SENDER).then(|| ResetSender {
                 reason: self.reset_reason(memory.reset_reason),
-                process: (memory.reset_by_tgid != 0).then(|| (memory.reset_by_tgid, text(&memory.reset_by_comm))),
+                process: (memory.reset_by_tgid != 0)
+                    .then(|| (memory.reset_by_tgid, text(memory.reset_by_comm.as_bytes()))),
             }),
         });
         Connection {
@@ -167,8 +168,8 @@ impl Decoder {
             closed_by_other: has(socket::EXITING),
             worker: memory.tgid,
             netns: memory.netns,
-            local: (memory.local_port != 0).then(|| Address::from_wire(memory.local_address, memory.local_port)),
-            remote: Address::from_wire(memory.remote_address, memory.remote_port),
+            local: (memory.local_port != 0).then(|| from_wire(memory.local_address, memory.local_port)),
+            remote: from_wire(memory.remote_address, memory.remote_port),
             now: Now {
                 state: tcp_state(live.state),
                 error: live.error.cast_signed(),

@@ -8,7 +8,7 @@ use tracer_common::{
     settings::DROP_REASON_WORDS,
 };
 
-use crate::model::address::Address;
+use super::address::on_wire;
 
 /// Drops that tell of the network, and not of a connection that ends: by the names of `enum skb_drop_reason`.
 const REASONS: [&str; 23] = [
@@ -86,8 +86,8 @@ impl Drops {
     pub fn of(&self, netns: u32, local: SocketAddr, remote: SocketAddr) -> Option<Drop> {
         let one_way = |from: SocketAddr, to: SocketAddr, outgoing| {
             let key = DropKey {
-                source: Address::ip_on_wire(from),
-                destination: Address::ip_on_wire(to),
+                source: on_wire(from),
+                destination: on_wire(to),
                 source_port: from.port(),
                 destination_port: to.port(),
                 netns: if to.ip().is_loopback() { netns } else { 0 },

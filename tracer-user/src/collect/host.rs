@@ -5,9 +5,12 @@ use tracer_common::{
     event::{Header, exit, kind, listener},
     listener::ListenerKey,
     peer::{Fate as WireFate, PEER_EXITING, PEER_WORKER, PeerClosed, PeerKey},
+    process::Comm,
 };
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes as _};
 
+use super::address::{from_wire, on_wire};
+use super::memory::text;
 use crate::model::{
     address::Address,
     host::{Actor, Change, Ending, Fate, HostEvent, Name, Place},
@@ -36,7 +39,7 @@ pub fn decode(bytes: &[u8]) -> Option<HostEvent> {
 
 /// Where a listener is.
 pub fn place(key: &ListenerKey) -> Option<Place> {
-    match Address::from_wire(key.address, key.port) {
+    match from_wire(key.address, key.port) {
         Address::Tcp(address) => Some(Place { netns: key.netns, address }),
         _ => None,
     }
@@ -46,8 +49,8 @@ fn read<T: FromBytes>(bytes: &[u8]) -> Option<T> {
     T::read_from_prefix(bytes).map(|(value, _)| value).ok()
 }
 
-fn actor(pid: u32, comm: [u8; 16], parent: u32, flags: u32, exit_code: u32) -> Actor {
-    let name = Name { pid, comm: text(&comm) };
+fn actor(pid: u32, comm: Comm, parent: u32, flags: u32, exit_code: u32) -> Actor {
+    let name = Name { pid, comm: text(comm.as_bytes()) };
     Actor { name, parent, worker: flags & PEER_WORKER != 0, ending: ending(flags, exit_code) }
 }
 
@@ -60,11 +63,6 @@ const fn ending(flags: u32, exit_code: u32) -> Ending {
     } else {
         Ending::Exited((exit_code >> 8 & 0xff).cast_signed())
     }
-}
-
-fn text(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
 /// Who closed what a moment ago, and what was done to whom.
@@ -88,8 +86,8 @@ impl Peers {
         remote: std::net::SocketAddr,
     ) -> Option<(u64, Actor)> {
         let key = PeerKey {
-            local_address: Address::ip_on_wire(local),
-            remote_address: Address::ip_on_wire(remote),
+            local_address: on_wire(local),
+            remote_address: on_wire(remote),
             local_port: local.port(),
             remote_port: remote.port(),
             netns: if remote.ip().is_loopback() { netns } else { 0 },
@@ -101,7 +99,7 @@ impl Peers {
     /// What was done to a process lately.
     pub fn fate(&self, pid: u32) -> Option<Fate> {
         let fate = self.fates.get(&pid, 0).ok()?;
-        let sender = Name { pid: fate.sender, comm: text(&fate.sender_comm) };
+        let sender = Name { pid: fate.sender, comm: text(fate.sender_comm.as_bytes()) };
         Some(Fate {
             oom_ns: (fate.oom_ns != 0).then_some(fate.oom_ns),
             signal: (fate.signal_ns != 0).then_some((fate.signal_ns, fate.signal, sender)),

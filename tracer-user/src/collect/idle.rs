@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use aya::maps::{MapData, PerCpuHashMap};
 use tracer_common::upstream::{IDLE_CLASSES, IdleCloses, UpstreamKey};
 
-use crate::model::address::Address;
+use super::address::on_wire;
 
 /// Fewer closes say nothing.
 const FEWEST: u64 = 3;
@@ -33,7 +33,7 @@ impl Idle {
 
     /// The keepalive timeout of an upstream; None: too few closes were seen, or they do not agree.
     pub fn timeout(&self, netns: u32, upstream: SocketAddr) -> Option<Timeout> {
-        let address = Address::ip_on_wire(upstream);
+        let address = on_wire(upstream);
         let key = UpstreamKey { address, port: upstream.port(), reserved: 0, netns };
         let seen = self.map.get(&key, 0).ok()?;
         let mut classes = [(0, 0); IDLE_CLASSES];

@@ -1,5 +1,6 @@
 //! From the ring buffer to typed events, and from maps to counts. Judges nothing.
 
+pub mod address;
 pub mod counters;
 pub mod decode;
 pub mod drop;

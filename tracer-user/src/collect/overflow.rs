@@ -5,8 +5,9 @@ use std::collections::HashMap as Map;
 use aya::maps::{HashMap, MapData};
 use tracer_common::listener::{ListenerKey, Overflowed};
 
+use super::address::on_wire;
 use super::host::place;
-use crate::model::{address::Address, host::Place};
+use crate::model::host::Place;
 
 /// Drops by listener.
 #[expect(missing_debug_implementations, reason = "aya's map has none")]
@@ -22,7 +23,7 @@ impl Overflows {
 
     /// What was seen at a listener so far.
     pub fn at(&self, place: Place) -> Option<Overflowed> {
-        let address = Address::ip_on_wire(place.address);
+        let address = on_wire(place.address);
         let key = ListenerKey { address, port: place.address.port(), reserved: 0, netns: place.netns };
         self.map.get(&key, 0).ok()
     }

@@ -1,9 +1,6 @@
 //! Addresses of upstreams, as text in records: `1.2.3.4:80`, `[::1]:80`, `unix:/p`, `unix:@a`.
 
-use std::{
-    fmt,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
-};
+use std::{fmt, net::SocketAddr};
 
 /// Where an upstream is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,21 +13,6 @@ pub enum Address {
 }
 
 impl Address {
-    /// From the wire: IPv4 is mapped into IPv6 there.
-    pub fn from_wire(address: [u8; 16], port: u16) -> Self {
-        let address = Ipv6Addr::from(address);
-        let address = address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4);
-        Self::Tcp(SocketAddr::new(address, port))
-    }
-
-    /// The IP address as the wire has it.
-    pub fn ip_on_wire(address: SocketAddr) -> [u8; 16] {
-        match address.ip() {
-            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-            IpAddr::V6(address) => address.octets(),
-        }
-    }
-
     /// From the name that nginx gives a peer: `1.2.3.4:80`, `[::1]:80`, `unix:/path`.
     pub fn from_nginx(name: &str) -> Self {
         if let Some(path) = name.strip_prefix("unix:") {
@@ -62,15 +44,6 @@ impl fmt::Display for Address {
 #[cfg(test)]
 mod tests {
     use super::Address;
-
-    #[test]
-    fn mapped_ipv4_is_ipv4() {
-        let mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 1];
-        assert_eq!(Address::from_wire(mapped, 80).to_string(), "10.0.0.1:80");
-        let mut loopback = [0; 16];
-        loopback[15] = 1;
-        assert_eq!(Address::from_wire(loopback, 80).to_string(), "[::1]:80");
-    }
 
     #[test]
     fn nginx_names() {

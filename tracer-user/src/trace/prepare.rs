@@ -74,9 +74,11 @@ fn settings(wanted: Wanted<'_>, facts: &KernelFacts, plan: &Plan) -> Settings {
         ..Settings::DEFAULT
     };
     for (slot, name) in settings.names.iter_mut().zip(wanted.names) {
-        let bytes = name.as_bytes();
-        let length = bytes.len().min(COMM_LEN - 1);
-        slot[..length].copy_from_slice(&bytes[..length]);
+        let mut bytes = [0; COMM_LEN];
+        let length = name.len().min(COMM_LEN - 1);
+        bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
+        let bytes = u128::from_le_bytes(bytes);
+        *slot = [bytes as u64, (bytes >> 64) as u64];
         settings.name_count += 1;
     }
     for (slot, pid) in settings.pids.iter_mut().zip(wanted.pids) {
@@ -107,8 +109,9 @@ mod tests {
         let names = ["nginx".to_owned(), "a-very-long-process-name".to_owned()];
         let wanted = Wanted { names: &names, pids: &[7], nginx_witness: true, avoided: &[], debug_probes: false };
         let settings = settings(wanted, &facts, &plan(&facts, true));
-        assert_eq!(&settings.names[0], b"nginx\0\0\0\0\0\0\0\0\0\0\0");
-        assert_eq!(&settings.names[1], b"a-very-long-pro\0");
+        let name = |index: usize| settings.names[index].map(u64::to_le_bytes).concat();
+        assert_eq!(name(0), b"nginx\0\0\0\0\0\0\0\0\0\0\0");
+        assert_eq!(name(1), b"a-very-long-pro\0");
         assert_eq!((settings.name_count, settings.pid_count, settings.pids[0]), (2, 1, 7));
     }
 }

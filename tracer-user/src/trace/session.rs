@@ -302,11 +302,12 @@ impl<'a> Session<'a> {
 
     /// Something happened besides nginx.
     fn host_event(&mut self, event: &HostEvent) -> io::Result<()> {
-        let upstreams =
-            self.upstreams.keys().flatten().filter_map(|key| match Address::from_wire(key.address, key.port) {
+        let upstreams = self.upstreams.keys().flatten().filter_map(|key| {
+            match collect::address::from_wire(key.address, key.port) {
                 Address::Tcp(address) => Some((key.netns, address)),
                 _ => None,
-            });
+            }
+        });
         let served = self.converter.host.event(event, upstreams);
         if served.is_empty() {
             return Ok(());
@@ -433,13 +434,12 @@ impl<'a> Session<'a> {
 
     /// Tells what needs not wait for its text at this time.
     fn tell_until(&mut self, now_ns: u64) -> io::Result<()> {
-        let verdicts: Vec<Verdict> = self.engine.take().collect();
-        for verdict in &verdicts {
+        let Self { engine, later, outbox, .. } = self;
+        outbox.take(engine.take().inspect(|verdict| {
             if let Verdict::Failure(failure) = verdict {
-                self.later.ask(failure);
+                later.ask(failure);
             }
-        }
-        self.outbox.take(verdicts.into_iter());
+        }));
         while let Some(record) = self.outbox.next(now_ns, &mut self.converter) {
             if self.settings.count.is_some_and(|count| self.sinks.failures_shown() >= count.get()) {
                 continue; // Enough: the session ends now.

@@ -24,9 +24,9 @@ use tracer_common::{
 
 use self::{
     layout::{HTTP_SIGNATURE, connection, log, log_context, request as http},
-    request::describe,
+    request::{About, Head, describe},
     socket::{Bound, bind, fill_socket, zero},
-    text::{string, text},
+    text::{string, takes_arguments, text},
 };
 pub(super) use self::{response::response_read, socket::connecting_socket};
 use crate::{
@@ -80,36 +80,39 @@ fn on_the_kernel_stack(context: &ProbeContext, argument: u64) {
 #[inline(always)]
 fn complaint(context: &ProbeContext, level: u64, log: u64) {
     let Some(process) = owner::current_traced(Program::LogErrorCore) else { return };
-    let data = read::user::<u64>(log, log::DATA);
-    let request = current_request(data);
-    let upstream = read::user::<u64>(request, http::UPSTREAM);
-    if request != 0 && upstream == 0 {
+    let mut head: Head = [0; http::WORDS];
+    let mut about = About::default();
+    whose(log, &mut about, &mut head);
+    if about.request != 0 && head[http::UPSTREAM] == 0 {
         return; // About something else than an upstream: a missing file, say.
     }
     let Some(mut entry) = emit::reserve::<Complaint>(Program::LogErrorCore) else { return };
     let slot = emit::slot(&mut entry);
     let header = emit::header(kind::COMPLAINT, Program::LogErrorCore);
     // SAFETY: the slot is ours until submitted; every field is written, here and by the three calls.
-    unsafe {
+    let connection = unsafe {
         (&raw mut (*slot).header).write(header);
         (&raw mut (*slot).level).write(level as u32);
         (&raw mut (*slot).errno).write(context.arg::<u64>(2).unwrap_or(0) as u32);
         (&raw mut (*slot).arguments).write([context.arg(4).unwrap_or(0), context.arg(5).unwrap_or(0)]);
-        describe(&raw mut (*slot).request, request, log, process);
+        let connection = describe(&raw mut (*slot).request, &about, &head, process);
         (*slot).literal[0] = 0;
         (*slot).text[0] = 0;
         (*slot).action[0] = 0;
         let literal: u64 = context.arg(3).unwrap_or(0);
-        let action = read::user(log, log::ACTION);
+        let action = about.action;
         (&raw mut (*slot).literal_address).write(literal);
         (&raw mut (*slot).action_address).write(action);
         string(literal, (&raw mut (*slot).literal).cast(), LITERAL_LEN);
         string(action, (&raw mut (*slot).action).cast(), ACTION_LEN);
-        text(context, (&raw mut (*slot).text).cast());
-        (*process).complained_request = request;
+        if takes_arguments(&raw const (*slot).literal) {
+            text(context, (&raw mut (*slot).text).cast());
+        }
+        (*process).complained_request = about.request;
         (*process).unwritten_ns = header.time_ns;
-    }
-    if find_socket(slot, request, upstream) != 0 {
+        connection
+    };
+    if find_socket(slot, about.request, connection) != 0 {
         // SAFETY: the process entry is live and written only in its own context.
         unsafe { (*process).complained_unbound = 1 };
         if let Some(last) = LAST_UNBOUND.get_ptr_mut(0) {
@@ -122,13 +125,13 @@ fn complaint(context: &ProbeContext, level: u64, log: u64) {
 
 /// Fills in the socket; 1: there is one, and it could not be told.
 #[inline(never)]
-fn find_socket(slot: *mut Complaint, request: u64, upstream: u64) -> u32 {
+fn find_socket(slot: *mut Complaint, request: u64, connection: u64) -> u32 {
     if slot.is_null() {
         return 0;
     }
     let mut unbound = u32::from(request == 0);
     let mut filled = false;
-    match bind(request, upstream) {
+    match bind(request, connection) {
         Bound::Socket(sk) => filled = fill_socket(slot, sk),
         // SAFETY: the caller's slot.
         Bound::Unix => unsafe { (*slot).request.flags |= UNIX },
@@ -149,8 +152,15 @@ fn error_page(request: u64, status: u32) {
         emit::lost(Program::SpecialResponse, Reason::UserRead);
         return;
     }
-    let client = read::user::<u64>(request, http::CONNECTION);
-    let log = read::user::<u64>(client, connection::LOG);
+    let client = read::user::<u64>(request, http::CONNECTION_AT);
+    let log = read::user::<u64>(client, connection::LOG_AT);
+    let mut head: Head = [0; http::WORDS];
+    let mut about = About::default();
+    whose(log, &mut about, &mut head);
+    if about.request != request {
+        about.request = request;
+        read::words(&mut head, request, 0);
+    }
     let Some(mut entry) = emit::reserve::<Status>(Program::SpecialResponse) else { return };
     let slot = emit::slot(&mut entry);
     let header = emit::header(kind::STATUS, Program::SpecialResponse);
@@ -160,20 +170,36 @@ fn error_page(request: u64, status: u32) {
         (&raw mut (*slot).header).write(header);
         (&raw mut (*slot).status).write(status);
         (&raw mut (*slot).reserved).write(0);
-        describe(&raw mut (*slot).request, request, log, process);
+        describe(&raw mut (*slot).request, &about, &head, process);
     }
     emit::submit(entry);
 }
 
-/// The HTTP request a log line is about, or 0.
-#[inline(always)]
-fn current_request(data: u64) -> u64 {
-    let main = read::user::<u64>(data, log_context::REQUEST);
-    let current = read::user::<u64>(data, log_context::CURRENT_REQUEST);
+/// Whose log it is; fills in the beginning of its HTTP request.
+#[inline(never)]
+fn whose(log: u64, about: &mut About, head: &mut Head) -> u32 {
+    let mut words = [0; log::WORDS];
+    read::words(&mut words, log, 0);
+    let data = words[log::DATA];
+    let mut context = [0; log_context::WORDS];
+    read::words(&mut context, data, 0);
+    let main = context[log_context::REQUEST];
+    let current = context[log_context::CURRENT_REQUEST];
     let request = if current == 0 { main } else { current };
-    if read::user::<u32>(request, 0) == HTTP_SIGNATURE && read::user::<u32>(main, 0) == HTTP_SIGNATURE {
-        request
-    } else {
-        0
+    read::words(head, request, 0);
+    let is_http = head[http::SIGNATURE] as u32 == HTTP_SIGNATURE
+        && (main == request || read::user::<u32>(main, 0) == HTTP_SIGNATURE);
+    if !is_http {
+        *head = [0; http::WORDS];
     }
+    *about = About {
+        request: if is_http { request } else { 0 },
+        main: if is_http { main } else { 0 },
+        log,
+        data,
+        connection: words[log::CONNECTION],
+        action: words[log::ACTION],
+        log_level: words[log::LEVEL] as u32,
+    };
+    0
 }

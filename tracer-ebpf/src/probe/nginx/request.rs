@@ -10,150 +10,201 @@ use tracer_common::{
 };
 
 use super::{
-    layout::{STREAM_SIGNATURE, connection, header, log, log_context, peer, request, start, state, upstream},
-    text::ngx_str,
+    layout::{STREAM_SIGNATURE, array, connection, header, peer, request as http, start, state, upstream},
+    text::{copy, ngx_str},
 };
 use crate::{
     maps::{SCRATCH, SCRATCH_WORDS},
     read,
 };
 
-/// Writes what nginx knows of the request.
+/// The beginning of an `ngx_http_request_t`.
+pub(super) type Head = [u64; http::WORDS];
+
+/// Whose request, and whose log.
+#[derive(Clone, Copy, Default)]
+pub(super) struct About {
+    /// 0: no HTTP request.
+    pub(super) request: u64,
+    pub(super) main: u64,
+    pub(super) log: u64,
+    /// `log->data`.
+    pub(super) data: u64,
+    /// `log->connection`.
+    pub(super) connection: u64,
+    /// `log->action`.
+    pub(super) action: u64,
+    pub(super) log_level: u32,
+}
+
+/// Writes what nginx knows of the request; the upstream connection (`u->peer.connection`), or 0.
 ///
 /// Flags go to memory, which the verifier does not track: returned, each combination of them would be a path of its own
 /// through the rest of the program.
 #[inline(never)]
-pub(super) fn describe(slot: *mut Request, request: u64, log: u64, process: *mut Process) -> u32 {
+pub(super) fn describe(slot: *mut Request, about: &About, head: &Head, process: *mut Process) -> u64 {
     if slot.is_null() {
         return 0;
     }
-    let data = read::user::<u64>(log, log::DATA);
     let mut flags = 0;
-    let mut main = 0;
-    if request != 0 {
+    if about.request != 0 {
         flags |= HTTP;
-        main = read::user::<u64>(data, log_context::REQUEST);
-    } else if read::user::<u32>(data, 0) == STREAM_SIGNATURE {
+    } else if read::user::<u32>(about.data, 0) == STREAM_SIGNATURE {
         flags |= STREAM;
     }
-    let upstream = read::user::<u64>(request, request::UPSTREAM);
-    let client = read::user::<u64>(request, request::CONNECTION);
-    let mut attempt = 0;
-    let mut state_status = 0;
-    let mut header_time = u64::MAX;
-    if let Some((count, last)) = attempts(request) {
-        flags |= STATES_KNOWN;
-        attempt = count;
-        state_status = read::user::<u64>(last, state::STATUS) as u32;
-        header_time = read::user::<u64>(last, state::HEADER_TIME);
+    if head[http::CACHE] != 0 {
+        flags |= CACHEABLE;
     }
-    let peer = upstream + upstream::PEER;
-    if upstream != 0 && log != 0 && read::user::<u64>(peer, peer::LOG) == log {
-        let before = read::user::<u32>(peer, peer::BITS);
-        let since = read::user::<u32>(peer, peer::BITS_SINCE_1_29_6);
+    let upstream = head[http::UPSTREAM];
+    // SAFETY: the caller's slot; every field is written, here and by the five calls.
+    unsafe {
+        (&raw mut (*slot).flags).write(flags);
+        (&raw mut (*slot).reserved).write(0);
+        (&raw mut (*slot).server_conf).write(head[http::SRV_CONF]);
+        (&raw mut (*slot).location_conf).write(head[http::LOC_CONF]);
+        (&raw mut (*slot).request).write(about.request);
+        (&raw mut (*slot).main).write(about.main);
+        (&raw mut (*slot).connection).write(about.connection);
+        (&raw mut (*slot).upstream).write(upstream);
+        (&raw mut (*slot).log_level).write(about.log_level);
+    }
+    host(slot, about.main);
+    attempts(slot, head[http::UPSTREAM_STATES]);
+    start_of_request(slot, about.main, process);
+    client(slot, head[http::CONNECTION], about.connection);
+    peer_of(slot, upstream, about.log)
+}
+
+/// The client's address, and the words behind `number` in its connection, which the log knows too: which of the
+/// connection's requests it is.
+#[inline(never)]
+fn client(slot: *mut Request, client: u64, number: u64) -> u32 {
+    if slot.is_null() {
+        return 0;
+    }
+    let mut words = [0; connection::NUMBERS + 2];
+    read::words(&mut words, client, connection::NUMBER_AT);
+    let mut behind = [0; 2];
+    for place in 0..connection::NUMBERS {
+        if number != 0 && words[place] == number && behind[0] == 0 {
+            behind = [words[place + 1], words[place + 2]];
+        }
+    }
+    // SAFETY: the caller's slot.
+    unsafe {
+        (&raw mut (*slot).behind_number).write(behind);
+        ngx_str(client + connection::ADDR_TEXT_AT, (&raw mut (*slot).client).cast(), CLIENT_LEN);
+    }
+    0
+}
+
+/// The peer's name, and whether nginx took it from its cache; gives the peer's connection.
+#[inline(never)]
+fn peer_of(slot: *mut Request, upstream: u64, log: u64) -> u64 {
+    if slot.is_null() {
+        return 0;
+    }
+    let mut words = [0; peer::WORDS];
+    read::words(&mut words, upstream, upstream::PEER_AT + peer::LOG_AT);
+    if log != 0 && words[0] == log {
+        let (before, since) = (words[peer::BITS] as u32, words[peer::BITS_SINCE_1_29_6] as u32);
         let bits = if peer::are_bits(before) { before } else { since };
+        let mut flags = 0;
         if peer::are_bits(bits) {
             flags |= CACHED_KNOWN;
         }
         if bits & peer::CACHED_BIT != 0 {
             flags |= CACHED;
         }
+        // SAFETY: the caller's slot.
+        unsafe { (*slot).flags |= flags };
     }
-    if read::user::<u64>(request, request::CACHE) != 0 {
-        flags |= CACHEABLE;
+    read::words(&mut words, upstream, upstream::PEER_AT);
+    // SAFETY: as above.
+    unsafe { ngx_str(words[peer::NAME], (&raw mut (*slot).peer).cast(), NAME_LEN) };
+    words[peer::CONNECTION]
+}
+
+/// The value of the main request's Host header, an `ngx_table_elt_t`.
+#[inline(never)]
+fn host(slot: *mut Request, main: u64) -> u32 {
+    if slot.is_null() {
+        return 0;
     }
-    let start = if main == 0 { 0 } else { start_of_request(main, process) };
-    let mut start_ms = 0;
-    if start != 0 {
-        flags |= LINE_KNOWN;
-        let seconds = read::user::<u64>(start, 0);
-        start_ms = seconds * 1000 + read::user::<u64>(start, start::MSEC);
+    let header: u64 = if main == 0 { 0 } else { read::user(main, http::HOST_AT) };
+    let mut words = [0; header::WORDS];
+    read::words(&mut words, header, 0);
+    let name = read::user::<u32>(words[header::LOWCASE_KEY], 0);
+    let is_host = words[header::KEY_LENGTH] == 4 && name == u32::from_le_bytes(*b"host");
+    let length = if is_host { words[header::VALUE] } else { 0 };
+    // SAFETY: the caller's slot.
+    unsafe { copy(words[header::VALUE + 1], length, (&raw mut (*slot).host).cast(), HOST_LEN as u64 - 1) }
+}
+
+/// The number of attempts and the last one's state, from `r->upstream_states` (an `ngx_array_t`).
+#[inline(never)]
+fn attempts(slot: *mut Request, states: u64) -> u32 {
+    if slot.is_null() {
+        return 0;
     }
-    // SAFETY: the caller's slot; every field is written.
+    let mut array = [0; array::WORDS];
+    read::words(&mut array, states, 0);
+    let [elements, count, size, capacity] = array;
+    let known = count != 0 && count <= capacity && capacity <= 65_536 && state::SIZE.contains(&size);
+    let mut last = [0; state::WORDS];
+    last[state::HEADER_TIME] = u64::MAX;
+    if known {
+        read::words(&mut last, elements + (count - 1) * size, 0);
+    }
+    // SAFETY: the caller's slot.
     unsafe {
-        (&raw mut (*slot).start_ms).write(start_ms);
-        (&raw mut (*slot).start_offset).write(if start == 0 { 0 } else { (start - main) as u32 });
-        (&raw mut (*slot).reserved).write(0);
-        let line = if start == 0 { 0 } else { start + start::REQUEST_LINE };
-        ngx_str(line, (&raw mut (*slot).line).cast(), LINE_LEN);
-        (&raw mut (*slot).behind_number).write(behind_number(client, read::user(log, log::CONNECTION)));
-        (&raw mut (*slot).uri).write(if start == 0 { 0 } else { read::user(start, start::URI_DATA) });
-        (&raw mut (*slot).server_conf).write(read::user(request, request::SRV_CONF));
-        (&raw mut (*slot).location_conf).write(read::user(request, request::LOC_CONF));
-        ngx_str(host(main), (&raw mut (*slot).host).cast(), HOST_LEN);
-        (&raw mut (*slot).request).write(request);
-        (&raw mut (*slot).main).write(main);
-        (&raw mut (*slot).connection).write(read::user(log, log::CONNECTION));
-        (&raw mut (*slot).upstream).write(upstream);
-        (&raw mut (*slot).state_header_time).write(header_time);
-        (&raw mut (*slot).state_status).write(state_status);
-        (&raw mut (*slot).attempt).write(attempt);
-        (&raw mut (*slot).log_level).write(read::user::<u64>(log, log::LEVEL) as u32);
-        let name = if upstream == 0 { 0 } else { read::user::<u64>(peer, peer::NAME) };
-        ngx_str(name, (&raw mut (*slot).peer).cast(), NAME_LEN);
-        let address = if client == 0 { 0 } else { client + connection::ADDR_TEXT };
-        ngx_str(address, (&raw mut (*slot).client).cast(), CLIENT_LEN);
-        (&raw mut (*slot).flags).write(flags);
+        (&raw mut (*slot).state_header_time).write(last[state::HEADER_TIME]);
+        (&raw mut (*slot).state_status).write(last[state::STATUS] as u32);
+        (&raw mut (*slot).attempt).write(if known { count as u32 } else { 0 });
+        if known {
+            (*slot).flags |= STATES_KNOWN;
+        }
     }
     0
 }
 
-/// The words behind `number` in the client's connection, which the log knows too: which of the connection's requests it is.
-#[inline(always)]
-fn behind_number(client: u64, number: u64) -> [u64; 2] {
-    for place in connection::NUMBER {
-        if client != 0 && number != 0 && read::user::<u64>(client, place) == number {
-            return [read::user(client, place + 8), read::user(client, place + 16)];
-        }
-    }
-    [0; 2]
-}
-
-/// Address of the value (an `ngx_str_t`) of the request's Host header; 0: there is none.
-#[inline(always)]
-fn host(main: u64) -> u64 {
-    let header = if main == 0 { 0 } else { read::user::<u64>(main, request::HOST) };
-    let name = read::user::<u32>(read::user(header, header::LOWCASE_KEY), 0);
-    if read::user::<u64>(header, header::KEY_LENGTH) == 4 && name == u32::from_le_bytes(*b"host") {
-        header + header::VALUE
-    } else {
-        0
-    }
-}
-
-/// Number of attempts and the address of the last one's state, from `r->upstream_states` (an `ngx_array_t`).
-#[inline(always)]
-fn attempts(request: u64) -> Option<(u32, u64)> {
-    let array = read::user::<u64>(request, request::UPSTREAM_STATES);
-    let elements = read::user::<u64>(array, 0);
-    let count = read::user::<u64>(array, 8);
-    let size = read::user::<u64>(array, 16);
-    let capacity = read::user::<u64>(array, 24);
-    if count == 0 || count > capacity || capacity > 65_536 || !state::SIZE.contains(&size) {
-        return None;
-    }
-    Some((count as u32, elements + (count - 1) * size))
-}
-
-/// Address of the main request's `start_sec`; 0 when it cannot be told.
+/// The main request's `start_sec` and what follows it; nothing when it cannot be told.
 ///
 /// What precedes it in `ngx_http_request_t` has another size in every version, so it is found by what is there, once
 /// per process: `start_sec, start_msec, method, http_version, request_line` follow each other since nginx 0.x.
-#[inline(always)]
-fn start_of_request(main: u64, process: *mut Process) -> u64 {
-    // SAFETY: the live map entry of the current process.
-    let mut offset = unsafe { (*process).start_sec_offset };
-    if offset == 0 {
-        offset = find_start(main);
-        // SAFETY: as above; written only in the process's own context.
-        unsafe { (*process).start_sec_offset = offset };
-    }
-    if offset == 0 {
+#[inline(never)]
+fn start_of_request(slot: *mut Request, main: u64, process: *mut Process) -> u32 {
+    if slot.is_null() || process.is_null() {
         return 0;
     }
-    let start = main + u64::from(offset);
-    let plausible = is_version(read::user(start, start::HTTP_VERSION)) && read::user::<u64>(start, start::MSEC) < 1000;
-    if plausible { start } else { 0 }
+    let mut offset = 0;
+    if main != 0 {
+        // SAFETY: the live map entry of the current process.
+        offset = unsafe { (*process).start_sec_offset };
+        if offset == 0 {
+            offset = find_start(main);
+            // SAFETY: as above; written only in the process's own context.
+            unsafe { (*process).start_sec_offset = offset };
+        }
+    }
+    let mut words = [0; start::WORDS];
+    read::words(&mut words, main, u64::from(offset));
+    let known = is_version(words[start::HTTP_VERSION]) && words[start::MSEC] < 1000;
+    if !known {
+        words = [0; start::WORDS];
+    }
+    let [length, data] = [words[start::REQUEST_LINE], words[start::REQUEST_LINE + 1]];
+    // SAFETY: the caller's slot.
+    unsafe {
+        (&raw mut (*slot).start_ms).write(words[start::SEC] * 1000 + words[start::MSEC]);
+        (&raw mut (*slot).start_offset).write(if known { offset } else { 0 });
+        (&raw mut (*slot).uri).write(words[start::URI_DATA]);
+        copy(data, length, (&raw mut (*slot).line).cast(), LINE_LEN as u64 - 1);
+        if known {
+            (*slot).flags |= LINE_KNOWN;
+        }
+    }
+    0
 }
 
 /// Offset of `start_sec` in the request; 0: not found.

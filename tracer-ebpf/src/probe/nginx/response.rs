@@ -2,7 +2,7 @@
 
 use tracer_common::event::closed::{RESPONSE_COMPLETE, RESPONSE_CUT, RESPONSE_UNKNOWN};
 
-use super::layout::{HTTP_SIGNATURE, peer, pipe, request, upstream};
+use super::layout::{HTTP_SIGNATURE, pipe, request as http, upstream};
 use crate::{maps::PROCESSES, read};
 
 /// Had nginx read all of the response of the request that was just complained about? Asked while it closes the upstream
@@ -16,15 +16,15 @@ pub(in crate::probe) fn response_read(tgid: u32) -> u32 {
     if request == 0 || read::user::<u32>(request, 0) != HTTP_SIGNATURE {
         return RESPONSE_UNKNOWN;
     }
-    let upstream = read::user::<u64>(request, request::UPSTREAM);
-    let connection = read::user::<u64>(upstream + upstream::PEER, peer::CONNECTION);
-    let client = read::user::<u64>(request, request::CONNECTION);
+    let upstream = read::user::<u64>(request, http::UPSTREAM_AT);
+    let connection = read::user::<u64>(upstream, upstream::PEER_AT);
+    let client = read::user::<u64>(request, http::CONNECTION_AT);
     let mut pipe = 0;
-    for place in upstream::PIPE {
+    for place in upstream::PIPE_AT {
         let candidate = read::user::<u64>(upstream, place);
         // The pipe must lie between this upstream connection and this client.
-        if read::user::<u64>(candidate, pipe::UPSTREAM) == connection
-            && read::user::<u64>(candidate, pipe::DOWNSTREAM) == client
+        if read::user::<u64>(candidate, pipe::UPSTREAM_AT) == connection
+            && read::user::<u64>(candidate, pipe::DOWNSTREAM_AT) == client
         {
             pipe = candidate;
         }
@@ -33,8 +33,8 @@ pub(in crate::probe) fn response_read(tgid: u32) -> u32 {
         return RESPONSE_UNKNOWN;
     }
     // Three pointers more with threads (and --with-compat): a pointer, or none, where else the flags are.
-    let without_threads = read::user::<u64>(pipe, pipe::FLAGS_WITHOUT_THREADS) & 0xffff_ffff;
-    let with_threads = read::user::<u64>(pipe, pipe::FLAGS_WITH_THREADS) & 0xffff_ffff;
+    let without_threads = read::user::<u64>(pipe, pipe::FLAGS_WITHOUT_THREADS_AT) & 0xffff_ffff;
+    let with_threads = read::user::<u64>(pipe, pipe::FLAGS_WITH_THREADS_AT) & 0xffff_ffff;
     let flags = if without_threads != 0 && without_threads < 1 << 12 { without_threads } else { with_threads };
     if flags == 0 || flags >= 1 << 12 {
         return RESPONSE_UNKNOWN;

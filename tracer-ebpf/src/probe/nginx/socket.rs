@@ -7,7 +7,7 @@ use tracer_common::{
     socket::{COMPLAINED, PREEXISTING, Socket},
 };
 
-use super::layout::{HTTP_SIGNATURE, connection, peer, request, upstream};
+use super::layout::{HTTP_SIGNATURE, connection, request as http, upstream};
 use crate::{
     emit,
     maps::{NEW_SOCKET, SOCKETS},
@@ -28,20 +28,18 @@ pub(super) enum Bound {
 
 /// The socket of the request's upstream connection, through its descriptor.
 #[inline(always)]
-pub(super) fn bind(request: u64, upstream: u64) -> Bound {
-    if request == 0 || upstream == 0 {
+pub(super) fn bind(request: u64, connection: u64) -> Bound {
+    if request == 0 || connection == 0 {
         return Bound::None;
     }
-    let connection = read::user::<u64>(upstream + upstream::PEER, peer::CONNECTION);
-    if connection == 0 {
-        return Bound::None;
-    }
-    let owner = read::user::<u64>(connection, connection::DATA);
+    let mut words = [0; connection::HEAD_WORDS];
+    read::words(&mut words, connection, 0);
+    let owner = words[connection::DATA];
     // Not yet set while connect() itself fails.
     if owner != request && owner != 0 {
         return Bound::Unknown;
     }
-    let sk = socket_of(read::user(connection, connection::FD));
+    let sk = socket_of(words[connection::FD] as u32);
     let family: u16 = read::kernel(sk, setting!(offsets.sock_family));
     match family {
         1 => Bound::Unix,
@@ -134,10 +132,15 @@ pub(in crate::probe) fn connecting_socket(request: u64) -> u64 {
     if read::user::<u32>(request, 0) != HTTP_SIGNATURE {
         return 0;
     }
-    let upstream = read::user::<u64>(request, request::UPSTREAM);
+    let upstream = read::user::<u64>(request, http::UPSTREAM_AT);
     if upstream == 0 {
         return 0;
     }
-    let connection = read::user::<u64>(upstream + upstream::PEER, peer::CONNECTION);
-    if connection == 0 { 0 } else { socket_of(read::user(connection, connection::FD)) }
+    let connection = read::user::<u64>(upstream, upstream::PEER_AT);
+    if connection == 0 {
+        return 0;
+    }
+    let mut words = [0; connection::HEAD_WORDS];
+    read::words(&mut words, connection, 0);
+    socket_of(words[connection::FD] as u32)
 }

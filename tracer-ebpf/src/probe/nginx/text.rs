@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{helpers::generated, programs::ProbeContext};
-use tracer_common::event::complaint::TEXT_LEN;
+use tracer_common::event::complaint::{LITERAL_LEN, TEXT_LEN};
 
 use crate::read;
 
@@ -22,7 +22,10 @@ pub(super) fn string(address: u64, into: *mut u8, capacity: usize) {
 /// An `ngx_str_t` of the current process, NUL terminated; a longer one is cut.
 #[inline(always)]
 pub(super) fn ngx_str(address: u64, into: *mut u8, capacity: usize) {
-    copy(read::user(address, 8), read::user(address, 0), into, capacity as u64 - 1);
+    let mut words = [0; 2];
+    read::words(&mut words, address, 0);
+    let [length, data] = words;
+    copy(data, length, into, capacity as u64 - 1);
 }
 
 /// The text argument: length and address of `"%*s"`, else an `ngx_str_t` for `%V`; told apart by the first being too small
@@ -39,9 +42,25 @@ pub(super) fn text(context: &ProbeContext, into: *mut u8) {
     }
 }
 
+/// Is there a `%`? What stands behind the literal's end may have one too: then arguments are read that are none, which
+/// costs a microsecond and harms nobody. A literal that could not be read may have one.
+#[inline(always)]
+pub(super) unsafe fn takes_arguments(literal: *const [u8; LITERAL_LEN]) -> bool {
+    const ONES: u64 = u64::MAX / 255;
+    let words = literal.cast::<u64>();
+    let mut found = 0;
+    for index in 0..LITERAL_LEN / 8 {
+        // SAFETY: the caller's literal, 8-aligned.
+        let other = unsafe { *words.add(index) } ^ (ONES * u64::from(b'%'));
+        found |= other.wrapping_sub(ONES) & !other & (ONES << 7);
+    }
+    // SAFETY: as above.
+    found != 0 || unsafe { *words } as u8 == 0
+}
+
 /// Copies at most `room` of `length` bytes of the current process, and a NUL.
 #[inline(never)]
-fn copy(address: u64, length: u64, into: *mut u8, room: u64) -> u32 {
+pub(super) fn copy(address: u64, length: u64, into: *mut u8, room: u64) -> u32 {
     if into.is_null() {
         return 0;
     }
