@@ -3,14 +3,13 @@
 use std::path::PathBuf;
 
 use super::options::{BesideArgs, CaptureArgs, Cli, Subcommand, TargetArgs, TraceArgs, WatchArgs};
+use crate::context::process::NGINX;
 use crate::settings::{Command, DoctorSettings, ExplainSettings, RecordSettings, TraceSettings, WatchSettings};
 use crate::sink::log::CaptureOptions;
 use crate::sink::terminal::Verbosity;
 
 /// Where `record` writes without `--log`.
 pub(super) const DEFAULT_LOG: &str = "/var/log/why502/why502.jsonl";
-/// The programs that are nginx under another name.
-pub(super) const DEFAULT_PROCESSES: [&str; 4] = ["nginx", "openresty", "angie", "nginx-debug"];
 
 impl From<Cli> for Command {
     fn from(Cli { subcommand, trace }: Cli) -> Self {
@@ -69,5 +68,5 @@ fn watch_settings(target: TargetArgs, watch: WatchArgs) -> WatchSettings {
 
 /// The default names apply where nothing else says whom to trace.
 fn process_names(given: Vec<String>, pids: &[u32]) -> Vec<String> {
-    if given.is_empty() && pids.is_empty() { DEFAULT_PROCESSES.map(str::to_owned).to_vec() } else { given }
+    if given.is_empty() && pids.is_empty() { NGINX.map(str::to_owned).to_vec() } else { given }
 }

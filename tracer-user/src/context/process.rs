@@ -9,6 +9,9 @@ use std::{
 /// Processes remembered after they are gone, so that late verdicts can still name them.
 const CAPACITY: usize = 4096;
 
+/// nginx under its names.
+pub const NGINX: [&str; 4] = ["nginx", "openresty", "angie", "nginx-debug"];
+
 /// What nginx calls itself in its command line (`ngx_setproctitle()`, src/os/unix/ngx_process_cycle.c).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -55,6 +58,12 @@ impl ProcessFacts {
             netns: namespace(&directory.join("ns/net")),
             cgroup: cgroup(&directory.join("cgroup")),
         })
+    }
+
+    /// Is it nginx, as far as names tell? Other programs may have logs too, but none that says what became of a connection.
+    pub fn looks_like_nginx(&self) -> bool {
+        let named = |name: &str| NGINX.contains(&name);
+        self.role != Role::Other || named(&self.comm) || self.executable_name().is_some_and(|name| named(&name))
     }
 
     /// Name that `--process` is compared with besides the comm: basename of the executable, cut as a comm is.

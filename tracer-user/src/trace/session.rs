@@ -34,7 +34,7 @@ use crate::{
     },
     context::{
         host,
-        process::{Processes, Role},
+        process::{ProcessFacts, Processes, Role},
     },
     diagnose::engine::{Engine, Facts},
     exit::say,
@@ -380,7 +380,8 @@ impl<'a> Session<'a> {
         if self.settings.nginx_witness {
             let visible = workers::listen(&mut self.probes, pid);
             self.engine.listens(pid, visible);
-            if !visible.complaints {
+            let is_nginx = || ProcessFacts::read(pid).is_some_and(|process| process.looks_like_nginx());
+            if !visible.complaints && is_nginx() {
                 self.outbox.texts.fallback.add(pid);
                 self.outbox.texts.logs.follow(pid, Start::End);
             }

@@ -17,23 +17,12 @@ const DEADLINE: Duration = Duration::from_secs(30 * 60);
 /// With `--all`.
 const LONG_DEADLINE: Duration = Duration::from_secs(3 * 60 * 60);
 const MEMORY_MIB: u32 = 1536;
-/// Not part of the usual run.
-const LOSSY: &str = "7.2";
-const LOSSY_REASON: &str = "on an emulated processor this kernel interrupts tracepoint programs by others of their kind, and \
-    skips those: details of a verdict go missing (--kernel 7.2 runs it)";
 
 pub(super) fn steps(report: &mut Report, repository: &Repository, setup: &Setup<'_>, options: &TestOptions) {
     let kernels: Vec<String> = match options.kernel.as_slice() {
-        [] => RELEASES
-            .iter()
-            .filter(|release| options.all || release.name != LOSSY)
-            .map(|release| release.name.to_owned())
-            .collect(),
+        [] => RELEASES.iter().map(|release| release.name.to_owned()).collect(),
         chosen => chosen.to_vec(),
     };
-    if options.kernel.is_empty() && !options.all {
-        report.step(format!("vm {LOSSY}"), || Ok(Outcome::skipped(LOSSY_REASON)));
-    }
     let mut ready = None;
     for kernel in kernels {
         report.step(format!("vm {kernel}"), || {
