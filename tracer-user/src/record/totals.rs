@@ -47,7 +47,7 @@ impl LossReason {
             Self::KretprobeMissed => "a return probe missed calls",
             Self::UserRead => "nginx's memory could not be read",
             Self::TailGap => "the log was rotated or written faster than it was read",
-            Self::Overload => "a probe was hit too often and switched off",
+            Self::Overload => "failures came faster than they could be told: lines of nginx's log were left out",
             Self::WriteFailed => "the capture file could not be written",
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::recent::Recent;
 use crate::model::cause::Cause;
-use crate::record::{End, EndReason, Outcome, Record, Timestamp};
+use crate::record::{End, EndReason, LossReason, Outcome, Record, Timestamp};
 
 /// Updates arrive within seconds: outcomes of older failures are settled.
 const REMEMBERED: usize = 16_384;
@@ -73,6 +73,8 @@ impl Totals {
                     *before = outcome;
                 }
             }
+            // What was left out is no event.
+            Record::Lost(lost) if lost.reason == LossReason::Overload => {}
             Record::Lost(lost) => self.lost += lost.count.unwrap_or(1),
             Record::Stats(stats) => {
                 let connections: u64 = stats.upstreams.iter().map(|upstream| upstream.connections).sum();

@@ -8,6 +8,7 @@ mod later;
 mod log;
 mod notify;
 mod outbox;
+mod overload;
 mod prepare;
 mod roots;
 mod session;

@@ -21,6 +21,7 @@ use super::{
     log::StandardError,
     notify,
     outbox::Outbox,
+    overload::Overload,
     prepare::{Prepared, Wanted, prepare},
     statistics::Statistics,
     workers::{self, Target},
@@ -115,6 +116,7 @@ struct Session<'a> {
     engine: Engine,
     converter: Converter,
     outbox: Outbox,
+    overload: Overload,
     statistics: Statistics,
     later: Later,
     target: Target,
@@ -156,6 +158,7 @@ impl<'a> Session<'a> {
                 advisor: Advisor::default(),
             },
             outbox: Outbox::default(),
+            overload: Overload::default(),
             statistics: Statistics::default(),
             later: Later::default(),
             target: Target { names: settings.processes.clone(), pids: settings.pids.clone() },
@@ -276,6 +279,9 @@ impl<'a> Session<'a> {
             taken += 1;
             match event {
                 Ok(event) => {
+                    if taken == 1 && self.overload.saw(event.moment.time_ns, now_ns) {
+                        self.leave_out_texts(now_ns)?;
+                    }
                     if taken == BATCH {
                         now_ns = event.moment.time_ns;
                     }
@@ -298,6 +304,18 @@ impl<'a> Session<'a> {
         }
         self.sinks.flush()?;
         Ok(now_ns)
+    }
+
+    /// Failures come faster than they can be told: lines of the log are not read along until that is over.
+    fn leave_out_texts(&mut self, now_ns: u64) -> io::Result<()> {
+        self.outbox.texts.leave_out();
+        let (time, program) = (self.converter.time(now_ns), Cow::Borrowed("error_log"));
+        self.sinks.write(Record::Lost(record::Lost {
+            time,
+            program,
+            reason: record::LossReason::Overload,
+            count: None,
+        }))
     }
 
     /// Something happened besides nginx.
@@ -341,7 +359,7 @@ impl<'a> Session<'a> {
                 }
                 return Ok(());
             }
-            Happening::Complaint(complaint) => {
+            Happening::Complaint(complaint) if !self.overload.is_on(clock::monotonic_ns()) => {
                 self.outbox.texts.expect(&event.moment, complaint, self.converter.wall_offset_ns);
             }
             _ => {}

@@ -109,6 +109,12 @@ impl Texts {
         self.count += 1;
     }
 
+    /// What waits for its line goes without it: there is no time to read them.
+    pub(super) fn leave_out(&mut self) {
+        self.waiting.clear();
+        self.count = 0;
+    }
+
     /// Does this worker speak through its log files alone? A process without any has nothing to wait for.
     pub(super) fn speaks(&self, worker: u32) -> bool {
         self.fallback.covers(worker) && self.logs.reads(worker)

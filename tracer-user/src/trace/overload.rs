@@ -1,0 +1,44 @@
+//! When events come faster than they can be told: what is needed least is left out before the ring overflows.
+
+/// An event that waited so long in the ring: it is read every 10 ms, and holds some 50 ms of the fastest storm.
+const LATE_NS: u64 = 25_000_000;
+/// It does not end before all was quiet for so long.
+const CALM_NS: u64 = 1_000_000_000;
+
+/// Whether the collector is behind.
+#[derive(Debug, Default)]
+pub(super) struct Overload {
+    until_ns: u64,
+}
+
+impl Overload {
+    /// The oldest event of the ring; true: it begins now.
+    pub(super) fn saw(&mut self, event_ns: u64, now_ns: u64) -> bool {
+        if now_ns.saturating_sub(event_ns) < LATE_NS {
+            return false;
+        }
+        let begins = !self.is_on(now_ns);
+        self.until_ns = now_ns.saturating_add(CALM_NS);
+        begins
+    }
+
+    pub(super) const fn is_on(&self, now_ns: u64) -> bool {
+        now_ns < self.until_ns
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CALM_NS, LATE_NS, Overload};
+
+    #[test]
+    fn begins_once_and_ends_when_all_is_calm() {
+        let mut overload = Overload::default();
+        let now = CALM_NS;
+        assert!(!overload.saw(now - LATE_NS + 1, now) && !overload.is_on(now));
+        assert!(overload.saw(now - LATE_NS, now) && overload.is_on(now));
+        assert!(!overload.saw(now, now + LATE_NS), "it goes on");
+        assert!(overload.is_on(now + CALM_NS) && !overload.is_on(now + LATE_NS + CALM_NS));
+        assert!(overload.saw(now, now + 2 * CALM_NS));
+    }
+}
