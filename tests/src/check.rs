@@ -44,6 +44,13 @@ pub fn records(scenario: &Scenario, sent: &[Sent], access: &HashMap<String, Acce
         .into_iter()
         .filter(|failure| !scenario.optional.iter().any(|&cause| failure["cause"] == cause))
         .collect();
+    for response in responses.iter().filter(|response| response["cause"] == "no_live_upstreams") {
+        let hint = response["hint"].as_str().unwrap_or_default();
+        if response["related"].as_array().is_some_and(|related| !related.is_empty()) && !hint.contains(" failed last ")
+        {
+            verdict.differences.push(format!("which servers failed when is not said: {hint:?}"));
+        }
+    }
     verdict.tally.attempts(&failures);
     let (meant, seen) = totals(sent, &failures);
     let skipped = skipped(records);

@@ -172,6 +172,8 @@ pub struct Response {
     pub cause: Cause,
     pub failures: Vec<VerdictId>,
     pub related: Vec<VerdictId>,
+    /// When each peer of those failed last, latest first.
+    pub last_failed: Vec<(Address, u64)>,
     pub request_key: RequestKey,
     pub worker: u32,
     pub client: Option<String>,

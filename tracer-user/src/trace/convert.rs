@@ -21,7 +21,7 @@ use crate::{
     record,
 };
 
-use super::{host::Host, roots};
+use super::{comeback, host::Host, roots};
 
 /// Wall clock and processes: what verdicts lack to be records.
 pub(super) struct Converter {
@@ -131,9 +131,13 @@ impl Converter {
             let question = Question::of_response(&response, upstream.as_ref(), configured, general);
             self.advisor.advise(response.worker, &question)
         });
-        let hint = advice.as_ref().map(|advice| match &advice.hint {
-            Some(hint) => Cow::Owned(hint.clone()),
-            None => Cow::Borrowed(general),
+        let hint = advice.as_ref().map(|advice| {
+            let back = comeback::told(&response.last_failed, response.time_ns, advice);
+            match &advice.hint {
+                Some(hint) => Cow::Owned(format!("{hint}{back}")),
+                None if !back.is_empty() => Cow::Owned(format!("{general}{back}")),
+                None => Cow::Borrowed(general),
+            }
         });
         record::Response {
             id: response.id.0,

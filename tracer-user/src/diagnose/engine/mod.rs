@@ -17,6 +17,7 @@ use std::{
 use self::{outcome::Held, response::HeldResponse};
 use super::request::Requests;
 use crate::model::{
+    address::Address,
     cause::Cause,
     configured::Configured,
     event::{Complaint, Connection, ConnectionId, Event, Happening, Moment, RequestNow, RequestPlace},
@@ -115,6 +116,8 @@ enum About {
 struct Recent {
     worker: u32,
     failure: VerdictId,
+    time_ns: u64,
+    upstream: Option<Address>,
     configured: Option<Arc<Configured>>,
 }
 

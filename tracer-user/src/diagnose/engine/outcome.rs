@@ -126,6 +126,8 @@ impl Engine {
         self.recent.push_back(Recent {
             worker: failure.worker,
             failure: failure.id,
+            time_ns: failure.time_ns,
+            upstream: failure.upstream.clone(),
             configured: failure.configured.clone(),
         });
         if self.recent.len() > RECENT

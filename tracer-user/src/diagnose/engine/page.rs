@@ -9,6 +9,7 @@ use crate::{
         rules::{self, Decision},
     },
     model::{
+        address::Address,
         cause::Cause,
         configured::Configured,
         event::{Moment, Request, Status},
@@ -79,8 +80,17 @@ impl Engine {
             _ if !request.has_upstream => (Origin::Config, Cause::ConfiguredStatus),
             _ => (Origin::Nginx, Cause::Unexplained),
         };
-        let related =
+        let led_here =
             if cause == Cause::NoLiveUpstreams { self.led_here(&moment, request, &failures) } else { Vec::new() };
+        let related = led_here.iter().map(|recent| recent.failure).collect();
+        let mut last_failed: Vec<(Address, u64)> = Vec::new();
+        for recent in led_here {
+            if let Some(upstream) = &recent.upstream
+                && last_failed.iter().all(|(known, _)| known != upstream)
+            {
+                last_failed.push((upstream.clone(), recent.time_ns));
+            }
+        }
         let id = self.id();
         let response = Response {
             id,
@@ -92,6 +102,7 @@ impl Engine {
             cause,
             failures,
             related,
+            last_failed,
             request_key: key,
             worker: moment.pid,
             client: request.client.clone(),
@@ -117,7 +128,7 @@ impl Engine {
 
     /// The failures that put the servers of this request's upstream out, latest first: of the same upstream, in the same
     /// worker unless only others know of any (the upstream's `zone` shares them).
-    fn led_here(&self, moment: &Moment, request: &Request, own: &[VerdictId]) -> Vec<VerdictId> {
+    fn led_here(&self, moment: &Moment, request: &Request, own: &[VerdictId]) -> Vec<&Recent> {
         let block = |configured: &Option<Arc<Configured>>| {
             configured.as_ref().and_then(|configured| configured.pass.as_ref()?.block.clone())
         };
@@ -127,11 +138,11 @@ impl Engine {
             !own.contains(&recent.failure) && (wanted.is_none() || known.is_none() || known == wanted)
         };
         let of_worker = self.recent.iter().rev().filter(same).filter(|recent| recent.worker == moment.pid);
-        let found: Vec<VerdictId> = of_worker.take(RELATED).map(|recent| recent.failure).collect();
+        let found: Vec<&Recent> = of_worker.take(RELATED).collect();
         if !found.is_empty() || wanted.is_none() {
             return found;
         }
-        self.recent.iter().rev().filter(same).take(RELATED).map(|recent| recent.failure).collect()
+        self.recent.iter().rev().filter(same).take(RELATED).collect()
     }
 
     /// The connection that nginx closed just before this error page without logging anything, and what that means.

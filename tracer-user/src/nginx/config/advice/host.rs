@@ -20,28 +20,28 @@ pub(super) fn descriptors(question: &Question<'_>, scope: &Scope<'_>) -> Advice 
     let settings: Vec<Setting> = [limit, connections].into_iter().flatten().collect();
     let sentences: Vec<String> = settings.iter().map(|setting| setting.sentence(None)).collect();
     let hint = (!sentences.is_empty()).then(|| format!("{}; {}", question.general, sentences.join(", ")));
-    Advice { hint, settings }
+    Advice { hint, settings, ..Advice::default() }
 }
 
 /// The limit of connections.
 pub(super) fn connections(question: &Question<'_>, scope: &Scope<'_>) -> Advice {
     let (connections, limit) = (of_events(scope), of_main(scope, "worker_rlimit_nofile"));
     let hint = connections.as_ref().map(|setting| format!("{}: {}", setting.sentence(None), question.general));
-    Advice { hint, settings: [connections, limit].into_iter().flatten().collect() }
+    Advice { hint, settings: [connections, limit].into_iter().flatten().collect(), ..Advice::default() }
 }
 
 /// The address that connections are made from.
 pub(super) fn bind(question: &Question<'_>, scope: &Scope<'_>) -> Advice {
     let bind = super::of_module(scope, "bind", None);
     let hint = bind.as_ref().map(|bind| format!("{}: {}", question.general, bind.line()));
-    Advice { hint, settings: bind.into_iter().chain(scope.leads()).collect() }
+    Advice { hint, settings: bind.into_iter().chain(scope.leads()).collect(), ..Advice::default() }
 }
 
 /// Where files are written for a while.
 pub(super) fn temporary(scope: &Scope<'_>) -> Advice {
     let paths = [super::of_module(scope, "temp_path", None), scope.setting("client_body_temp_path", None)];
     let size = super::of_module(scope, "max_temp_file_size", None);
-    Advice { hint: None, settings: paths.into_iter().flatten().chain(size).collect() }
+    Advice { hint: None, settings: paths.into_iter().flatten().chain(size).collect(), ..Advice::default() }
 }
 
 /// The line that orders this status, where there is one only.
@@ -62,7 +62,7 @@ pub(super) fn configured_status(question: &Question<'_>, scope: &Scope<'_>) -> A
         [line] => Some(format!("{}: {}", question.general, line.line())),
         _ => None,
     };
-    Advice { hint, settings }
+    Advice { hint, settings, ..Advice::default() }
 }
 
 /// `return 502 …`, `try_files … =502`.

@@ -88,6 +88,17 @@ pub struct Advice {
     pub hint: Option<String>,
     /// Directives that have to do with it.
     pub settings: Vec<Setting>,
+    /// Servers of an `upstream` block, and for how long they are left alone after failures, in ms.
+    pub left_alone: Vec<(Address, u64)>,
+}
+
+impl Advice {
+    /// For how long this peer is left alone, in ms; a peer that was found by name has the time that all have.
+    pub fn fail_timeout_ms(&self, peer: &Address) -> Option<u64> {
+        let (_, first) = self.left_alone.first()?;
+        let of_peer = self.left_alone.iter().find(|(server, _)| server == peer).map(|(_, time)| *time);
+        of_peer.or_else(|| self.left_alone.iter().all(|(_, time)| time == first).then_some(*first))
+    }
 }
 
 /// The advice for one failure, or response without one; `view` is None where the files cannot be used.
@@ -128,7 +139,7 @@ fn about(question: &Question<'_>, scope: &Scope<'_>) -> Advice {
         | Cause::ResponseTimeoutKernel
         | Cause::ClosedMidResponse
         | Cause::ResetMidResponse
-        | Cause::UpstreamStatus => Advice { hint: None, settings: scope.leads() },
+        | Cause::UpstreamStatus => Advice { hint: None, settings: scope.leads(), ..Advice::default() },
         Cause::ConnectTimeout | Cause::TlsTimeout => timeout("connect_timeout", |pass| pass.connect_timeout_ms),
         Cause::ResponseTimeout | Cause::ResponseStalled => timeout("read_timeout", |pass| pass.read_timeout_ms),
         Cause::SendTimeout => timeout("send_timeout", |pass| pass.send_timeout_ms),
@@ -158,14 +169,14 @@ fn of_module(scope: &Scope<'_>, suffix: &str, in_force: Option<Measure>) -> Opti
 fn leading(question: &Question<'_>, scope: &Scope<'_>) -> Advice {
     let settings = scope.leads();
     let hint = settings.first().map(|line| format!("{}: {}", question.general, line.line()));
-    Advice { hint, settings }
+    Advice { hint, settings, ..Advice::default() }
 }
 
 /// What is in force, then what to do.
 fn in_force(question: &Question<'_>, scope: &Scope<'_>, setting: Option<Setting>) -> Advice {
-    let Some(setting) = setting else { return Advice { hint: None, settings: scope.leads() } };
+    let Some(setting) = setting else { return Advice { hint: None, settings: scope.leads(), ..Advice::default() } };
     let hint = format!("{}: {}", setting.sentence(scope.home().as_deref()), question.general);
-    Advice { hint: Some(hint), settings: [vec![setting], scope.leads()].concat() }
+    Advice { hint: Some(hint), settings: [vec![setting], scope.leads()].concat(), ..Advice::default() }
 }
 
 #[cfg(test)]

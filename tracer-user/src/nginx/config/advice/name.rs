@@ -4,12 +4,16 @@ use super::{
     Advice, Question, Scope,
     setting::{Setting, at},
 };
-use crate::nginx::config::{
-    advice::scope::described,
-    defaults,
-    target::{has_flag, parameter},
-    tree::Directive,
-    view::Said,
+use crate::{
+    model::address::Address,
+    nginx::config::{
+        advice::scope::described,
+        defaults,
+        target::{has_flag, parameter},
+        tree::Directive,
+        value::milliseconds,
+        view::Said,
+    },
 };
 
 /// Servers that a sentence names.
@@ -26,7 +30,24 @@ pub(super) fn no_live(question: &Question<'_>, scope: &Scope<'_>) -> Advice {
         named.push(format!("and {} more", lines.len() - NAMED));
     }
     let hint = format!("{}; {}: {}", question.general, described(view, block), named.join(", "));
-    Advice { hint: Some(hint), settings: lines.iter().map(|line| Setting::written(view, line)).collect() }
+    let settings = lines.iter().map(|line| Setting::written(view, line)).collect();
+    Advice { hint: Some(hint), settings, left_alone: lines.iter().filter_map(|line| left_alone(line)).collect() }
+}
+
+/// Its address, and `fail_timeout` in ms; None: it is never left alone, or never asked.
+fn left_alone(line: &Directive) -> Option<(Address, u64)> {
+    if has_flag(line, "down") || parameter(line, "max_fails") == Some("0") {
+        return None;
+    }
+    let time = parameter(line, "fail_timeout").or(defaults::of_server("fail_timeout"))?;
+    let address = line.arguments.first()?;
+    let with_port = format!("{address}:80");
+    let server = match Address::from_nginx(address) {
+        // Without a port it is 80's.
+        Address::Name(_) => Address::from_nginx(&with_port),
+        known => known,
+    };
+    Some((server, milliseconds(time)?))
 }
 
 /// `10.0.0.1:80 (line 4) max_fails=1 fail_timeout=10s`, or why it is never tried.
@@ -55,7 +76,11 @@ pub(super) fn resolver(question: &Question<'_>, scope: &Scope<'_>) -> Advice {
         let patience = patience.map(|timeout| format!(" (resolver_timeout {timeout})")).unwrap_or_default();
         format!("{}: {}{patience}", question.general, resolver.line())
     });
-    Advice { hint, settings: [resolver, timeout].into_iter().flatten().chain(scope.leads()).collect() }
+    Advice {
+        hint,
+        settings: [resolver, timeout].into_iter().flatten().chain(scope.leads()).collect(),
+        ..Advice::default()
+    }
 }
 
 /// Where a resolver is missing.
@@ -70,5 +95,5 @@ pub(super) fn no_resolver(question: &Question<'_>, scope: &Scope<'_>) -> Advice 
         (None, Some(_)) => scope.leads().first().map(|line| format!("{}: {}", question.general, line.line())),
         _ => None,
     };
-    Advice { hint, settings: scope.leads() }
+    Advice { hint, settings: scope.leads(), ..Advice::default() }
 }

@@ -14,7 +14,7 @@ pub(super) fn header_too_big(question: &Question<'_>, scope: &Scope<'_>) -> Advi
     let in_force = question.configured.and_then(|configured| configured.pass.as_ref()).map(|pass| pass.buffer_size);
     let size = of_module(scope, "buffer_size", in_force.map(Measure::Bytes));
     let (Some(size), Some(module)) = (size, scope.module) else {
-        return Advice { hint: None, settings: scope.leads() };
+        return Advice { hint: None, settings: scope.leads(), ..Advice::default() };
     };
     let now = in_force.or_else(|| value::bytes(size.value_in_force()?));
     let raise = now.map(|now| now.saturating_mul(2).max(16 * 1024));
@@ -35,7 +35,7 @@ pub(super) fn header_too_big(question: &Question<'_>, scope: &Scope<'_>) -> Advi
     });
     let hint = format!("{}{}", size.sentence(scope.home().as_deref()), raised.unwrap_or_default());
     let settings = [Some(size), buffers, busy].into_iter().flatten().chain(scope.leads()).collect();
-    Advice { hint: Some(hint), settings }
+    Advice { hint: Some(hint), settings, ..Advice::default() }
 }
 
 /// What nginx demands of the other buffers (ngx_http_proxy_merge_loc_conf(), src/http/modules/ngx_http_proxy_module.c,
@@ -58,7 +58,7 @@ fn companions(buffer_size: u64, buffers: Option<&Setting>, busy: Option<&Setting
 /// nginx's own patience with idle connections against the one that was seen.
 pub(super) fn stale_keepalive(question: &Question<'_>, scope: &Scope<'_>) -> Advice {
     let (Some(view), Some(block)) = (&scope.view, scope.block) else {
-        return Advice { hint: None, settings: scope.leads() };
+        return Advice { hint: None, settings: scope.leads(), ..Advice::default() };
     };
     let of_block = |name: &str| {
         let said = view.said_in(block.block.as_deref().unwrap_or_default(), name);
@@ -76,5 +76,5 @@ pub(super) fn stale_keepalive(question: &Question<'_>, scope: &Scope<'_>) -> Adv
         }
     });
     let settings = [timeout, keepalive].into_iter().flatten().chain(scope.leads()).collect();
-    Advice { hint, settings }
+    Advice { hint, settings, ..Advice::default() }
 }

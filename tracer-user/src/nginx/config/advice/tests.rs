@@ -295,6 +295,21 @@ fn servers_that_are_left_alone() {
 }
 
 #[test]
+fn for_how_long_each_server_is_left_alone() {
+    let told = |location: &str, block: &str, peers: &[&str]| {
+        let (tree, configured) = (tree(SITE), configured(location));
+        let upstream = Address::from_nginx(block);
+        let question = question(Cause::NoLiveUpstreams, &upstream, Some(&configured));
+        let advice = advise(&question, Some(View::new(&tree, 1)));
+        peers.iter().map(|peer| advice.fail_timeout_ms(&Address::from_nginx(peer))).collect::<Vec<_>>()
+    };
+    let of_two = ["10.0.0.1:3001", "10.0.0.2:3001", "10.0.0.4:3001"];
+    assert_eq!(told("/default/", "backend", &of_two), [Some(10_000), Some(5000), None]);
+    // One server, which has two addresses if it is a name.
+    assert_eq!(told("/patient", "patient", &["10.0.0.9:80", "10.0.0.10:80"]), [Some(10_000); 2]);
+}
+
+#[test]
 fn names_and_resolvers() {
     check(
         SITE,

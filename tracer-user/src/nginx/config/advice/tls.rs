@@ -21,7 +21,7 @@ pub(super) fn handshake(question: &Question<'_>, scope: &Scope<'_>) -> Advice {
         (None, Some(pass)) => Some(format!("{}: {}", question.general, pass.line())),
         (None, None) => None,
     };
-    Advice { hint, settings }
+    Advice { hint, settings, ..Advice::default() }
 }
 
 /// What is verified, against what.
@@ -34,5 +34,5 @@ pub(super) fn verify(question: &Question<'_>, scope: &Scope<'_>) -> Advice {
         |suffix: &str| settings.iter().find(|setting| setting.directive.ends_with(suffix) && setting.place.is_some());
     let line = written("_ssl_trusted_certificate").or_else(|| written("_ssl_verify"));
     let hint = line.map(|line| format!("{}: {}", question.general, line.line()));
-    Advice { hint, settings }
+    Advice { hint, settings, ..Advice::default() }
 }
