@@ -1,0 +1,137 @@
+//! What goes out: verdicts, what is learnt later, losses and numbers.
+
+use std::{borrow::Cow, io, time::Duration};
+
+use tracer_common::loss::Reason;
+
+use super::{Session, Stopped};
+use crate::{
+    collect::counters::Lost,
+    exit::say,
+    kernel::clock,
+    model::verdict::Verdict,
+    record::{self, Record},
+};
+
+/// How long the end waits for reasons that are still being looked for.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
+
+impl Session<'_> {
+    pub(super) fn verdicts(&mut self) -> io::Result<()> {
+        self.tell_until(clock::monotonic_ns())
+    }
+
+    /// Tells what needs not wait for its text at this time.
+    fn tell_until(&mut self, now_ns: u64) -> io::Result<()> {
+        let Self { engine, later, outbox, .. } = self;
+        outbox.take(engine.take().inspect(|verdict| {
+            if let Verdict::Failure(failure) = verdict {
+                later.ask(failure);
+            }
+        }));
+        while let Some(record) = self.outbox.next(now_ns, &mut self.converter) {
+            if self.settings.count.is_some_and(|count| self.sinks.failures_shown() >= count.get()) {
+                continue; // Enough: the session ends now.
+            }
+            match &record {
+                Record::Failure(failure) => self.statistics.failure(failure),
+                Record::Response(_) => self.statistics.response(),
+                _ => {}
+            }
+            self.sinks.write(record)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn every_tenth(&mut self) -> io::Result<()> {
+        for pid in self.outbox.texts.take_unheard() {
+            self.hear_lines(pid);
+        }
+        self.converter.host.looked_around();
+        if let Err(error) = self.converter.host.watch_drops(&mut self.probes) {
+            say(&format!("{error:#}"));
+        }
+        self.later(Duration::ZERO)?;
+        self.introduce(clock::monotonic_ns().saturating_sub(100_000_000))?;
+        self.sinks.tick(record::Timestamp::now())
+    }
+
+    pub(super) fn every_second(&mut self) -> io::Result<()> {
+        self.converter.wall_offset_ns = clock::wall_offset_ns();
+        self.overflows()?;
+        self.count_losses()
+    }
+
+    /// Reasons found after their failures were told.
+    fn later(&mut self, patience: Duration) -> io::Result<()> {
+        for (failure, root) in self.later.answers(patience) {
+            let time = self.converter.time(clock::monotonic_ns());
+            let update = record::Update { time, failure, outcome: None, root: Some(root), nginx: None };
+            self.sinks.write(Record::Update(Box::new(update)))?;
+        }
+        Ok(())
+    }
+
+    fn overflows(&mut self) -> io::Result<()> {
+        for (place, seen) in self.converter.host.overflows.poll() {
+            let overflow = self.converter.overflow(place, &seen);
+            self.sinks.write(Record::Overflow(overflow))?;
+        }
+        Ok(())
+    }
+
+    fn count_losses(&mut self) -> io::Result<()> {
+        let now = clock::monotonic_ns();
+        for loss in self.losses.poll() {
+            // A skipped run need not have concerned anybody that is traced; where it did, the socket's state at nginx's
+            // complaint still tells.
+            if loss.reason != Lost::Recursion {
+                self.engine.lost(now);
+            }
+            self.statistics.lost += loss.count;
+            let lost = record::Lost {
+                time: self.converter.time(now),
+                program: Cow::Borrowed(loss.program.hook()),
+                reason: match loss.reason {
+                    Lost::Counted(Reason::RingFull) => record::LossReason::RingFull,
+                    Lost::Counted(Reason::MapFull) => record::LossReason::MapFull,
+                    Lost::Counted(Reason::UserRead) => record::LossReason::UserRead,
+                    Lost::Recursion => record::LossReason::Recursion,
+                },
+                count: Some(loss.count),
+            };
+            self.sinks.write(Record::Lost(lost))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn stats(&mut self, interval_s: f64) -> io::Result<()> {
+        let stats = self.statistics.take(&self.upstreams, record::Timestamp::now(), interval_s);
+        self.sinks.write(Record::Stats(stats))
+    }
+
+    /// Everything that waits is judged; then the numbers and the last record.
+    pub(super) fn end(&mut self, stopped: Stopped, interval_s: f64) -> io::Result<()> {
+        // What happened until now counts; what goes on happening does not.
+        let stopped_ns = clock::monotonic_ns();
+        while self.drain()? < stopped_ns {}
+        if self.undecodable > 0 {
+            say(&format!("{} events could not be decoded: a bug of why502", self.undecodable));
+        }
+        self.hear_out(None)?;
+        self.engine.finish();
+        self.tell_until(u64::MAX)?;
+        self.introduce(u64::MAX)?;
+        self.later(LAST_ANSWERS)?;
+        self.overflows()?;
+        self.count_losses()?;
+        self.stats(interval_s)?;
+        let reason = match stopped {
+            Stopped::Signal | Stopped::Closed => record::EndReason::Signal,
+            Stopped::Duration => record::EndReason::Duration,
+            Stopped::Count => record::EndReason::Count,
+        };
+        self.sinks.end(record::Timestamp::now(), reason)?;
+        self.sinks.flush()
+    }
+}
