@@ -2,6 +2,8 @@
 
 /// An event that waited so long in the ring: it is read every 10 ms, and holds some 50 ms of the fastest storm.
 const LATE_NS: u64 = 25_000_000;
+/// So many events at once fill a quarter of it. With fewer the collector was late for another reason: it had no processor.
+const MANY: usize = 1200;
 /// It does not end before all was quiet for so long.
 const CALM_NS: u64 = 1_000_000_000;
 
@@ -12,9 +14,9 @@ pub(super) struct Overload {
 }
 
 impl Overload {
-    /// The oldest event of the ring; true: it begins now.
-    pub(super) fn saw(&mut self, event_ns: u64, now_ns: u64) -> bool {
-        if now_ns.saturating_sub(event_ns) < LATE_NS {
+    /// So many events were in the ring, the oldest of this time; true: it begins now.
+    pub(super) fn saw(&mut self, events: usize, oldest_ns: u64, now_ns: u64) -> bool {
+        if events < MANY || now_ns.saturating_sub(oldest_ns) < LATE_NS {
             return false;
         }
         let begins = !self.is_on(now_ns);
@@ -29,16 +31,16 @@ impl Overload {
 
 #[cfg(test)]
 mod tests {
-    use super::{CALM_NS, LATE_NS, Overload};
+    use super::{CALM_NS, LATE_NS, MANY, Overload};
 
     #[test]
     fn begins_once_and_ends_when_all_is_calm() {
         let mut overload = Overload::default();
         let now = CALM_NS;
-        assert!(!overload.saw(now - LATE_NS + 1, now) && !overload.is_on(now));
-        assert!(overload.saw(now - LATE_NS, now) && overload.is_on(now));
-        assert!(!overload.saw(now, now + LATE_NS), "it goes on");
+        assert!(!overload.saw(MANY, now - LATE_NS + 1, now) && !overload.saw(MANY - 1, 0, now) && !overload.is_on(now));
+        assert!(overload.saw(MANY, now - LATE_NS, now) && overload.is_on(now));
+        assert!(!overload.saw(MANY, now, now + LATE_NS), "it goes on");
         assert!(overload.is_on(now + CALM_NS) && !overload.is_on(now + LATE_NS + CALM_NS));
-        assert!(overload.saw(now, now + 2 * CALM_NS));
+        assert!(overload.saw(MANY, now, now + 2 * CALM_NS));
     }
 }

@@ -24,7 +24,7 @@ impl Session<'_> {
     /// Reads the ring until it is empty, or a batch is full; tells up to which time it has been read.
     pub(super) fn drain(&mut self) -> io::Result<u64> {
         let mut now_ns = clock::monotonic_ns();
-        let mut taken = 0;
+        let (mut taken, mut oldest_ns) = (0, u64::MAX);
         while taken < BATCH {
             let Some(item) = self.events.next() else { break };
             if let Some(event) = collect::host::decode(&item) {
@@ -43,9 +43,7 @@ impl Session<'_> {
             taken += 1;
             match event {
                 Ok(event) => {
-                    if taken == 1 && self.overload.saw(event.moment.time_ns, now_ns) {
-                        self.leave_out_texts(now_ns)?;
-                    }
+                    oldest_ns = oldest_ns.min(event.moment.time_ns);
                     if taken == BATCH {
                         now_ns = event.moment.time_ns;
                     }
@@ -53,6 +51,9 @@ impl Session<'_> {
                 }
                 Err(_) => self.undecodable += 1,
             }
+        }
+        if self.overload.saw(taken, oldest_ns, now_ns) {
+            self.leave_out_texts(now_ns)?;
         }
         self.statistics.events += taken as u64;
         for question in self.engine.questions(now_ns) {
