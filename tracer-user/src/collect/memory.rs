@@ -19,6 +19,8 @@ const REQUEST_WORDS: usize = 160;
 const MOST_ATTEMPTS: u64 = 65_536;
 /// `ngx_http_upstream_state_t`, bytes: what it may be in any version.
 const STATE_SIZE: std::ops::RangeInclusive<u64> = 64..=160;
+/// glibc's pointers are far above this.
+const LONGEST_URI: u64 = 1 << 20;
 
 /// Words of the request, the same from 1.18 to 1.30 (src/http/ngx_http_request.h).
 mod word {
@@ -168,24 +170,28 @@ impl Memory {
             self.word(place.request.wrapping_add(8 * word::UPSTREAM_STATES as u64))
         };
         let attempts = states.and_then(|states| self.attempts(states, main[word::POOL]));
+        // ngx_http_free_request() clears it just before the pool goes.
+        let ended = main[word::POOL] == 0 || main[start + word::LINE_LENGTH] == 0;
         RequestNow::There {
             attempts,
-            status: status(&main),
-            // ngx_http_free_request() clears it just before the pool goes.
-            ended: main[word::POOL] == 0 || main[start + word::LINE_LENGTH] == 0,
+            status: status(&main).filter(|status| !(ended && may_be_a_size(*status))),
+            ended,
             location_conf: self.location_conf(&main, place),
-            uri: uri(&main[start..]),
+            uri: self.uri(main[start + word::URI_LENGTH], main[start + word::URI_DATA]),
         }
+    }
+
+    /// `r->uri.data`, or 0 where no URI is: glibc may have written there since the request was freed.
+    fn uri(&self, length: u64, data: u64) -> u64 {
+        let begins = || self.bytes(data, 1, 1).is_some_and(|bytes| bytes == b"/");
+        if (1..=LONGEST_URI).contains(&length) && begins() { data } else { 0 }
     }
 }
 
-/// `r->uri.data`, or 0 where its length is none: glibc's pointers are far above this.
-fn uri(start: &[u64]) -> u64 {
-    const LONGEST: u64 = 1 << 20;
-    match (start.get(word::URI_LENGTH), start.get(word::URI_DATA)) {
-        (Some(1..=LONGEST), Some(data)) => *data,
-        _ => 0,
-    }
+/// Could glibc have written this in front of a piece of freed memory? Sizes are multiples of 16, with PREV_INUSE (1) set
+/// (malloc/malloc.c).
+const fn may_be_a_size(status: u16) -> bool {
+    status & 0xf == 1
 }
 
 /// The process that this one was forked from and whose code and constants it still shares, at the same addresses; None: it
@@ -243,7 +249,7 @@ impl Memories {
 
 #[cfg(test)]
 mod tests {
-    use super::{HTTP_SIGNATURE, Memory, REQUEST_WORDS, twin, word};
+    use super::{HTTP_SIGNATURE, Memory, REQUEST_WORDS, may_be_a_size, twin, word};
     use crate::model::event::{RequestNow, RequestPlace, line_hash};
 
     const START: usize = 130;
@@ -264,7 +270,7 @@ mod tests {
         words[13..20].copy_from_slice(&[1, 2, 3, 0, 56, 20, 9]);
         words[60..75].copy_from_slice(&[1, 2, 3, 0, 56, 20, 9, 1, 2, 3, 0, 56, 4, 9, status]);
         words[START..START + 2].copy_from_slice(&[1_700_000_000, 250]);
-        (words[START + word::URI_LENGTH], words[START + word::URI_DATA]) = (9, 88);
+        (words[START + word::URI_LENGTH], words[START + word::URI_DATA]) = (PATH.len() as u64, PATH.as_ptr() as u64);
         words[START + word::LINE_LENGTH] = LINE.len() as u64;
         words[START + word::LINE_DATA] = LINE.as_ptr() as u64;
         words[word::CONNECTION] = CONNECTION.as_ptr() as u64;
@@ -272,6 +278,7 @@ mod tests {
     }
 
     const LINE: &str = "GET / HTTP/1.1";
+    static PATH: &str = "/somewhere";
     /// Number 7 where 1.26 has it, then `start_time` and the 5th request.
     static CONNECTION: [u64; 32] = {
         let mut words = [0; 32];
@@ -298,8 +305,8 @@ mod tests {
     fn a_request_looked_at_again() {
         let states = [0, 3_u64, 96, 4, POOL];
         let words = request(states.as_ptr() as u64, 0);
-        let open =
-            RequestNow::There { attempts: Some(3), status: Some(0), ended: false, location_conf: LOCATION, uri: 88 };
+        let uri = PATH.as_ptr() as u64;
+        let open = RequestNow::There { attempts: Some(3), status: Some(0), ended: false, location_conf: LOCATION, uri };
         assert_eq!(own().request(&place(&words)), open);
         let words = request(states.as_ptr() as u64, 504);
         let RequestNow::There { status: Some(504), .. } = own().request(&place(&words)) else { panic!("status") };
@@ -325,18 +332,22 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        assert_eq!(look(&|_| ()), (Some(1), LOCATION, 88));
+        let uri = PATH.as_ptr() as u64;
+        assert_eq!(look(&|_| ()), (Some(1), LOCATION, uri));
+        // In front of a piece of the freed memory stands its size.
+        assert_eq!(look(&|words| words[START + word::URI_DATA] = 0x211), (Some(1), LOCATION, 0));
+        assert!(may_be_a_size(0x211) && !may_be_a_size(502) && !may_be_a_size(200));
         let arena = [0_u64; 20];
-        assert_eq!(look(&|words| words[word::LOC_CONF] = arena.as_ptr() as u64), (Some(1), 0, 88));
+        assert_eq!(look(&|words| words[word::LOC_CONF] = arena.as_ptr() as u64), (Some(1), 0, uri));
         assert_eq!(look(&|words| words[START + word::URI_LENGTH] = arena.as_ptr() as u64), (Some(1), LOCATION, 0));
-        assert_eq!(look(&|words| words[word::UPSTREAM_STATES] = arena.as_ptr() as u64), (None, LOCATION, 88));
+        assert_eq!(look(&|words| words[word::UPSTREAM_STATES] = arena.as_ptr() as u64), (None, LOCATION, uri));
         // Another location, whose own configuration points back; the configuration of a server.
         let mut core = [0_u64; 16];
         let conf = [core.as_ptr() as u64];
         core[8] = conf.as_ptr() as u64;
         let other = std::hint::black_box(&conf).as_ptr() as u64;
         std::hint::black_box(&core);
-        assert_eq!(look(&|words| words[word::LOC_CONF] = other), (Some(1), other, 88));
+        assert_eq!(look(&|words| words[word::LOC_CONF] = other), (Some(1), other, uri));
         let mut ctx = [1_u64, 0, 99];
         let server = [0, 0, 0, 0, 0, ctx.as_ptr() as u64];
         let server_conf = [server.as_ptr() as u64];
@@ -346,7 +357,7 @@ mod tests {
             words[word::SRV_CONF] = std::hint::black_box(&server_conf).as_ptr() as u64;
             words[word::LOC_CONF] = 99;
         };
-        assert_eq!(look(&of_server), (Some(1), 99, 88));
+        assert_eq!(look(&of_server), (Some(1), 99, uri));
     }
 
     #[test]
