@@ -6,12 +6,10 @@ pub type Ip = [u64; 2];
 
 /// From octets.
 pub fn from_octets(octets: [u8; 16]) -> Ip {
-    let value = u128::from_ne_bytes(octets);
-    if cfg!(target_endian = "little") {
-        [value as u64, (value >> 64) as u64]
-    } else {
-        [(value >> 64) as u64, value as u64]
-    }
+    let (mut first, mut second) = ([0; 8], [0; 8]);
+    first.copy_from_slice(&octets[..8]);
+    second.copy_from_slice(&octets[8..]);
+    [first, second].map(u64::from_ne_bytes)
 }
 
 /// The octets.

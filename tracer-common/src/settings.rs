@@ -136,8 +136,8 @@ impl Offsets {
 pub struct Settings {
     /// Bit n of the whole: packets dropped for reason n (`enum skb_drop_reason`) are looked at.
     pub drop_reasons: [u64; DROP_REASON_WORDS],
-    /// Process names (comm or basename of the executable), NUL padded, as two words; the first `name_count` count.
-    pub names: [[u64; 2]; MAX_NAMES],
+    /// Process names (comm or basename of the executable); the first `name_count` count.
+    pub names: [crate::process::Comm; MAX_NAMES],
     pub offsets: Offsets,
     /// Process ids (host pid namespace) to trace beside the names; a process whose parent is listed is traced too.
     pub pids: [u32; MAX_PIDS],

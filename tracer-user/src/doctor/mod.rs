@@ -68,7 +68,7 @@ pub fn examine(settings: &DoctorSettings) -> Report {
                 for process in &report.processes {
                     listen(&mut probes, process.pid);
                     logs.follow(process.pid, Start::End);
-                    if logs.reach(process.pid).is_some_and(|reach| !reach.elsewhere.is_empty()) {
+                    if logs.misses_lines(process.pid) {
                         probes.hear_lines(process.pid);
                     }
                 }

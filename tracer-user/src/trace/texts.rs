@@ -18,7 +18,7 @@ use super::{
 use crate::{
     collect::line::Written,
     diagnose::{rules, word},
-    model::event::{Complaint, Happening, Moment, Subject},
+    model::event::{Complaint, Event, Happening, Moment, Subject},
     nginx::log::{
         frame::Standing,
         line::Line,
@@ -120,11 +120,6 @@ impl Texts {
         self.fallback.covers(worker) && self.logs.reads(worker)
     }
 
-    /// Are there lines of this process that no file has?
-    pub(super) fn misses_lines(&self, pid: u32) -> bool {
-        self.logs.reach(pid).is_some_and(|reach| !reach.elsewhere.is_empty())
-    }
-
     /// Processes whose lines did not come, each once.
     pub(super) fn take_unheard(&mut self) -> HashSet<u32> {
         let heard = &self.heard;
@@ -205,18 +200,11 @@ impl Texts {
         }
         let steps = self.fallback.steps(now_ns, &mut self.logs);
         for step in &steps {
-            let Step::Word(id, event, told) = step else { continue };
-            let told = Rc::new(told.clone());
-            if let Happening::Complaint(complaint) = &event.happening
-                && let Subject::Http(request) = &complaint.subject
-                && word::said(complaint).is_some_and(rules::without_attempt)
-            {
-                let message = word::message(complaint);
-                let place = (id.worker, request.connection);
-                self.wordless.insert(place, (id.time_ns, message, Rc::clone(&told)));
-            }
-            self.told.insert(*id, told);
-            self.told_order.push_back(*id);
+            let Step::Word(id, Event { happening: Happening::Complaint(complaint), .. }, told) = step else { continue };
+            let Subject::Http(request) = &complaint.subject else { continue };
+            let said = word::said(complaint);
+            let message = said.is_some_and(rules::without_attempt).then(|| word::message(complaint));
+            self.found((id.worker, request.connection), id.time_ns, message, Rc::new(told.clone()));
         }
         steps
     }

@@ -136,6 +136,11 @@ impl Logs {
         Some(Reach { files, elsewhere: worker.elsewhere.clone() })
     }
 
+    /// Are there lines of this process that no file has?
+    pub fn misses_lines(&self, pid: u32) -> bool {
+        self.workers.get(&pid).is_some_and(|worker| !worker.elsewhere.is_empty())
+    }
+
     /// Reads what was written lately, and hands each line of a known process to `each`.
     pub fn read(&mut self, since: Since, mut each: impl FnMut(Found<'_>)) -> Reading {
         let mut reading = Reading::default();

@@ -167,7 +167,7 @@ impl<'a> Session<'a> {
             self.listen(process.pid);
             if self.settings.nginx_witness {
                 self.outbox.texts.logs.follow(process.pid, Start::End);
-                if self.outbox.texts.misses_lines(process.pid) {
+                if self.outbox.texts.logs.misses_lines(process.pid) {
                     self.hear_lines(process.pid);
                 }
             }
