@@ -8,6 +8,7 @@
 pub mod address;
 pub mod drop;
 pub mod event;
+pub mod icmp;
 pub mod listener;
 pub mod loss;
 pub mod peer;
@@ -15,7 +16,17 @@ pub mod process;
 pub mod reset;
 pub mod settings;
 pub mod socket;
+pub mod unix;
 pub mod upstream;
+
+/// Hooks that not every kernel has, and whose absence others make up for: entries of the map `HOOKED`.
+pub mod hooked {
+    /// `unix_release_sock`: it sees every unix socket closed.
+    pub const UNIX_RELEASE: u32 = 0;
+    /// `tcp_conn_request`: it sees every SYN.
+    pub const CONN_REQUEST: u32 = 1;
+    pub const COUNT: u32 = 2;
+}
 
 /// TCP states as `enum` in `include/net/tcp_states.h` numbers them (unchanged since 2.6).
 pub mod tcp_state {

@@ -20,10 +20,17 @@ pub enum Program {
     FreeSkb = 13,
     WriteLine = 14,
     SendLine = 15,
+    Connect = 16,
+    Bind = 17,
+    Socket = 18,
+    UnixRelease = 19,
+    ConnRequest = 20,
+    IcmpError = 21,
+    Icmp6Error = 22,
 }
 
 impl Program {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 23] = [
         Self::SetState,
         Self::DestroySock,
         Self::ReceiveReset,
@@ -40,7 +47,19 @@ impl Program {
         Self::FreeSkb,
         Self::WriteLine,
         Self::SendLine,
+        Self::Connect,
+        Self::Bind,
+        Self::Socket,
+        Self::UnixRelease,
+        Self::ConnRequest,
+        Self::IcmpError,
+        Self::Icmp6Error,
     ];
+
+    /// Its place is in the kernel, not in nginx.
+    pub const fn is_in_kernel(self) -> bool {
+        !matches!(self, Self::LogErrorCore | Self::SpecialResponse)
+    }
 
     /// The kernel's or nginx's name of the place it is attached to.
     pub const fn hook(self) -> &'static str {
@@ -61,6 +80,13 @@ impl Program {
             Self::FreeSkb => "kfree_skb",
             Self::WriteLine => "vfs_write",
             Self::SendLine => "__sys_sendto",
+            Self::Connect => "__sys_connect",
+            Self::Bind => "__sys_bind",
+            Self::Socket => "__sys_socket",
+            Self::UnixRelease => "unix_release_sock",
+            Self::ConnRequest => "tcp_conn_request",
+            Self::IcmpError => "tcp_v4_err",
+            Self::Icmp6Error => "tcp_v6_err",
         }
     }
 }
@@ -75,10 +101,12 @@ pub enum Reason {
     MapFull = 1,
     /// User memory of nginx could not be read.
     UserRead = 2,
+    /// A call returned unseen.
+    KretprobeMissed = 3,
 }
 
 impl Reason {
-    pub const ALL: [Self; 3] = [Self::RingFull, Self::MapFull, Self::UserRead];
+    pub const ALL: [Self; 4] = [Self::RingFull, Self::MapFull, Self::UserRead, Self::KretprobeMissed];
 
     /// The `reason` of a `lost` record.
     pub const fn name(self) -> &'static str {
@@ -86,6 +114,7 @@ impl Reason {
             Self::RingFull => "ring_full",
             Self::MapFull => "map_full",
             Self::UserRead => "user_read",
+            Self::KretprobeMissed => "kretprobe_missed",
         }
     }
 }

@@ -72,6 +72,19 @@ pub struct Offsets {
     pub tcp_bytes_acked: u32,
     pub skb_device: u32,
     pub device_net: u32,
+    pub skb_data: u32,
+    pub sock_type: u32,
+    pub sock_socket: u32,
+    pub sock_flags: u32,
+    pub sock_receive_queue_length: u32,
+    pub sock_peer_pid: u32,
+    pub pid_number: u32,
+    pub unix_peer: u32,
+    pub unix_address: u32,
+    pub unix_address_length: u32,
+    pub unix_address_name: u32,
+    pub file_inode: u32,
+    pub inode_number: u32,
 }
 
 impl Offsets {
@@ -127,6 +140,19 @@ impl Offsets {
         tcp_bytes_acked: ABSENT,
         skb_device: ABSENT,
         device_net: ABSENT,
+        skb_data: ABSENT,
+        sock_type: ABSENT,
+        sock_socket: ABSENT,
+        sock_flags: ABSENT,
+        sock_receive_queue_length: ABSENT,
+        sock_peer_pid: ABSENT,
+        pid_number: ABSENT,
+        unix_peer: ABSENT,
+        unix_address: ABSENT,
+        unix_address_length: ABSENT,
+        unix_address_name: ABSENT,
+        file_inode: ABSENT,
+        inode_number: ABSENT,
     };
 }
 
@@ -149,7 +175,6 @@ pub struct Settings {
     pub reset_has_reason: u32,
     /// 1: `mark_victim` passes the task, as newer kernels do; 0: the pid.
     pub victim_is_task: u32,
-    pub reserved: u32,
     /// 1: programs log through aya-log (`--debug-probes`).
     pub debug: u32,
 }
@@ -165,9 +190,8 @@ impl Settings {
         reset_has_reason: 0,
         drop_reasons: [0; DROP_REASON_WORDS],
         victim_is_task: 0,
-        reserved: 0,
         debug: 0,
     };
 }
 
-crate::wire_pod!(Settings, 51 * 4 + 16 * 8 + 16 * 4 + 7 * 4 + 8 * DROP_REASON_WORDS);
+crate::wire_pod!(Settings, 64 * 4 + 16 * 8 + 16 * 4 + 6 * 4 + 8 * DROP_REASON_WORDS);

@@ -7,12 +7,14 @@ use aya_ebpf::{
 };
 use tracer_common::{
     drop::{DropKey, Dropped},
+    icmp::IcmpError,
     listener::{ListenerKey, Listening, Overflowed},
     loss::COUNTERS,
     peer::{Fate, PeerClosed, PeerKey},
     process::Process,
     reset::{ResetKey, ResetSent},
     socket::{NO_REASON, Socket},
+    unix::{UnixClosed, UnixConnect},
     upstream::{IdleCloses, UpstreamCounts, UpstreamKey},
 };
 
@@ -51,6 +53,19 @@ pub(crate) static RESETS: LruHashMap<ResetKey, ResetSent> = LruHashMap::with_max
 #[map]
 pub(crate) static PEERS: LruHashMap<PeerKey, PeerClosed> = LruHashMap::with_max_entries(8192, 0);
 
+/// Live unix connections of traced processes by the address of their `struct sock`, where connects are seen.
+#[map]
+pub(crate) static UNIX: HashMap<u64, UnixConnect> = HashMap::with_max_entries(16_384, 0);
+
+/// Other ends of unix connections closed a moment ago, by the inode number of the end that remains: addresses are reused
+/// at once, inode numbers are not.
+#[map]
+pub(crate) static UNIX_CLOSED: LruHashMap<u64, UnixClosed> = LruHashMap::with_max_entries(2048, 0);
+
+/// Calls of traced threads that have not returned, where only kretprobes tell: thread id.
+#[map]
+pub(crate) static CALLS: LruHashMap<u32, Call> = LruHashMap::with_max_entries(1024, 0);
+
 /// What was done to processes a moment ago.
 #[map]
 pub(crate) static FATES: LruHashMap<u32, Fate> = LruHashMap::with_max_entries(1024, 0);
@@ -70,6 +85,14 @@ pub(crate) static OVERFLOWS: LruHashMap<ListenerKey, Overflowed> = LruHashMap::w
 /// Packets dropped a moment ago.
 #[map]
 pub(crate) static DROPS: LruHashMap<DropKey, Dropped> = LruHashMap::with_max_entries(4096, 0);
+
+/// ICMP errors received a moment ago, by the segment that they are about.
+#[map]
+pub(crate) static ICMP: LruHashMap<DropKey, IcmpError> = LruHashMap::with_max_entries(1024, 0);
+
+/// 1 where a hook is attached that others then leave the counting to: [`tracer_common::hooked`].
+#[map]
+pub(crate) static HOOKED: Array<u32> = Array::with_max_entries(tracer_common::hooked::COUNT, 0);
 
 /// When a traced connection last had to send something again, in ns: entry 0.
 #[map]
@@ -122,9 +145,27 @@ pub(crate) static NEW_SOCKET: Socket = Socket {
     reset_state: 0,
 };
 
+/// Arguments of a call on a socket, in user space's terms.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Call {
+    /// Of its `struct sockaddr`.
+    pub(crate) address: u64,
+    pub(crate) descriptor: u32,
+    /// Of the address, in bytes.
+    pub(crate) length: u32,
+}
+
 /// A copy of the head of an `ngx_http_request_t`, for a moment.
 #[map]
 pub(crate) static SCRATCH: PerCpuArray<[u64; SCRATCH_WORDS]> = PerCpuArray::with_max_entries(1, 0);
 
 /// Longer than the way to `request_line` in any known version (1.18: ~1000 bytes), shorter than the struct.
 pub(crate) const SCRATCH_WORDS: usize = 150;
+
+/// Is this one attached?
+#[inline(always)]
+pub(crate) fn hooked(which: u32) -> bool {
+    // SAFETY: a live map entry, read only.
+    HOOKED.get_ptr(which).is_some_and(|hooked| unsafe { *hooked } == 1)
+}

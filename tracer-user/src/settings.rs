@@ -4,7 +4,7 @@ use std::{num::NonZeroU64, time::Duration};
 
 use crate::{
     model::cause::Cause,
-    probe::lines::Avoided,
+    probe::hook::Avoided,
     sink::{
         filter::UpstreamPattern,
         log::CaptureOptions,

@@ -3,7 +3,10 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::Header;
-use crate::socket::{Live, Socket};
+use crate::{
+    socket::{Live, Socket},
+    unix::UnixSocket,
+};
 
 /// The log belongs to an HTTP request (its signature was found).
 pub const HTTP: u32 = 1 << 0;
@@ -15,7 +18,7 @@ pub const SOCKET_BOUND: u32 = 1 << 2;
 pub const CACHED_KNOWN: u32 = 1 << 3;
 /// nginx took the connection from its keepalive cache.
 pub const CACHED: u32 = 1 << 4;
-/// The upstream connection's socket is a unix socket; `socket` and `live` are zero.
+/// The upstream connection's socket is a unix socket: `unix` describes it, `socket` and `live` are zero.
 pub const UNIX: u32 = 1 << 5;
 /// `attempt` and the `state_*` fields were read from `r->upstream_states`.
 pub const STATES_KNOWN: u32 = 1 << 6;
@@ -89,6 +92,7 @@ pub struct Complaint {
     pub request: Request,
     pub socket: Socket,
     pub live: Live,
+    pub unix: UnixSocket,
     /// NGX_LOG_*: 1 emerg … 4 error, 5 warn, 7 info.
     pub level: u32,
     /// The errno argument; 0: none.
@@ -107,4 +111,7 @@ pub struct Complaint {
     pub action: [u8; ACTION_LEN],
 }
 
-crate::wire_pod!(Complaint, 32 + REQUEST_LEN + 160 + 48 + 40 + LITERAL_LEN + TEXT_LEN + ACTION_LEN);
+crate::wire_pod!(
+    Complaint,
+    32 + REQUEST_LEN + 160 + 48 + size_of::<UnixSocket>() + 40 + LITERAL_LEN + TEXT_LEN + ACTION_LEN
+);

@@ -6,14 +6,18 @@ pub mod exit;
 pub mod line;
 pub mod listener;
 pub mod process;
+pub mod refused;
 pub mod retry;
 pub mod status;
+pub mod unix;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Kinds, with gaps for relatives to come.
 pub mod kind {
     pub const CLOSED: u16 = 10;
+    pub const REFUSED: u16 = 12;
+    pub const UNIX: u16 = 14;
     pub const RETRY: u16 = 20;
     pub const COMPLAINT: u16 = 30;
     pub const LINE: u16 = 32;

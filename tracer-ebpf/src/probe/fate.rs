@@ -12,14 +12,15 @@ use aya_ebpf::{
 };
 use tracer_common::{
     event::{exit::Exit, kind},
+    hooked::UNIX_RELEASE,
     loss::Program,
     peer::Fate,
 };
 
-use super::peer;
+use super::{peer, unix};
 use crate::{
     emit,
-    maps::{FATES, SERVERS},
+    maps::{FATES, SERVERS, hooked},
     read,
     settings::setting,
 };
@@ -113,6 +114,9 @@ fn server_exited(tgid: u32) -> i32 {
     // do_exit() counts down before the tracepoint; two threads may both find 0: the first takes the entry.
     if read::kernel::<i32>(signal, setting!(offsets.signal_live)) != 0 || SERVERS.remove(tgid).is_err() {
         return 0;
+    }
+    if !hooked(UNIX_RELEASE) {
+        unix::left_open();
     }
     let ending = peer::ending(task);
     let Some(mut entry) = emit::reserve::<Exit>(Program::ProcessExit) else { return 0 };

@@ -21,6 +21,7 @@ use tracer_common::{
         retry::Retry,
     },
     loss::{Program, Reason},
+    process::Process,
     reset::ResetKey,
     socket::{
         self, ACCEPT_QUEUE_FULL, COMPLAINED, FIN_RECEIVED, OUTSTANDING, RESET_RECEIVED, RESET_SEEN_AT_SENDER, Socket,
@@ -95,15 +96,7 @@ fn connecting(context: &BtfTracePointContext) {
         return;
     }
     let sk = tcp.address();
-    // SAFETY: a live map entry, written only in its process's context.
-    let request = unsafe { (*process).complained_request };
-    if request != 0 {
-        // SAFETY: as above.
-        unsafe { (*process).complained_request = 0 };
-        if nginx::connecting_socket(request) == sk {
-            retried(request, sk);
-        }
-    }
+    again(process, sk, Program::SetState);
     if setting!(debug) == 1 {
         info!(context, "connect sk={:x} port={}", sk, read::remote_port(tcp));
     }
@@ -121,14 +114,29 @@ fn remember(sk: TcpSock, family: u16) -> u32 {
     1
 }
 
+/// A connect of the current process: of the request that nginx complained about last?
 #[inline(always)]
-fn retried(request: u64, sk: u64) {
-    if let Some(mut entry) = emit::reserve::<Retry>(Program::SetState) {
-        let event = Retry { header: emit::header(kind::RETRY, Program::SetState), request, sk };
+pub(super) fn again(process: *mut Process, sk: u64, program: Program) {
+    // SAFETY: a live map entry, written only in its process's context, which this is.
+    let request = unsafe { (*process).complained_request };
+    if request != 0 {
+        // SAFETY: as above.
+        unsafe { (*process).complained_request = 0 };
+        if nginx::connecting_socket(request) == sk {
+            retried(request, sk, program);
+        }
+    }
+}
+
+#[inline(never)]
+fn retried(request: u64, sk: u64, program: Program) -> i32 {
+    if let Some(mut entry) = emit::reserve::<Retry>(program) {
+        let event = Retry { header: emit::header(kind::RETRY, program), request, sk };
         // SAFETY: the slot is ours until submitted.
         unsafe { emit::slot(&mut entry).write(event) };
         emit::submit(entry);
     }
+    0
 }
 
 #[inline(always)]

@@ -1,7 +1,9 @@
 //! The probe families, one file each.
 
+mod connect;
 mod drop;
 mod fate;
+mod icmp;
 mod idle;
 mod lifecycle;
 mod listen;
@@ -11,3 +13,4 @@ mod peer;
 mod process;
 mod reset;
 mod retransmit;
+mod unix;

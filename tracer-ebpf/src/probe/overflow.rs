@@ -1,11 +1,18 @@
 //! Listeners that drop connections: judged by backlog over limit at the moment something went unanswered.
 //!
-//! Hook: raw tracepoint `tcp:tcp_retransmit_synack`, `(const struct sock *listener, const struct request_sock *)`, 5.10 and
-//! later; `retransmit` and `reset` ask as well. Context: timer softirq. Cost: nothing unless segments are sent again.
+//! Hook: fentry, or else kprobe, at `tcp_conn_request(rsk_ops, af_ops, struct sock *listener, skb)`; raw tracepoint
+//! `tcp:tcp_retransmit_synack`, `(const struct sock *listener, const struct request_sock *)`; both 5.10 and later; `retransmit`
+//! and `reset` ask as well. Context: softirq. Cost: three reads per SYN that arrives, where there is fentry; else nothing
+//! unless segments are sent again.
 
-use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::raw_tracepoint, programs::RawTracePointContext};
+use aya_ebpf::{
+    helpers::bpf_ktime_get_ns,
+    macros::{fentry, kprobe, raw_tracepoint},
+    programs::{FEntryContext, ProbeContext, RawTracePointContext},
+};
 use tracer_common::{
     address::mapped,
+    hooked::CONN_REQUEST,
     listener::{ListenerKey, Overflowed},
     socket::{ACCEPT_QUEUE_FULL, SYN_QUEUE_FULL, Socket},
     tcp_state::{ESTABLISHED, LISTEN, SYN_SENT},
@@ -13,10 +20,27 @@ use tracer_common::{
 
 use super::listen;
 use crate::{
-    maps::{LISTENERS, OVERFLOWS},
+    maps::{LISTENERS, OVERFLOWS, hooked},
     read::{self, Sock},
     settings::setting,
 };
+
+#[fentry(function = "tcp_conn_request")]
+pub(crate) fn conn_request(context: FEntryContext) -> i32 {
+    requested(context.arg(2))
+}
+
+#[kprobe]
+pub(crate) fn conn_request_kprobe(context: ProbeContext) -> u32 {
+    requested(context.arg(2).unwrap_or(0)).cast_unsigned()
+}
+
+/// A SYN arrives at a listener whose accept queue is over its limit: the kernel drops it (tcp_conn_request(),
+/// net/ipv4/tcp_input.c). To a full SYN queue it may answer with a cookie: that is no loss.
+#[inline(always)]
+fn requested(listener: u64) -> i32 {
+    if fullness(listener) & ACCEPT_QUEUE_FULL == 0 { 0 } else { note(listener, ACCEPT_QUEUE_FULL) }
+}
 
 /// The listener sends its SYN-ACK again: the final ACK did not come, or was dropped.
 #[raw_tracepoint(tracepoint = "tcp_retransmit_synack")]
@@ -63,7 +87,10 @@ pub(super) fn unanswered(sk: u64, socket: &mut Socket) -> i32 {
     let full = fullness(listener);
     if full != 0 {
         socket.flags |= full;
-        note(listener, full);
+        // Else the SYN itself was counted when it arrived.
+        if state != SYN_SENT || full & ACCEPT_QUEUE_FULL == 0 || !hooked(CONN_REQUEST) {
+            note(listener, full);
+        }
     }
     0
 }

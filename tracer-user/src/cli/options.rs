@@ -9,7 +9,7 @@ use clap::{Args, Parser};
 use super::convert::DEFAULT_LOG;
 use super::value;
 use crate::model::cause::Cause;
-use crate::probe::lines::Avoided;
+use crate::probe::hook::Avoided;
 use crate::settings::Format;
 use crate::sink::filter::UpstreamPattern;
 use crate::sink::terminal::ColorChoice;

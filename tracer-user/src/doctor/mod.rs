@@ -62,7 +62,7 @@ pub fn examine(settings: &DoctorSettings) -> Report {
     match prepare(wanted) {
         Ok(Prepared { facts, plan, mut probes }) => {
             report.missing_members = facts.missing_members;
-            report.observations = plan.observations;
+            report.observations = probes.observations(&plan);
             if settings.nginx_witness {
                 let mut logs = Logs::default();
                 for process in &report.processes {
@@ -84,7 +84,7 @@ pub fn examine(settings: &DoctorSettings) -> Report {
             }));
             // What this kernel would offer can be said even without permission.
             if let Ok(facts) = KernelFacts::read() {
-                report.observations = plan(&facts, settings.nginx_witness).observations;
+                report.observations = plan(&facts, &settings.avoided, settings.nginx_witness).promises();
             }
         }
     }

@@ -5,6 +5,8 @@
 
 use std::{fs, io, path::Path};
 
+use super::prototype::Found;
+
 const MAGIC: u16 = 0xeb9f;
 
 mod kind {
@@ -180,6 +182,12 @@ impl Btf {
         None
     }
 
+    /// The type itself, or what an array of it begins with.
+    fn element(&self, id: u32) -> Option<Type> {
+        let found = self.resolve(id)?;
+        if found.kind() == kind::ARRAY { self.resolve(self.word(found.tail)) } else { Some(found) }
+    }
+
     fn size(&self, id: u32) -> u32 {
         let Some(found) = self.resolve(id) else { return 0 };
         match found.kind() {
@@ -190,17 +198,17 @@ impl Btf {
         }
     }
 
-    /// Where `path` (members joined by dots; anonymous structs and unions are looked through) is in `struct of`, which
+    /// Where `path` (members joined by dots; anonymous structs and unions are looked through, of an array its first element) is in `struct of`, which
     /// must be `size` bytes there: the verifier does not catch a wrong offset inside a struct, so this must.
     pub fn member(&self, of: &str, path: &str, size: u32) -> Result<Member, BtfError> {
         let outer = self.find(&[kind::STRUCT], of).ok_or_else(|| BtfError::NoStruct(of.into()))?;
         let absent = || BtfError::NoMember { of: of.into(), member: path.into() };
         let mut offset = 0;
         let mut current = outer;
-        let mut found = Found { bits: 0, id: 0, bit_field: false };
+        let mut found = FoundMember { bits: 0, id: 0, bit_field: false };
         for (index, part) in path.split('.').enumerate() {
             if index > 0 {
-                current = self.resolve(found.id).ok_or_else(absent)?;
+                current = self.element(found.id).ok_or_else(absent)?;
             }
             found = self.find_member(current, part, 0).ok_or_else(absent)?;
             offset += found.bits;
@@ -215,7 +223,7 @@ impl Btf {
         Ok(Member { offset: offset / 8, size })
     }
 
-    fn find_member(&self, of: Type, name: &str, depth: u32) -> Option<Found> {
+    fn find_member(&self, of: Type, name: &str, depth: u32) -> Option<FoundMember> {
         if depth > 16 || !matches!(of.kind(), kind::STRUCT | kind::UNION) {
             return None;
         }
@@ -225,23 +233,46 @@ impl Btf {
             let (bits, bit_field) = if of.bit_fields() { (raw & 0x00ff_ffff, raw >> 24 != 0) } else { (raw, false) };
             let text = self.name(member_name);
             if text == name.as_bytes() {
-                return Some(Found { bits, id, bit_field });
+                return Some(FoundMember { bits, id, bit_field });
             }
             if text.is_empty()
                 && let Some(inner) = self.resolve(id).and_then(|inner| self.find_member(inner, name, depth + 1))
             {
-                return Some(Found { bits: bits + inner.bits, ..inner });
+                return Some(FoundMember { bits: bits + inner.bits, ..inner });
             }
         }
         None
     }
 
-    /// Number of arguments of a tracepoint (`btf_trace_*`, without the hidden first one); None: no such tracepoint.
-    pub fn tracepoint_arguments(&self, name: &str) -> Option<usize> {
+    /// Arguments of a tracepoint (`btf_trace_*`, without the hidden first one); None: no such tracepoint.
+    pub fn tracepoint(&self, name: &str) -> Option<Vec<Found>> {
         let typedef = self.find(&[kind::TYPEDEF], &format!("btf_trace_{name}"))?;
         let pointer = self.resolve(typedef.size_or_type)?;
-        let prototype = self.resolve(pointer.size_or_type)?;
-        (prototype.kind() == kind::FUNC_PROTO).then(|| prototype.count().saturating_sub(1))
+        let mut arguments = self.arguments(self.resolve(pointer.size_or_type)?)?;
+        (!arguments.is_empty()).then(|| arguments.split_off(1))
+    }
+
+    /// Arguments of a function; None: no such function, or none that BTF describes.
+    pub fn function(&self, name: &str) -> Option<Vec<Found>> {
+        let function = self.find(&[kind::FUNC], name)?;
+        self.arguments(self.resolve(function.size_or_type)?)
+    }
+
+    fn arguments(&self, prototype: Type) -> Option<Vec<Found>> {
+        let argument = |index: usize| {
+            let id = self.word(prototype.tail + 8 * index + 4);
+            match self.resolve(id) {
+                Some(found) if found.kind() == kind::PTR => match self.resolve(found.size_or_type) {
+                    Some(to) if matches!(to.kind(), kind::STRUCT | kind::FWD) => {
+                        let name = String::from_utf8_lossy(self.name(to.name)).into_owned();
+                        Found::Struct(name)
+                    }
+                    _ => Found::Pointer,
+                },
+                _ => Found::Integer(self.size(id)),
+            }
+        };
+        (prototype.kind() == kind::FUNC_PROTO).then(|| (0..prototype.count()).map(argument).collect())
     }
 
     /// Names of an enum's values, by number.
@@ -257,7 +288,7 @@ impl Btf {
 }
 
 #[derive(Clone, Copy)]
-struct Found {
+struct FoundMember {
     bits: u32,
     id: u32,
     bit_field: bool,
@@ -265,7 +296,7 @@ struct Found {
 
 #[cfg(test)]
 mod tests {
-    use super::Btf;
+    use super::{Btf, Found};
 
     #[test]
     fn garbage_is_refused_without_panic() {
@@ -284,7 +315,10 @@ mod tests {
         assert_eq!(btf.member("sock_common", "skc_daddr", 4).expect("in every kernel").offset, 0);
         assert!(btf.member("sock_common", "skc_daddr", 8).is_err(), "a wrong size must be refused");
         assert!(btf.member("tcp_sock", "no_such_member", 4).is_err());
-        assert_eq!(btf.tracepoint_arguments("inet_sock_set_state"), Some(3));
-        assert_eq!(btf.tracepoint_arguments("no_such_tracepoint"), None);
+        let arguments = [Found::Struct("sock".to_owned()), Found::Integer(4), Found::Integer(4)];
+        assert_eq!(btf.tracepoint("inet_sock_set_state").as_deref(), Some(arguments.as_slice()));
+        assert_eq!(btf.tracepoint("no_such_tracepoint"), None);
+        let arguments = [Found::Integer(4), Found::Struct("sockaddr".to_owned()), Found::Integer(4)];
+        assert_eq!(btf.function("__sys_connect").as_deref(), Some(arguments.as_slice()));
     }
 }

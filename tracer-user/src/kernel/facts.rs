@@ -1,29 +1,14 @@
 //! All that is asked of the kernel before loading, in one value.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
-use tracer_common::settings::Offsets;
+use tracer_common::{loss::Program, settings::Offsets};
 
 use super::{
     btf::{Btf, BtfError},
     offsets,
+    prototype::Found,
 };
-
-/// Tracepoints that any probe could use.
-const TRACEPOINTS: &[&str] = &[
-    "inet_sock_set_state",
-    "tcp_destroy_sock",
-    "tcp_receive_reset",
-    "tcp_send_reset",
-    "tcp_retransmit_skb",
-    "sched_process_exec",
-    "sched_process_fork",
-    "sched_process_exit",
-    "mark_victim",
-    "signal_generate",
-    "tcp_retransmit_synack",
-    "kfree_skb",
-];
 
 /// What the running kernel offers.
 #[derive(Debug)]
@@ -31,8 +16,11 @@ pub struct KernelFacts {
     pub offsets: Offsets,
     /// Optional struct members that this kernel does not have, as sentences.
     pub missing_members: Vec<String>,
-    /// Arguments of each known tracepoint that exists.
-    pub tracepoints: BTreeMap<&'static str, usize>,
+    /// Of the places that programs go to, those that exist as tracepoints, and as functions.
+    pub tracepoints: BTreeMap<&'static str, Vec<Found>>,
+    pub functions: BTreeMap<&'static str, Vec<Found>>,
+    /// The kernel has kprobes.
+    pub kprobes: bool,
     /// `enum sk_rst_reason`: number to name, without the prefix.
     pub reset_reasons: BTreeMap<u32, String>,
     /// `enum skb_drop_reason`: number to name, without the prefix.
@@ -42,30 +30,34 @@ pub struct KernelFacts {
 impl KernelFacts {
     /// Reads them from the running kernel.
     pub fn read() -> Result<Self, BtfError> {
-        Self::from_btf(&Btf::running()?)
+        // The PMU that probes are opened with (perf_kprobe, kernel/events/core.c).
+        let kprobes = Path::new("/sys/bus/event_source/devices/kprobe").exists();
+        Ok(Self { kprobes, ..Self::from_btf(&Btf::running()?)? })
     }
 
-    /// Reads them from BTF.
+    /// Reads them from BTF, which does not tell whether there are kprobes.
     pub fn from_btf(btf: &Btf) -> Result<Self, BtfError> {
         let resolved = offsets::resolve(btf)?;
-        let tracepoints =
-            TRACEPOINTS.iter().filter_map(|name| Some((*name, btf.tracepoint_arguments(name)?))).collect();
-        let reset_reasons = btf
-            .enum_names("sk_rst_reason")
-            .into_iter()
-            .map(|(number, name)| (number, name.trim_start_matches("SK_RST_REASON_").to_owned()))
-            .collect();
-        let drop_reasons = btf
-            .enum_names("skb_drop_reason")
-            .into_iter()
-            .map(|(number, name)| (number, name.trim_start_matches("SKB_DROP_REASON_").to_owned()))
-            .collect();
+        let places = || Program::ALL.into_iter().filter(|program| program.is_in_kernel()).map(Program::hook);
         Ok(Self {
             offsets: resolved.offsets,
             missing_members: resolved.missing.iter().map(ToString::to_string).collect(),
-            tracepoints,
-            reset_reasons,
-            drop_reasons,
+            tracepoints: places().filter_map(|place| Some((place, btf.tracepoint(place)?))).collect(),
+            functions: places().filter_map(|place| Some((place, btf.function(place)?))).collect(),
+            kprobes: false,
+            reset_reasons: names(btf, "sk_rst_reason", "SK_RST_REASON_"),
+            drop_reasons: names(btf, "skb_drop_reason", "SKB_DROP_REASON_"),
         })
     }
+
+    /// Arguments of a tracepoint, or of a function.
+    pub fn prototype(&self, tracepoint: bool, place: &str) -> Option<&[Found]> {
+        let of = if tracepoint { &self.tracepoints } else { &self.functions };
+        of.get(place).map(Vec::as_slice)
+    }
+}
+
+fn names(btf: &Btf, name: &str, prefix: &str) -> BTreeMap<u32, String> {
+    let values = btf.enum_names(name).into_iter();
+    values.map(|(number, name)| (number, name.trim_start_matches(prefix).to_owned())).collect()
 }

@@ -6,3 +6,4 @@ pub mod clock;
 pub mod facts;
 pub mod offsets;
 pub mod permission;
+pub mod prototype;

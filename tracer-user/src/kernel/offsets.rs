@@ -79,6 +79,19 @@ const WANTED: &[Wanted] = wanted! {
     Optional tcp_bytes_acked = "tcp_sock"."bytes_acked": 8;
     Optional skb_device = "sk_buff"."dev": 8;
     Optional device_net = "net_device"."nd_net": 8;
+    Optional skb_data = "sk_buff"."data": 8;
+    Optional sock_type = "sock"."sk_type": 2;
+    Optional sock_socket = "sock"."sk_socket": 8;
+    Optional sock_flags = "sock"."__sk_common.skc_flags": 8;
+    Optional sock_receive_queue_length = "sock"."sk_receive_queue.qlen": 4;
+    Optional sock_peer_pid = "sock"."sk_peer_pid": 8;
+    Optional pid_number = "pid"."numbers.nr": 4;
+    Optional unix_peer = "unix_sock"."peer": 8;
+    Optional unix_address = "unix_sock"."addr": 8;
+    Optional unix_address_length = "unix_address"."len": 4;
+    Optional unix_address_name = "unix_address"."name.sun_family": 2;
+    Optional file_inode = "file"."f_inode": 8;
+    Optional inode_number = "inode"."i_ino": 8;
 };
 
 /// The offsets, and what could not be resolved of the optional ones.

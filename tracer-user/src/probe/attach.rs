@@ -13,14 +13,15 @@ use aya::{
     Btf, BtfError, Ebpf, EbpfError, EbpfLoader,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf},
     programs::{
-        BtfTracePoint, Program as Loaded, ProgramError, RawTracePoint, UProbe,
+        ProgramError, UProbe,
         iter::{Iter, IterLink},
-        raw_trace_point::RawTracePointLinkId,
         uprobe::{UProbeAttachLocation, UProbeScope},
     },
 };
 use tracer_common::{
     drop::{DropKey, Dropped},
+    hooked::{CONN_REQUEST, UNIX_RELEASE},
+    icmp::IcmpError,
     listener::{ListenerKey, Overflowed},
     loss::Program,
     peer::{Fate, PeerClosed, PeerKey},
@@ -30,10 +31,13 @@ use tracer_common::{
 };
 
 use super::{
-    lines::{Avoided, Hearing, Lines},
-    plan::{DROPS, Plan},
+    lines::{Hearing, Lines},
+    load::Tried,
+    plan::{Plan, in_order},
     symbol::{SymbolError, file_offsets},
+    table::Otherwise,
 };
+use crate::model::observation::Observation;
 
 /// The kernel programs, built by `cargo xtask build` and embedded.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/why502.o"));
@@ -65,9 +69,9 @@ pub struct Probes {
     binaries: BTreeMap<(u64, u64), NginxBinary>,
     /// Why listeners older than the tracing stay unknown to the kernel programs; None: they do not.
     no_listeners: Option<String>,
-    /// The program that looks at dropped packets is loaded; it is attached while there is a link.
-    drops: bool,
-    watching_drops: Option<RawTracePointLinkId>,
+    /// In the order of the plan.
+    tried: Vec<Tried>,
+    drops: Tried,
     lines: Lines,
 }
 
@@ -90,8 +94,8 @@ const NGINX_FUNCTIONS: [(&str, &str); 2] =
     [("log_error_core", "ngx_log_error_core"), ("special_response", "ngx_http_special_response_handler")];
 
 impl Probes {
-    /// Loads all programs and attaches the tracepoints of the plan.
-    pub fn load(plan: &Plan, settings: &Settings, avoided: &[Avoided]) -> Result<Self, AttachError> {
+    /// Loads all programs and attaches those of the plan.
+    pub fn load(plan: &Plan, settings: &Settings) -> Result<Self, AttachError> {
         if OBJECT.is_empty() {
             return Err(AttachError::NoObject);
         }
@@ -114,28 +118,38 @@ impl Probes {
         }
         // For the programs whose arguments have types.
         let btf = Btf::from_sys_fs().map_err(AttachError::Btf)?;
-        for hook in &plan.hooks {
-            let loaded = match tracepoint(&mut ebpf, hook.symbol)? {
-                Tracepoint::Raw(program) => program.load(),
-                Tracepoint::Btf(program) => program.load(hook.program.hook(), &btf),
-            };
-            loaded.map_err(|source| AttachError::Program { symbol: hook.symbol, source: Box::new(source) })?;
-        }
-        // Without it, nothing but the reasons of dropped packets is missed.
-        let drops = plan.drops && raw_tracepoint(&mut ebpf, DROPS.symbol)?.load().is_ok();
+        let mut tried: Vec<_> = plan.probes.iter().map(|planned| Tried::load(&mut ebpf, &btf, planned)).collect();
         // Without it nothing but old listeners is missed.
         let listeners = iterator(&mut ebpf)?.load("tcp", &btf).err().map(|error| error_chain(&error));
+        let drops = Tried::load(&mut ebpf, &btf, &plan.drops);
         let writers = take(&mut ebpf, "WRITERS")?;
-        let lines = Lines::load(&mut ebpf, &btf, writers, avoided);
-        drop(btf);
-        for hook in &plan.hooks {
-            let attached = match tracepoint(&mut ebpf, hook.symbol)? {
-                Tracepoint::Raw(program) => program.attach(hook.program.hook()).map(|_| ()),
-                Tracepoint::Btf(program) => program.attach().map(|_| ()),
-            };
-            attached.map_err(|source| AttachError::Program { symbol: hook.symbol, source: Box::new(source) })?;
+        let lines = Lines::load(&mut ebpf, &btf, writers, &plan.lines);
+        for (tried, planned) in tried.iter_mut().zip(&plan.probes) {
+            tried.attach(&mut ebpf, Some(&btf));
+            if tried.way().is_none() && planned.probe.otherwise == Otherwise::Impossible {
+                return Err(AttachError::Impossible(format!(
+                    "{}: {}",
+                    planned.probe.name.id(),
+                    tried.reasons.join("; ")
+                )));
+            }
         }
-        Ok(Self { ebpf, binaries: BTreeMap::new(), no_listeners: listeners, drops, watching_drops: None, lines })
+        let mut hooked: Array<_, u32> = take(&mut ebpf, "HOOKED")?;
+        let attached = |program: Program| {
+            tried.iter().filter_map(Tried::way).flat_map(|way| way.hooks).any(|hook| hook.program == program)
+        };
+        for (index, program) in [(UNIX_RELEASE, Program::UnixRelease), (CONN_REQUEST, Program::ConnRequest)] {
+            let set = hooked.set(index, u32::from(attached(program)), 0);
+            set.map_err(|source| AttachError::Map { name: "HOOKED", source })?;
+        }
+        Ok(Self { ebpf, binaries: BTreeMap::new(), no_listeners: listeners, tried, drops, lines })
+    }
+
+    /// How well each observation is made.
+    pub fn observations(&self, plan: &Plan) -> Vec<Observation> {
+        let tried = plan.probes.iter().zip(&self.tried);
+        let tried = tried.map(|(planned, tried)| planned.observation(tried.way(), &tried.reasons, plan.nginx_word));
+        in_order(tried.chain(plan.others()).collect())
     }
 
     /// Starts the kernel programs' own log (`--debug-probes`).
@@ -204,10 +218,11 @@ impl Probes {
         &self.lines.hearing
     }
 
-    /// Descriptors of the loaded programs.
-    pub fn descriptors(&self, plan: &Plan) -> Vec<(Program, RawFd)> {
+    /// Descriptors of the programs at work.
+    pub fn descriptors(&self) -> Vec<(Program, RawFd)> {
         let descriptor = |symbol: &str| Some(self.ebpf.program(symbol)?.fd().ok()?.as_fd().as_raw_fd());
-        let hooks = plan.hooks.iter().map(|hook| (hook.program, hook.symbol));
+        let hooks = self.tried.iter().filter_map(Tried::way).flat_map(|way| way.hooks);
+        let hooks = hooks.map(|hook| (hook.program, hook.symbol));
         let uprobes = NGINX_FUNCTIONS.iter().map(|(symbol, function)| (by_hook(function), *symbol));
         let uprobes = uprobes.filter_map(|(program, symbol)| Some((program?, symbol)));
         hooks.chain(uprobes).filter_map(|(program, symbol)| Some((program, descriptor(symbol)?))).collect()
@@ -248,30 +263,30 @@ impl Probes {
         self.take("OVERFLOWS")
     }
 
-    /// Looks at dropped packets, or ceases to.
-    pub fn watch_drops(&mut self, wanted: bool) -> Result<(), AttachError> {
-        if !self.drops || wanted == self.watching_drops.is_some() {
-            return Ok(());
+    /// Looks at dropped packets, or ceases to. Some, once: it cannot, and why.
+    pub fn watch_drops(&mut self, wanted: bool) -> Option<String> {
+        match (wanted, self.drops.is_attached()) {
+            (true, false) if self.drops.way().is_some() => {
+                self.drops.attach(&mut self.ebpf, None);
+                // Asked again, it would fail again: there is no way left.
+                self.drops.way().is_none().then(|| self.drops.reasons.join("; "))
+            }
+            (false, true) => {
+                self.drops.detach();
+                None
+            }
+            _ => None,
         }
-        let failed = |source| AttachError::Program { symbol: DROPS.symbol, source: Box::new(source) };
-        let program = raw_tracepoint(&mut self.ebpf, DROPS.symbol)?;
-        match self.watching_drops.take() {
-            Some(link) => program.detach(link).map_err(failed)?,
-            None => match program.attach(DROPS.program.hook()) {
-                Ok(link) => self.watching_drops = Some(link),
-                Err(source) => {
-                    // Asked again, it would fail again.
-                    self.drops = false;
-                    return Err(failed(source));
-                }
-            },
-        }
-        Ok(())
     }
 
     /// Packets dropped lately.
     pub fn take_drops(&mut self) -> Result<HashMap<MapData, DropKey, Dropped>, AttachError> {
         self.take("DROPS")
+    }
+
+    /// ICMP errors received lately.
+    pub fn take_icmp(&mut self) -> Result<HashMap<MapData, DropKey, IcmpError>, AttachError> {
+        self.take("ICMP")
     }
 
     /// When a traced connection last had to send something again.
@@ -319,25 +334,6 @@ fn uprobe<'a>(ebpf: &'a mut Ebpf, symbol: &'static str) -> Result<&'a mut UProbe
 
 fn iterator(ebpf: &mut Ebpf) -> Result<&mut Iter, AttachError> {
     ebpf.program_mut(LISTENERS).and_then(|program| program.try_into().ok()).ok_or(AttachError::Absent(LISTENERS))
-}
-
-/// The two kinds of program at tracepoints.
-enum Tracepoint<'a> {
-    Raw(&'a mut RawTracePoint),
-    /// `tp_btf`: the verifier knows the types of its arguments.
-    Btf(&'a mut BtfTracePoint),
-}
-
-fn tracepoint<'a>(ebpf: &'a mut Ebpf, symbol: &'static str) -> Result<Tracepoint<'a>, AttachError> {
-    match ebpf.program_mut(symbol) {
-        Some(Loaded::RawTracePoint(program)) => Ok(Tracepoint::Raw(program)),
-        Some(Loaded::BtfTracePoint(program)) => Ok(Tracepoint::Btf(program)),
-        _ => Err(AttachError::Absent(symbol)),
-    }
-}
-
-fn raw_tracepoint<'a>(ebpf: &'a mut Ebpf, symbol: &'static str) -> Result<&'a mut RawTracePoint, AttachError> {
-    ebpf.program_mut(symbol).and_then(|program| program.try_into().ok()).ok_or(AttachError::Absent(symbol))
 }
 
 /// An error and its sources in one line.

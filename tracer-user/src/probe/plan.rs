@@ -1,182 +1,169 @@
-//! The plan: a pure function from what the kernel offers to the hooks that will serve each observation.
+//! The plan: a pure function from what the kernel offers to the ways, best first, in which each observation can be tried.
+//! Whether a way works shows when it is attached: `attach` goes down the list.
 
-use tracer_common::loss::Program;
-
+use super::{
+    hook::{Avoided, Facility, Hook},
+    table::{DROPS, LINES, Otherwise, PROBES, Probe, SEND_RESET_REASON, VICTIM_TASK, Way},
+};
 use crate::{
-    kernel::facts::KernelFacts,
+    kernel::{facts::KernelFacts, prototype::misfit},
     model::observation::{Name, Observation, State},
 };
 
-/// One kernel program and where it goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hook {
-    pub program: Program,
-    /// The program's name in the eBPF object.
-    pub symbol: &'static str,
-    /// Fewest arguments that the tracepoint must have.
-    pub arguments: usize,
-    /// Nothing works without it.
-    pub required: bool,
+/// One observation's part of the plan.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    pub probe: &'static Probe,
+    /// Best first: what is to be tried, and why the others between need not be.
+    pub ways: Vec<Result<&'static Way, String>>,
 }
 
-const fn hook(program: Program, symbol: &'static str, arguments: usize, required: bool) -> Hook {
-    Hook { program, symbol, arguments, required }
+impl Planned {
+    /// The first that can be tried, and why none before it can.
+    pub fn promise(&self) -> (Option<&'static Way>, Vec<String>) {
+        let mut reasons = Vec::new();
+        for way in &self.ways {
+            match way {
+                Ok(way) => return (Some(way), reasons),
+                Err(reason) => reasons.push(reason.clone()),
+            }
+        }
+        (None, reasons)
+    }
+
+    /// What the observation gets from the way that was attached; None: from none. `reasons` are of better ones that failed.
+    pub fn observation(&self, attached: Option<&Way>, reasons: &[String], nginx_word: bool) -> Observation {
+        let name = self.probe.name;
+        let (hook, state, missing) = match (attached, self.probe.otherwise) {
+            (Some(way), _) => (Some(way.names()), way.state, way.missing),
+            (None, Otherwise::Partial(hook, missing)) => (Some(hook.to_owned()), State::Partial, Some(missing)),
+            (None, Otherwise::Word(missing)) if nginx_word => {
+                (Some("uprobe/ngx_log_error_core".to_owned()), State::Partial, Some(missing))
+            }
+            (None, Otherwise::Word(missing) | Otherwise::None(missing)) => (None, State::None, Some(missing)),
+            (None, Otherwise::Impossible) => (None, State::None, None),
+        };
+        let reasons = reasons.join("; ");
+        let missing = match (missing, state) {
+            (None, _) => None,
+            (Some(missing), _) if reasons.is_empty() => Some(missing.to_owned()),
+            (Some(missing), _) => Some(format!("{missing} ({reasons})")),
+        };
+        Observation { name, hook: hook.map(Into::into), state, missing: missing.map(Into::into) }
+    }
 }
 
-/// The tracepoints, in attaching order: what feeds a map comes before what reads it.
-pub const TRACEPOINTS: &[Hook] = &[
-    hook(Program::ProcessExec, "process_exec", 1, false),
-    hook(Program::ProcessFork, "process_fork", 2, false),
-    hook(Program::ProcessExit, "process_exit", 1, true),
-    hook(Program::MarkVictim, "mark_victim", 1, false),
-    hook(Program::SignalGenerate, "signal_generate", 3, false),
-    hook(Program::RetransmitSynack, "retransmit_synack", 1, false),
-    hook(Program::SendReset, "send_reset", 2, false),
-    hook(Program::ReceiveReset, "receive_reset", 1, true),
-    hook(Program::RetransmitSkb, "retransmit_skb", 1, false),
-    hook(Program::DestroySock, "destroy_sock", 1, true),
-    hook(Program::SetState, "set_state", 3, true),
-];
-
-/// Attached only while it is needed: it runs for every packet freed on the host.
-pub const DROPS: Hook = hook(Program::FreeSkb, "free_skb", 3, false);
-
-/// Arguments of `mark_victim` where it passes the task; else it passes a pid.
-const MARK_VICTIM_WITH_TASK: usize = 2;
-/// Arguments of `tcp_send_reset` where it passes the reason (6.12 and later).
-const SEND_RESET_WITH_REASON: usize = 3;
-
-/// What will be attached, and what each observation gets from it.
+/// What will be tried, and what no hook serves.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    pub hooks: Vec<Hook>,
-    /// Required hooks that this kernel does not have: no verdict is possible.
+    pub probes: Vec<Planned>,
+    pub drops: Planned,
+    pub lines: Planned,
+    /// Required places that this kernel does not have: no verdict is possible.
     pub impossible: Vec<String>,
+    /// Of the tracepoints, whose ways are known to work: the kernel's reason is passed.
     pub reset_has_reason: bool,
     pub victim_is_task: bool,
-    /// [`DROPS`] can be attached.
-    pub drops: bool,
     pub nginx_word: bool,
-    pub observations: Vec<Observation>,
 }
 
-/// Chooses the hooks. `nginx_word` is false with `--no-nginx`.
-pub fn plan(facts: &KernelFacts, nginx_word: bool) -> Plan {
-    let mut hooks = Vec::new();
-    let mut impossible = Vec::new();
-    for hook in TRACEPOINTS {
-        let name = hook.program.hook();
-        match facts.tracepoints.get(name) {
-            Some(arguments) if *arguments >= hook.arguments => hooks.push(*hook),
-            found if hook.required => impossible.push(match found {
-                Some(arguments) => {
-                    format!("tracepoint {name} has {arguments} arguments, {} are needed", hook.arguments)
-                }
-                None => format!("tracepoint {name} does not exist"),
-            }),
-            _ => {}
-        }
+/// Chooses the ways. `nginx_word` is false with `--no-nginx`.
+pub fn plan(facts: &KernelFacts, avoided: &[Avoided], nginx_word: bool) -> Plan {
+    let probes: Vec<Planned> = PROBES.iter().map(|probe| planned(probe, facts, avoided)).collect();
+    let hopeless =
+        |planned: &&Planned| planned.promise().0.is_none() && planned.probe.otherwise == Otherwise::Impossible;
+    let why = |planned: &Planned| obstacle(planned.probe.ways.last()?, facts, avoided);
+    let impossible = probes.iter().filter(hopeless).filter_map(why).collect();
+    let first_has =
+        |hook: Hook| probes.iter().filter_map(|planned| planned.promise().0).any(|way| way.hooks.contains(&hook));
+    Plan {
+        impossible,
+        reset_has_reason: first_has(SEND_RESET_REASON),
+        victim_is_task: first_has(VICTIM_TASK),
+        nginx_word,
+        drops: planned(&DROPS, facts, avoided),
+        lines: planned(&LINES, facts, avoided),
+        probes,
     }
-    let reset_has_reason =
-        facts.tracepoints.get("tcp_send_reset").is_some_and(|count| *count >= SEND_RESET_WITH_REASON);
-    let drops = facts.tracepoints.get(DROPS.program.hook()).is_some_and(|count| *count >= DROPS.arguments);
-    let victim_is_task = facts.tracepoints.get("mark_victim").is_some_and(|count| *count >= MARK_VICTIM_WITH_TASK);
-    let has = |program: Program| hooks.iter().any(|hook| hook.program == program);
-    let observations = vec![
-        Observation::full(Name::TcpLifecycle, "tp_btf/inet_sock_set_state"),
-        match (has(Program::SendReset), reset_has_reason) {
-            (true, true) => Observation::full(Name::Reset, "raw_tp/tcp_receive_reset, raw_tp/tcp_send_reset"),
-            (true, false) => Observation::partial(
-                Name::Reset,
-                "raw_tp/tcp_receive_reset, raw_tp/tcp_send_reset",
-                "this kernel gives no reason for a reset it sends",
-            ),
-            (false, _) => Observation::partial(
-                Name::Reset,
-                "raw_tp/tcp_receive_reset",
-                "no tracepoint tcp_send_reset: who sent a reset on this host stays unknown",
-            ),
-        },
-        if has(Program::RetransmitSkb) {
-            Observation::full(Name::SynRetransmit, "raw_tp/tcp_retransmit_skb")
-        } else {
-            Observation::partial(Name::SynRetransmit, "tcp_sock.total_retrans at close", "no times of retransmits")
-        },
-        Observation::partial(
-            Name::RequestBoundary,
-            "tcp_sock counters and times at each state change",
-            "requests on one connection within a jiffy cannot be told apart by the kernel alone",
-        ),
-        if nginx_word {
-            Observation::partial(
-                Name::ConnectResult,
-                "uprobe/ngx_log_error_core",
-                "connect(2) failing at once is seen through nginx's word only",
-            )
-        } else {
-            Observation::none(Name::ConnectResult, "connect(2) failing at once makes no state change")
-        },
-        Observation::none(Name::Icmp, "not hooked yet: an ICMP error shows as the error of the socket"),
-        if nginx_word {
-            Observation::partial(
-                Name::UnixStream,
-                "uprobe/ngx_log_error_core",
-                "unix sockets are seen through nginx's word only",
-            )
-        } else {
-            Observation::none(Name::UnixStream, "unix sockets make no TCP state change")
-        },
-        Observation::partial(
-            Name::AcceptQueue,
-            "backlog and limit at raw_tp/tcp_retransmit_skb, tcp_retransmit_synack, tcp_send_reset",
-            "seen when something is sent again, not at each drop; not where several sockets share a port",
-        ),
-        if drops {
-            Observation::partial(
-                Name::PacketDrop,
-                "raw_tp/kfree_skb",
-                "looked at from the first segment that is sent again, not before",
-            )
-        } else {
-            Observation::none(Name::PacketDrop, "this kernel gives no reasons for dropped packets")
-        },
-        if has(Program::ProcessFork) && has(Program::ProcessExec) {
-            Observation::partial(
-                Name::ProcessExit,
-                "raw_tp/sched_process_exit, signal_generate, mark_victim",
-                "traced processes, and those that listen or were forked by one that does",
-            )
-        } else {
-            Observation::partial(
-                Name::ProcessExit,
-                "raw_tp/sched_process_exit",
-                "new workers are seen at first connect",
-            )
-        },
-        nginx(Name::NginxCause, "uprobe/ngx_log_error_core", nginx_word),
-        nginx(Name::NginxStatus, "uprobe/ngx_http_special_response_handler", nginx_word),
-        // Until a worker is found, and the files that it logs to.
-        Observation::none(
-            Name::NginxLogText,
-            if nginx_word { "no nginx is running yet" } else { "switched off by --no-nginx" },
-        ),
-        Observation::none(Name::Configuration, "read when a worker starts"),
-    ];
-    Plan { hooks, impossible, reset_has_reason, victim_is_task, drops, nginx_word, observations }
 }
 
-fn nginx(name: Name, hook: &'static str, wanted: bool) -> Observation {
-    if wanted {
-        // Until a binary is found and attached to.
-        Observation {
-            name,
-            hook: Some(hook.into()),
-            state: State::None,
-            missing: Some("no nginx is running yet".into()),
+fn planned(probe: &'static Probe, facts: &KernelFacts, avoided: &[Avoided]) -> Planned {
+    let ways = probe.ways.iter().filter_map(|way| match obstacle(way, facts, avoided) {
+        None => Some(Ok(way)),
+        Some(reason) if way.facility().is_some() => Some(Err(reason)),
+        // What a tracepoint lacks is said by the way that does without.
+        Some(_) => None,
+    });
+    Planned { probe, ways: ways.collect() }
+}
+
+/// Why it need not be tried.
+fn obstacle(way: &Way, facts: &KernelFacts, avoided: &[Avoided]) -> Option<String> {
+    way.hooks.iter().find_map(|hook| {
+        if let Some(facility) = hook.kind.needs() {
+            if avoided.iter().any(|avoided| avoided.facility() == facility) {
+                return Some(format!("{}: switched off by --hooks", facility.name()));
+            }
+            if facility == Facility::Kprobe && !facts.kprobes {
+                return Some("kprobe: this kernel has none".to_owned());
+            }
         }
-    } else {
-        Observation::none(name, "switched off by --no-nginx")
+        let what = if hook.kind.is_tracepoint() { "tracepoint" } else { "function" };
+        let found = facts.prototype(hook.kind.is_tracepoint(), hook.place());
+        let misfit = misfit(hook.arguments, hook.kind.arity(), found)?;
+        Some(format!("{what} {} {misfit}", hook.place()))
+    })
+}
+
+impl Plan {
+    /// What is observed without a hook of the kernel, or by one that is attached later.
+    pub fn others(&self) -> Vec<Observation> {
+        vec![
+            Observation::partial(
+                Name::RequestBoundary,
+                "tcp_sock counters and times at each state change",
+                "requests on one connection within a jiffy cannot be told apart by the kernel alone",
+            ),
+            self.drops.observation(self.drops.promise().0, &[], self.nginx_word),
+            self.nginx(Name::NginxCause, "uprobe/ngx_log_error_core"),
+            self.nginx(Name::NginxStatus, "uprobe/ngx_http_special_response_handler"),
+            // Until a worker is found, and the files that it logs to.
+            Observation::none(
+                Name::NginxLogText,
+                if self.nginx_word { "no nginx is running yet" } else { "switched off by --no-nginx" },
+            ),
+            Observation::none(Name::Configuration, "read when a worker starts"),
+        ]
     }
+
+    /// What each observation would get if the best way of each worked: for those who may not try.
+    pub fn promises(&self) -> Vec<Observation> {
+        let promised = |planned: &Planned| {
+            let (way, reasons) = planned.promise();
+            planned.observation(way, &reasons, self.nginx_word)
+        };
+        in_order(self.probes.iter().map(promised).chain(self.others()).collect())
+    }
+
+    fn nginx(&self, name: Name, hook: &'static str) -> Observation {
+        if self.nginx_word {
+            // Until a binary is found and attached to.
+            Observation {
+                name,
+                hook: Some(hook.into()),
+                state: State::None,
+                missing: Some("no nginx is running yet".into()),
+            }
+        } else {
+            Observation::none(name, "switched off by --no-nginx")
+        }
+    }
+}
+
+/// In the order of the record format.
+pub fn in_order(mut observations: Vec<Observation>) -> Vec<Observation> {
+    observations.sort_by_key(|observation| Name::ALL.iter().position(|name| *name == observation.name));
+    observations
 }
 
 #[cfg(test)]
@@ -187,64 +174,134 @@ mod tests {
 
     use super::plan;
     use crate::{
-        kernel::facts::KernelFacts,
-        model::observation::{Name, State},
+        kernel::{facts::KernelFacts, prototype::Found},
+        model::observation::{Name, Observation, State},
+        probe::{hook::Avoided, table::PROBES},
     };
 
-    fn kernel(tracepoints: &[(&'static str, usize)]) -> KernelFacts {
+    type Prototypes = BTreeMap<&'static str, Vec<Found>>;
+
+    fn to(name: &str) -> Found {
+        Found::Struct(name.to_owned())
+    }
+
+    const INT: Found = Found::Integer(4);
+
+    fn tracepoints() -> Prototypes {
+        let (sock, task) = (|| to("sock"), || to("task_struct"));
+        [
+            ("inet_sock_set_state", vec![sock(), INT, INT]),
+            ("tcp_destroy_sock", vec![sock()]),
+            ("tcp_receive_reset", vec![sock()]),
+            ("tcp_send_reset", vec![sock(), to("sk_buff")]),
+            ("tcp_retransmit_skb", vec![sock(), to("sk_buff")]),
+            ("tcp_retransmit_synack", vec![sock(), to("request_sock")]),
+            ("sched_process_exec", vec![task(), INT, to("linux_binprm")]),
+            ("sched_process_fork", vec![task(), task()]),
+            ("sched_process_exit", vec![task()]),
+            ("mark_victim", vec![INT]),
+            ("signal_generate", vec![INT, to("kernel_siginfo"), task(), INT, INT]),
+        ]
+        .into()
+    }
+
+    fn functions() -> Prototypes {
+        let call = || vec![INT, to("sockaddr"), INT];
+        [
+            ("__sys_connect", call()),
+            ("__sys_bind", call()),
+            ("__sys_socket", vec![INT, INT, INT]),
+            ("unix_release_sock", vec![to("sock"), INT]),
+        ]
+        .into()
+    }
+
+    fn kernel(tracepoints: Prototypes, functions: Prototypes) -> KernelFacts {
         KernelFacts {
             offsets: Offsets::ABSENT,
             missing_members: Vec::new(),
-            tracepoints: tracepoints.iter().copied().collect(),
+            tracepoints,
+            functions,
+            kprobes: true,
             reset_reasons: BTreeMap::new(),
             drop_reasons: BTreeMap::new(),
         }
     }
 
-    const LINUX_5_10: &[(&str, usize)] = &[
-        ("inet_sock_set_state", 3),
-        ("tcp_destroy_sock", 1),
-        ("tcp_receive_reset", 1),
-        ("tcp_send_reset", 2),
-        ("tcp_retransmit_skb", 2),
-        ("sched_process_exec", 3),
-        ("sched_process_fork", 2),
-        ("sched_process_exit", 1),
-    ];
-
-    fn state(plan: &super::Plan, name: Name) -> State {
-        plan.observations.iter().find(|observation| observation.name == name).expect("listed").state
+    fn promised(facts: &KernelFacts, avoided: &[Avoided], name: Name) -> Observation {
+        let promises = plan(facts, avoided, true).promises();
+        promises.into_iter().find(|observation| observation.name == name).expect("listed")
     }
 
     #[test]
-    fn linux_5_10_can_do_all_but_reset_reasons() {
-        let plan = plan(&kernel(LINUX_5_10), true);
-        assert!(plan.impossible.is_empty());
-        assert!(!plan.reset_has_reason);
-        assert_eq!(state(&plan, Name::TcpLifecycle), State::Full);
-        assert_eq!(state(&plan, Name::Reset), State::Partial);
-        assert_eq!(plan.hooks.len(), 8);
+    fn the_best_way_is_tried_first() {
+        let facts = kernel(tracepoints(), functions());
+        let hook = |avoided: &[Avoided]| promised(&facts, avoided, Name::ConnectResult).hook.expect("a hook");
+        assert_eq!(hook(&[]), "fexit/__sys_socket, fexit/__sys_bind, fexit/__sys_connect");
+        assert!(hook(&[Avoided::NoFentry]).starts_with("kretprobe/__sys_socket"));
+        assert_eq!(hook(&[Avoided::NoFentry, Avoided::NoKprobe]), "uprobe/ngx_log_error_core");
+    }
+
+    #[test]
+    fn what_is_not_tried_is_said() {
+        let facts = KernelFacts { kprobes: false, ..kernel(tracepoints(), functions()) };
+        let observation = promised(&facts, &[Avoided::NoFentry], Name::UnixStream);
+        assert_eq!(observation.state, State::Partial);
+        let missing = observation.missing.expect("something is missing");
+        assert!(missing.contains("fentry: switched off by --hooks; kprobe: this kernel has none"), "{missing}");
+        let complete = promised(&kernel(tracepoints(), functions()), &[], Name::ConnectResult);
+        assert_eq!((complete.state, complete.missing), (State::Full, None));
+    }
+
+    #[test]
+    fn a_function_with_other_arguments_is_left_alone() {
+        let mut functions = functions();
+        functions.insert("__sys_connect", vec![INT, to("sockaddr"), INT, INT]);
+        let facts = kernel(tracepoints(), functions);
+        let hook = promised(&facts, &[], Name::ConnectResult).hook.expect("a hook");
+        assert!(hook.starts_with("kretprobe"), "a return value would be looked for in the wrong place: {hook}");
     }
 
     #[test]
     fn a_third_argument_of_tcp_send_reset_is_the_reason() {
-        let mut newer = LINUX_5_10.to_vec();
-        newer.retain(|(name, _)| *name != "tcp_send_reset");
-        newer.push(("tcp_send_reset", 3));
-        assert_eq!(state(&plan(&kernel(&newer), true), Name::Reset), State::Full);
+        let mut newer = tracepoints();
+        assert_eq!(promised(&kernel(newer.clone(), functions()), &[], Name::Reset).state, State::Partial);
+        newer.insert("tcp_send_reset", vec![to("sock"), to("sk_buff"), INT]);
+        let facts = kernel(newer, functions());
+        assert_eq!(promised(&facts, &[], Name::Reset).state, State::Full);
+        assert!(plan(&facts, &[], true).reset_has_reason);
+    }
+
+    #[test]
+    fn a_victim_is_a_task_or_a_pid() {
+        let mut newer = tracepoints();
+        assert!(!plan(&kernel(newer.clone(), functions()), &[], true).victim_is_task);
+        newer.insert("mark_victim", vec![to("task_struct"), INT]);
+        assert!(plan(&kernel(newer, functions()), &[], true).victim_is_task);
     }
 
     #[test]
     fn without_set_state_nothing_is_possible() {
-        let without: Vec<_> = LINUX_5_10.iter().copied().filter(|(name, _)| *name != "inet_sock_set_state").collect();
-        assert_eq!(plan(&kernel(&without), true).impossible, ["tracepoint inet_sock_set_state does not exist"]);
+        let mut without = tracepoints();
+        without.remove("inet_sock_set_state");
+        let plan = plan(&kernel(without, functions()), &[], true);
+        assert_eq!(plan.impossible, ["tracepoint inet_sock_set_state does not exist"]);
     }
 
     #[test]
-    fn every_observation_is_listed_once() {
-        let plan = plan(&kernel(LINUX_5_10), false);
-        for name in Name::ALL {
-            assert_eq!(plan.observations.iter().filter(|observation| observation.name == *name).count(), 1, "{name:?}");
+    fn every_observation_is_listed_once_and_in_order() {
+        for word in [true, false] {
+            let promises = plan(&kernel(Prototypes::new(), Prototypes::new()), &[], word).promises();
+            let names: Vec<Name> = promises.iter().map(|observation| observation.name).collect();
+            assert_eq!(names, Name::ALL);
+        }
+    }
+
+    #[test]
+    fn a_worse_way_hides_more_or_costs_more() {
+        for probe in PROBES {
+            let states: Vec<State> = probe.ways.iter().map(|way| way.state).collect();
+            assert!(states.is_sorted_by_key(|state| *state == State::Partial), "{:?}", probe.name);
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     kernel::{facts::KernelFacts, permission::missing_capabilities},
     probe::{
         attach::Probes,
-        lines::Avoided,
+        hook::Avoided,
         plan::{Plan, plan},
     },
 };
@@ -45,9 +45,9 @@ pub(crate) fn prepare(wanted: Wanted<'_>) -> anyhow::Result<Prepared> {
     let facts = KernelFacts::read().context("cannot learn the kernel's data structures").map_err(|error| {
         advise(error, "a kernel with BTF is needed (CONFIG_DEBUG_INFO_BTF=y; 5.10 or later of most distributions)")
     })?;
-    let plan = plan(&facts, wanted.nginx_witness);
+    let plan = plan(&facts, wanted.avoided, wanted.nginx_witness);
     let settings = settings(wanted, &facts, &plan);
-    let probes = Probes::load(&plan, &settings, wanted.avoided).map_err(|error| {
+    let probes = Probes::load(&plan, &settings).map_err(|error| {
         advise(error.into(), "`why502 doctor` says what this kernel offers; lockdown or a container may forbid it")
     })?;
     give_back_memory();
@@ -103,12 +103,14 @@ mod tests {
             offsets: Offsets::ABSENT,
             missing_members: Vec::new(),
             tracepoints: BTreeMap::new(),
+            functions: BTreeMap::new(),
+            kprobes: false,
             reset_reasons: BTreeMap::new(),
             drop_reasons: BTreeMap::new(),
         };
         let names = ["nginx".to_owned(), "a-very-long-process-name".to_owned()];
         let wanted = Wanted { names: &names, pids: &[7], nginx_witness: true, avoided: &[], debug_probes: false };
-        let settings = settings(wanted, &facts, &plan(&facts, true));
+        let settings = settings(wanted, &facts, &plan(&facts, &[], true));
         let name = |index: usize| settings.names[index].map(u64::to_le_bytes).concat();
         assert_eq!(name(0), b"nginx\0\0\0\0\0\0\0\0\0\0\0");
         assert_eq!(name(1), b"a-very-long-pro\0");

@@ -20,6 +20,7 @@ use tracer_common::{
         status::Status,
     },
     loss::{Program, Reason},
+    unix::UnixSocket,
 };
 
 use self::{
@@ -28,11 +29,16 @@ use self::{
     socket::{Bound, bind, fill_socket, zero},
     text::{string, takes_arguments, text},
 };
-pub(super) use self::{response::response_read, socket::connecting_socket};
+pub(super) use self::{
+    response::response_read,
+    socket::{connecting_socket, file_of, socket_of, words_of_nothing},
+};
 use crate::{
     emit,
     maps::{LAST_UNBOUND, NOWHERE},
-    owner, read,
+    owner,
+    probe::unix,
+    read,
 };
 
 /// NGX_LOG_ERR: lines less severe than this say nothing about a failure.
@@ -131,18 +137,33 @@ fn find_socket(slot: *mut Complaint, request: u64, connection: u64) -> u32 {
     }
     let mut unbound = u32::from(request == 0);
     let mut filled = false;
+    let mut unix = 0;
     match bind(request, connection) {
         Bound::Socket(sk) => filled = fill_socket(slot, sk),
-        // SAFETY: the caller's slot.
-        Bound::Unix => unsafe { (*slot).request.flags |= UNIX },
+        Bound::Unix(sk) => unix = sk,
         Bound::Unknown => unbound = 1,
         Bound::None => {}
     }
+    fill_unix(slot, unix);
     if !filled {
         // SAFETY: the caller's slot.
         unsafe { zero(slot) };
     }
     unbound
+}
+
+/// Fills in the unix socket; 0: there is none.
+#[inline(always)]
+fn fill_unix(slot: *mut Complaint, sk: u64) {
+    // SAFETY: the caller's slot.
+    unsafe {
+        if sk == 0 {
+            words_of_nothing::<{ size_of::<UnixSocket>() / 8 }>((&raw mut (*slot).unix).cast());
+        } else {
+            (*slot).request.flags |= UNIX;
+            unix::describe(&raw mut (*slot).unix, sk);
+        }
+    }
 }
 
 #[inline(always)]

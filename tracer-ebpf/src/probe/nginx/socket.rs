@@ -11,7 +11,7 @@ use super::layout::{HTTP_SIGNATURE, connection, request as http, upstream};
 use crate::{
     emit,
     maps::{NEW_SOCKET, SOCKETS},
-    probe::lifecycle,
+    probe::{lifecycle, unix::AF_UNIX},
     read,
     settings::setting,
 };
@@ -19,7 +19,8 @@ use crate::{
 pub(super) enum Bound {
     /// The upstream connection's TCP socket.
     Socket(u64),
-    Unix,
+    /// Its unix socket.
+    Unix(u64),
     /// There is a connection, its socket could not be told.
     Unknown,
     /// The request has no upstream connection now.
@@ -42,7 +43,7 @@ pub(super) fn bind(request: u64, connection: u64) -> Bound {
     let sk = socket_of(words[connection::FD] as u32);
     let family: u16 = read::kernel(sk, setting!(offsets.sock_family));
     match family {
-        1 => Bound::Unix,
+        AF_UNIX => Bound::Unix(sk),
         read::AF_INET | read::AF_INET6 => Bound::Socket(sk),
         _ => Bound::Unknown,
     }
@@ -50,22 +51,27 @@ pub(super) fn bind(request: u64, connection: u64) -> Bound {
 
 /// `struct sock *` behind a descriptor of the current process; 0 when it is not a socket.
 #[inline(always)]
-pub(super) fn socket_of(fd: u32) -> u64 {
+pub(in crate::probe) fn socket_of(fd: u32) -> u64 {
     // SAFETY: no arguments; the current task exists.
-    let task = unsafe { bpf_get_current_task() };
-    let files: u64 = read::kernel(task, setting!(offsets.task_files));
-    let table: u64 = read::kernel(files, setting!(offsets.files_fdt));
-    if fd >= read::kernel::<u32>(table, setting!(offsets.fdtable_max_fds)) {
-        return 0;
-    }
-    let files: u64 = read::kernel(table, setting!(offsets.fdtable_fd));
-    let file: u64 = read::kernel(files + u64::from(fd) * 8, 0);
+    let (file, _) = file_of(unsafe { bpf_get_current_task() }, fd);
     let socket: u64 = read::kernel(file, setting!(offsets.file_private_data));
     // A socket points back at its file; another kind of file has something else there.
     if file == 0 || read::kernel::<u64>(socket, setting!(offsets.socket_file)) != file {
         return 0;
     }
     read::kernel(socket, setting!(offsets.socket_sk))
+}
+
+/// `struct file *` of a task's descriptor, 0: none; and whether the number is beyond its table.
+#[inline(always)]
+pub(in crate::probe) fn file_of(task: u64, fd: u32) -> (u64, bool) {
+    let files: u64 = read::kernel(task, setting!(offsets.task_files));
+    let table: u64 = read::kernel(files, setting!(offsets.files_fdt));
+    if fd >= read::kernel::<u32>(table, setting!(offsets.fdtable_max_fds)) {
+        return (0, true);
+    }
+    let files: u64 = read::kernel(table, setting!(offsets.fdtable_fd));
+    (read::kernel(files + u64::from(fd) * 8, 0), false)
 }
 
 /// Copies the socket's memory and its present state into the event; a socket older than the tracing gets an entry.
@@ -116,13 +122,20 @@ fn adopt(sk: u64) -> bool {
 /// `slot` must be writable.
 #[inline(always)]
 pub(super) unsafe fn zero(slot: *mut Complaint) {
-    // SAFETY: the caller's promise; the socket field is 8-aligned and a multiple of 8 long.
+    // SAFETY: the caller's promise.
     unsafe {
-        let words = (&raw mut (*slot).socket).cast::<u64>();
-        for index in 0..size_of::<Socket>() / 8 {
-            words.add(index).write(0);
-        }
+        words_of_nothing::<{ size_of::<Socket>() / 8 }>((&raw mut (*slot).socket).cast());
         (&raw mut (*slot).live).write(Default::default());
+    }
+}
+
+/// # Safety
+/// `words` must be writable for `N` words, and 8-aligned.
+#[inline(always)]
+pub(in crate::probe) unsafe fn words_of_nothing<const N: usize>(words: *mut u64) {
+    for index in 0..N {
+        // SAFETY: the caller's promise.
+        unsafe { words.add(index).write(0) };
     }
 }
 

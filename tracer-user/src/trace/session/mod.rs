@@ -123,7 +123,7 @@ impl<'a> Session<'a> {
             settings,
             sinks,
             events: probes.take_events()?,
-            losses: Losses::new(probes.take_losses()?, probes.descriptors(&plan)),
+            losses: Losses::new(probes.take_losses()?, probes.descriptors()),
             upstreams: probes.take_upstreams()?,
             debug: settings
                 .debug_probes
@@ -150,7 +150,7 @@ impl<'a> Session<'a> {
             undecodable: 0,
             probes,
         };
-        session.begin(plan.observations)?;
+        session.begin(session.probes.observations(&plan))?;
         Ok(session)
     }
 

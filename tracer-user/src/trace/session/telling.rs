@@ -48,8 +48,8 @@ impl Session<'_> {
             self.hear_lines(pid);
         }
         self.converter.host.looked_around();
-        if let Err(error) = self.converter.host.watch_drops(&mut self.probes) {
-            say(&format!("{error:#}"));
+        if let Some(why) = self.converter.host.watch_drops(&mut self.probes) {
+            say(&format!("cannot look at dropped packets: {why}"));
         }
         self.later(Duration::ZERO)?;
         self.introduce(clock::monotonic_ns().saturating_sub(100_000_000))?;
@@ -96,6 +96,7 @@ impl Session<'_> {
                     Lost::Counted(Reason::RingFull) => record::LossReason::RingFull,
                     Lost::Counted(Reason::MapFull) => record::LossReason::MapFull,
                     Lost::Counted(Reason::UserRead) => record::LossReason::UserRead,
+                    Lost::Counted(Reason::KretprobeMissed) => record::LossReason::KretprobeMissed,
                     Lost::Recursion => record::LossReason::Recursion,
                 },
                 count: Some(loss.count),

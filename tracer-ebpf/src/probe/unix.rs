@@ -1,0 +1,261 @@
+//! Unix stream sockets: what can be read from one, and who closed its other end.
+//!
+//! Hook: fentry, or else kprobe, at `unix_release_sock(struct sock *sk, int embrion)`, 5.10 and later where the kernel has
+//! either; where it has neither, the exit of a server (`fate`) looks through its descriptors. Context: the process that
+//! closes, exiting or not. Cost: two look-ups per unix socket closed on the host.
+//! A unix socket makes no state change that any tracepoint tells: both ends stay ESTABLISHED, and the end that remains
+//! keeps its pointer to the other (net/unix/af_unix.c).
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns, generated},
+    macros::{fentry, kprobe},
+    programs::{FEntryContext, ProbeContext},
+};
+use tracer_common::{
+    event::{kind, unix::GivenUp},
+    loss::{Program, Reason},
+    peer::{PEER_EXITING, PeerClosed},
+    unix::{ACCEPTED, CONNECT_SEEN, CONNECTED, PATH_LEN, PEER_CLOSED, UnixClosed, UnixConnect, UnixSocket},
+};
+
+use super::{
+    nginx::{file_of, words_of_nothing},
+    peer,
+};
+use crate::{
+    emit,
+    maps::{UNIX, UNIX_CLOSED},
+    read::{self, Sock},
+    settings::setting,
+};
+
+pub(in crate::probe) const AF_UNIX: u16 = 1;
+/// `enum sock_flags`, include/net/sock.h: the first since 2.6.
+const SOCK_DEAD: u64 = 1 << 0;
+/// `sun_family` before `sun_path`.
+pub(super) const FAMILY_LEN: u32 = 2;
+/// `sun_path` itself.
+pub(super) const PATH_MAX: u32 = 108;
+/// Descriptors of an exiting server that are looked at.
+const DESCRIPTORS: u32 = 512;
+
+#[fentry(function = "unix_release_sock")]
+pub(crate) fn unix_release(context: FEntryContext) -> i32 {
+    released(context.arg(0), context.arg::<i32>(1).cast_unsigned())
+}
+
+#[kprobe]
+pub(crate) fn unix_release_kprobe(context: ProbeContext) -> u32 {
+    released(context.arg(0).unwrap_or(0), context.arg::<i32>(1).unwrap_or(0).cast_unsigned()).cast_unsigned()
+}
+
+/// A connect has succeeded.
+#[inline(always)]
+pub(super) fn connected(sk: u64) {
+    // SAFETY: no arguments, no effects.
+    let started_ns = unsafe { bpf_ktime_get_ns() };
+    let connect = UnixConnect { started_ns, tgid: (bpf_get_current_pid_tgid() >> 32) as u32, reserved: 0 };
+    if UNIX.insert(sk, connect, 0).is_err() {
+        emit::lost(Program::Connect, Reason::MapFull);
+    }
+}
+
+#[inline(always)]
+fn released(sk: u64, embryo: u32) -> i32 {
+    if let Some(connect) = UNIX.get_ptr(sk) {
+        // SAFETY: a live map entry, read only.
+        given_up(sk, unsafe { (*connect).tgid });
+        let _ = UNIX.remove(sk);
+        return 0;
+    }
+    let other: u64 = read::kernel(sk, setting!(offsets.unix_peer));
+    if other != 0 && UNIX.get_ptr(other).is_some() {
+        closed(sk, other, embryo);
+    }
+    0
+}
+
+/// The other end of `remains` is being closed by the current process.
+#[inline(never)]
+fn closed(sk: u64, remains: u64, embryo: u32) -> u32 {
+    let inode = inode_of(remains);
+    if inode == 0 {
+        return 0; // It is being closed itself.
+    }
+    // SAFETY: no arguments; the current task exists.
+    let ending = peer::ending(unsafe { bpf_get_current_task() });
+    let closed = UnixClosed {
+        by: PeerClosed {
+            // SAFETY: no arguments, no effects.
+            time_ns: unsafe { bpf_ktime_get_ns() },
+            tgid: ending.tgid,
+            parent: ending.parent,
+            exit_code: ending.exit_code,
+            flags: ending.flags,
+            comm: ending.comm,
+        },
+        unread: read::kernel(sk, setting!(offsets.sock_receive_queue_length)),
+        embryo,
+    };
+    // An LRU map: there is always room.
+    u32::from(UNIX_CLOSED.insert(inode, closed, 0).is_ok())
+}
+
+/// A traced process closes its own end. What the other end had left unread, or dying, is worth telling: nginx may say
+/// nothing.
+#[inline(never)]
+fn given_up(sk: u64, owner: u32) -> u32 {
+    let inode = inode_of(sk);
+    let Some(closed) = UNIX_CLOSED.get_ptr(inode) else { return 0 };
+    // SAFETY: a live map entry, read only.
+    let closed = unsafe { *closed };
+    let died = closed.by.flags & PEER_EXITING != 0 && closed.by.exit_code != 0;
+    // Another process closes for one that has exited: no decision of nginx.
+    if (closed.unread == 0 && !died) || owner != (bpf_get_current_pid_tgid() >> 32) as u32 {
+        return 0;
+    }
+    let Some(mut entry) = emit::reserve::<GivenUp>(Program::UnixRelease) else { return 0 };
+    let slot = emit::slot(&mut entry);
+    let header = emit::header(kind::UNIX, Program::UnixRelease);
+    // SAFETY: the slot is ours until submitted; both fields are written whole.
+    unsafe {
+        (&raw mut (*slot).header).write(header);
+        describe(&raw mut (*slot).socket, sk);
+    }
+    emit::submit(entry);
+    1
+}
+
+/// Writes all that is known of a unix stream socket of the current process.
+#[inline(never)]
+pub(in crate::probe) fn describe(slot: *mut UnixSocket, sk: u64) -> u32 {
+    if slot.is_null() {
+        return 0;
+    }
+    let inode = inode_of(sk);
+    let mut flags = 0;
+    let mut started_ns = 0;
+    if let Some(connect) = UNIX.get_ptr(sk) {
+        // SAFETY: a live map entry, read only.
+        started_ns = unsafe { (*connect).started_ns };
+        flags |= CONNECT_SEEN;
+    }
+    let error = read::kernel(sk, setting!(offsets.sock_err));
+    let shutdown: u8 = read::kernel(sk, setting!(offsets.sock_shutdown));
+    let unread = read::kernel(sk, setting!(offsets.sock_receive_queue_length));
+    let netns = sk.network_namespace();
+    // SAFETY: the caller's slot; every field is written, here and by the last call.
+    unsafe {
+        (&raw mut (*slot).sk).write(sk);
+        (&raw mut (*slot).inode).write(inode);
+        (&raw mut (*slot).started_ns).write(started_ns);
+        (&raw mut (*slot).tgid).write((bpf_get_current_pid_tgid() >> 32) as u32);
+        (&raw mut (*slot).netns).write(netns);
+        (&raw mut (*slot).error).write(error);
+        (&raw mut (*slot).shutdown).write(u32::from(shutdown));
+        (&raw mut (*slot).unread).write(unread);
+        (&raw mut (*slot).reserved).write(0);
+        (&raw mut (*slot).flags).write(flags);
+        let closed = match UNIX_CLOSED.get_ptr(inode) {
+            Some(closed) if inode != 0 => *closed,
+            _ => UnixClosed::default(),
+        };
+        (&raw mut (*slot).closed).write(closed);
+    }
+    other_end(slot, sk)
+}
+
+/// What the other end tells, closed or not: the end that remains keeps it in memory.
+#[inline(never)]
+fn other_end(slot: *mut UnixSocket, sk: u64) -> u32 {
+    if slot.is_null() {
+        return 0;
+    }
+    let other: u64 = read::kernel(sk, setting!(offsets.unix_peer));
+    let mut flags = 0;
+    if other != 0 {
+        flags |= CONNECTED;
+        if read::kernel::<u64>(other, setting!(offsets.sock_flags)) & SOCK_DEAD != 0 {
+            flags |= PEER_CLOSED;
+        }
+        if read::kernel::<u64>(other, setting!(offsets.sock_socket)) != 0 {
+            flags |= ACCEPTED;
+        }
+    }
+    let listener: u64 = read::kernel(sk, setting!(offsets.sock_peer_pid));
+    let address: u64 = read::kernel(other, setting!(offsets.unix_address));
+    let length: u32 = read::kernel(address, setting!(offsets.unix_address_length));
+    let name = address.wrapping_add(u64::from(setting!(offsets.unix_address_name))) + u64::from(FAMILY_LEN);
+    let listener = read::kernel(listener, setting!(offsets.pid_number));
+    let unread = read::kernel(other, setting!(offsets.sock_receive_queue_length));
+    // SAFETY: the caller's slot; the helper checks the source.
+    unsafe {
+        (*slot).flags |= flags;
+        (&raw mut (*slot).listener_tgid).write(listener);
+        (&raw mut (*slot).peer_unread).write(unread);
+        words_of_nothing::<{ PATH_LEN / 8 }>((&raw mut (*slot).path).cast());
+        let mut path = 0;
+        if other != 0 && length > FAMILY_LEN {
+            path = length - FAMILY_LEN;
+            if path > PATH_MAX {
+                path = PATH_MAX;
+            }
+            generated::bpf_probe_read_kernel((&raw mut (*slot).path).cast(), path, name as *const c_void);
+        }
+        (&raw mut (*slot).path_length).write(path);
+    }
+    flags
+}
+
+/// Number of the inode behind a socket that somebody still has open.
+#[inline(always)]
+fn inode_of(sk: u64) -> u64 {
+    let socket: u64 = read::kernel(sk, setting!(offsets.sock_socket));
+    if socket == 0 {
+        return 0;
+    }
+    let file: u64 = read::kernel(socket, setting!(offsets.socket_file));
+    if file == 0 {
+        return 0;
+    }
+    let inode: u64 = read::kernel(file, setting!(offsets.file_inode));
+    read::kernel(inode, setting!(offsets.inode_number))
+}
+
+/// The current process, a server, is exiting: every unix connection that it still has open ends with it. Asked where no
+/// hook sees them closed.
+#[inline(always)]
+pub(super) fn left_open() {
+    // SAFETY: no arguments; the current task exists.
+    let task = unsafe { bpf_get_current_task() };
+    for descriptor in 0..DESCRIPTORS {
+        if leave(task, descriptor) == 0 {
+            break;
+        }
+    }
+}
+
+/// 0: the process can have no descriptor of this number.
+#[inline(never)]
+fn leave(task: u64, descriptor: u32) -> u32 {
+    let (file, beyond) = file_of(task, descriptor);
+    if beyond {
+        return 0;
+    }
+    let socket: u64 = if file == 0 { 0 } else { read::kernel(file, setting!(offsets.file_private_data)) };
+    if socket == 0 || read::kernel::<u64>(socket, setting!(offsets.socket_file)) != file {
+        return 1;
+    }
+    let sk: u64 = read::kernel(socket, setting!(offsets.socket_sk));
+    let other: u64 = if read::kernel::<u16>(sk, setting!(offsets.sock_family)) == AF_UNIX {
+        read::kernel(sk, setting!(offsets.unix_peer))
+    } else {
+        0
+    };
+    if other != 0 {
+        closed(sk, other, 0);
+    }
+    1
+}

@@ -1,0 +1,253 @@
+//! For each observation the ways to make it, best first. Data only: `plan` chooses, `attach` executes.
+
+use tracer_common::loss::Program;
+
+use super::hook::{Facility, Hook, Kind};
+use crate::{
+    kernel::prototype::Argument,
+    model::observation::{Name, State},
+};
+
+/// One way to make an observation: all of these hooks together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// In attaching order: what feeds a map comes before what reads it.
+    pub hooks: &'static [Hook],
+    pub state: State,
+    /// What it hides.
+    pub missing: Option<&'static str>,
+}
+
+impl Way {
+    /// All its hooks.
+    pub fn names(&self) -> String {
+        self.hooks.iter().map(Hook::name).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What the kernel must be able to do for it.
+    pub fn facility(&self) -> Option<Facility> {
+        self.hooks.iter().find_map(|hook| hook.kind.needs())
+    }
+}
+
+/// What is left where no way works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Otherwise {
+    /// No verdict is possible.
+    Impossible,
+    /// Something else serves: where it is read, and what that hides.
+    Partial(&'static str, &'static str),
+    /// nginx's word tells of it; without that, nothing does.
+    Word(&'static str),
+    None(&'static str),
+}
+
+/// An observation, and how to make it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    pub name: Name,
+    pub ways: &'static [Way],
+    pub otherwise: Otherwise,
+    pub when: When,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    Always,
+    /// Attached while it is needed: it would cost the whole host.
+    OnDemand,
+}
+
+const fn hook(program: Program, kind: Kind, symbol: &'static str, arguments: &'static [Argument]) -> Hook {
+    Hook { program, kind, symbol, arguments }
+}
+
+const fn full(hooks: &'static [Hook]) -> Way {
+    Way { hooks, state: State::Full, missing: None }
+}
+
+const fn partial(hooks: &'static [Hook], missing: &'static str) -> Way {
+    Way { hooks, state: State::Partial, missing: Some(missing) }
+}
+
+const SOCK: Argument = Argument::Struct("sock");
+const SK_BUFF: Argument = Argument::Struct("sk_buff");
+const TASK: Argument = Argument::Struct("task_struct");
+/// `int`, `unsigned int`, an enum.
+const INT: Argument = Argument::Integer(4);
+const LONG: Argument = Argument::Integer(8);
+const POINTER: Argument = Argument::Pointer;
+
+const EXEC: Hook = hook(Program::ProcessExec, Kind::RawTp, "process_exec", &[TASK]);
+const FORK: Hook = hook(Program::ProcessFork, Kind::RawTp, "process_fork", &[TASK, TASK]);
+const EXIT: Hook = hook(Program::ProcessExit, Kind::RawTp, "process_exit", &[TASK]);
+const SIGNAL: Hook =
+    hook(Program::SignalGenerate, Kind::RawTp, "signal_generate", &[INT, Argument::Struct("kernel_siginfo"), TASK]);
+/// Newer kernels pass the task.
+pub const VICTIM_TASK: Hook = hook(Program::MarkVictim, Kind::RawTp, "mark_victim", &[TASK]);
+const VICTIM_PID: Hook = hook(Program::MarkVictim, Kind::RawTp, "mark_victim", &[INT]);
+const SERVERS: &str = "traced processes, and those that listen or were forked by one that does";
+
+const RECEIVE_RESET: Hook = hook(Program::ReceiveReset, Kind::RawTp, "receive_reset", &[SOCK]);
+/// Since 6.10 the reason is passed (`enum sk_rst_reason`).
+pub const SEND_RESET_REASON: Hook = hook(Program::SendReset, Kind::RawTp, "send_reset", &[SOCK, SK_BUFF, INT]);
+const SEND_RESET: Hook = hook(Program::SendReset, Kind::RawTp, "send_reset", &[SOCK, SK_BUFF]);
+
+const SYNACK: Hook = hook(Program::RetransmitSynack, Kind::RawTp, "retransmit_synack", &[SOCK]);
+const REQUEST: &[Argument] = &[POINTER, POINTER, SOCK, SK_BUFF];
+
+/// A descriptor, an address in user space, its length.
+const CALL: &[Argument] = &[INT, POINTER, INT];
+const SOCKET_CALL: &[Argument] = &[INT, INT, INT];
+
+const RELEASE: &[Argument] = &[SOCK, INT];
+
+const ERROR_V4: &[Argument] = &[SK_BUFF, INT];
+const ERROR_V6: &[Argument] = &[SK_BUFF, POINTER, Argument::Integer(1), Argument::Integer(1)];
+
+const WRITE: &[Argument] = &[POINTER, POINTER, LONG];
+const SEND: &[Argument] = &[INT, POINTER, LONG];
+
+/// Looked at only while it is needed: it runs for every packet freed on the host.
+pub const DROPS: Probe = Probe {
+    name: Name::PacketDrop,
+    ways: &[partial(
+        &[hook(Program::FreeSkb, Kind::RawTp, "free_skb", &[SK_BUFF, POINTER, INT])],
+        "looked at from the first segment that is sent again, not before",
+    )],
+    otherwise: Otherwise::None("this kernel gives no reasons for dropped packets"),
+    when: When::OnDemand,
+};
+
+/// Lines taken as nginx writes them: only while a process has no log that can be read, for every write of the host passes
+/// there.
+pub const LINES: Probe = Probe {
+    name: Name::NginxLogText,
+    ways: &[
+        full(&[
+            hook(Program::WriteLine, Kind::Fentry, "write_line", WRITE),
+            hook(Program::SendLine, Kind::Fentry, "send_line", SEND),
+        ]),
+        full(&[
+            hook(Program::WriteLine, Kind::Kprobe, "write_line_kprobe", WRITE),
+            hook(Program::SendLine, Kind::Kprobe, "send_line_kprobe", SEND),
+        ]),
+    ],
+    otherwise: Otherwise::None("lines are read from files only"),
+    when: When::OnDemand,
+};
+
+/// The way in which closes of unix sockets are seen as they happen.
+pub const UNIX: Probe = Probe {
+    name: Name::UnixStream,
+    ways: &[
+        partial(
+            &[hook(Program::UnixRelease, Kind::Fentry, "unix_release", RELEASE)],
+            "bytes are not counted: whether a response was complete is nginx's word",
+        ),
+        partial(
+            &[hook(Program::UnixRelease, Kind::Kprobe, "unix_release_kprobe", RELEASE)],
+            "bytes are not counted: whether a response was complete is nginx's word",
+        ),
+    ],
+    otherwise: Otherwise::Partial(
+        "the socket at nginx's complaint, raw_tp/sched_process_exit",
+        "who closed the other end is seen only where it exited",
+    ),
+    when: When::Always,
+};
+
+/// All of them, in attaching order.
+pub const PROBES: &[Probe] = &[
+    Probe {
+        name: Name::ProcessExit,
+        ways: &[
+            partial(&[EXEC, FORK, EXIT, VICTIM_TASK, SIGNAL], SERVERS),
+            partial(&[EXEC, FORK, EXIT, VICTIM_PID, SIGNAL], SERVERS),
+            partial(&[EXEC, FORK, EXIT, SIGNAL], "no word of the kernel about processes killed for memory"),
+            partial(&[EXEC, FORK, EXIT], "who sent a signal, and deaths for memory, stay unknown"),
+            partial(&[EXIT], "new workers are seen at first connect"),
+        ],
+        otherwise: Otherwise::Impossible,
+        when: When::Always,
+    },
+    Probe {
+        name: Name::AcceptQueue,
+        ways: &[
+            full(&[hook(Program::ConnRequest, Kind::Fentry, "conn_request", REQUEST), SYNACK]),
+            full(&[hook(Program::ConnRequest, Kind::Kprobe, "conn_request_kprobe", REQUEST), SYNACK]),
+            partial(
+                &[SYNACK],
+                "seen when something is sent again, not at each drop; not where several sockets share a port",
+            ),
+        ],
+        otherwise: Otherwise::Partial(
+            "backlog and limit at raw_tp/tcp_retransmit_skb, tcp_send_reset",
+            "seen when something is sent again, not at each drop; not where several sockets share a port",
+        ),
+        when: When::Always,
+    },
+    Probe {
+        name: Name::Reset,
+        ways: &[
+            full(&[SEND_RESET_REASON, RECEIVE_RESET]),
+            partial(&[SEND_RESET, RECEIVE_RESET], "this kernel gives no reason for a reset it sends"),
+            partial(&[RECEIVE_RESET], "no tracepoint tcp_send_reset: who sent a reset on this host stays unknown"),
+        ],
+        otherwise: Otherwise::Impossible,
+        when: When::Always,
+    },
+    Probe {
+        name: Name::SynRetransmit,
+        ways: &[full(&[hook(Program::RetransmitSkb, Kind::RawTp, "retransmit_skb", &[SOCK, SK_BUFF])])],
+        otherwise: Otherwise::Partial("tcp_sock.total_retrans at close", "no times of retransmits"),
+        when: When::Always,
+    },
+    Probe {
+        name: Name::Icmp,
+        ways: &[
+            full(&[
+                hook(Program::IcmpError, Kind::Fentry, "icmp_error", ERROR_V4),
+                hook(Program::Icmp6Error, Kind::Fentry, "icmp6_error", ERROR_V6),
+            ]),
+            full(&[
+                hook(Program::IcmpError, Kind::Kprobe, "icmp_error_kprobe", ERROR_V4),
+                hook(Program::Icmp6Error, Kind::Kprobe, "icmp6_error_kprobe", ERROR_V6),
+            ]),
+        ],
+        otherwise: Otherwise::Partial(
+            "sk_err, sk_err_soft",
+            "an ICMP error shows as the error of the socket, without its sender",
+        ),
+        when: When::Always,
+    },
+    UNIX,
+    Probe {
+        name: Name::ConnectResult,
+        ways: &[
+            full(&[
+                hook(Program::Socket, Kind::Fexit, "socket", SOCKET_CALL),
+                hook(Program::Bind, Kind::Fexit, "bind", CALL),
+                hook(Program::Connect, Kind::Fexit, "connect", CALL),
+            ]),
+            full(&[
+                hook(Program::Socket, Kind::Kretprobe, "socket_kretprobe", SOCKET_CALL),
+                hook(Program::Bind, Kind::Kretprobe, "bind_kretprobe", CALL),
+                hook(Program::Bind, Kind::Kprobe, "bind_kprobe", CALL),
+                hook(Program::Connect, Kind::Kretprobe, "connect_kretprobe", CALL),
+                hook(Program::Connect, Kind::Kprobe, "connect_kprobe", CALL),
+            ]),
+        ],
+        otherwise: Otherwise::Word("connect(2) failing at once is seen through nginx's word only"),
+        when: When::Always,
+    },
+    Probe {
+        name: Name::TcpLifecycle,
+        ways: &[full(&[
+            hook(Program::DestroySock, Kind::TpBtf, "destroy_sock", &[SOCK]),
+            hook(Program::SetState, Kind::TpBtf, "set_state", &[SOCK, INT, INT]),
+        ])],
+        otherwise: Otherwise::Impossible,
+        when: When::Always,
+    },
+];
