@@ -3,19 +3,22 @@
 use std::collections::{BTreeMap, HashMap};
 
 use tracer_common::{
-    event::{Header, closed, complaint, kind, process, retry, status},
+    event::{Header, closed, complaint, kind, process, retry, status, unix as wire_unix},
     loss::Program,
     socket,
+    unix::UnixSocket,
 };
 use zerocopy::{FromBytes, IntoBytes as _};
 
 use super::address::from_wire;
 use super::memory::{Memory, text, twin};
+use super::unix;
 use crate::model::{
     event::{
         Bound, Complaint, Connection, ConnectionId, Ended, Event, Happening, Moment, Now, Request, Reset, ResetSender,
         ResponseRead, Status, Subject, TcpState,
     },
+    unix::UnixConnection,
     verdict::QueueFull,
 };
 
@@ -33,13 +36,28 @@ pub enum DecodeError {
 pub struct Decoder {
     /// `enum sk_rst_reason` of the running kernel.
     reset_reasons: BTreeMap<u32, String>,
+    /// What the programs are attached to, by their numbers.
+    sources: BTreeMap<u16, &'static str>,
     /// Of each worker, the process that has the same constants at the same addresses.
     twins: HashMap<u32, u32>,
 }
 
 impl Decoder {
-    pub fn new(reset_reasons: BTreeMap<u32, String>) -> Self {
-        Self { reset_reasons, twins: HashMap::new() }
+    pub fn new(reset_reasons: BTreeMap<u32, String>, sources: BTreeMap<u16, &'static str>) -> Self {
+        Self { reset_reasons, sources, twins: HashMap::new() }
+    }
+
+    /// The hook of a program, as records name it.
+    fn source(&self, program: u16) -> &'static str {
+        self.sources.get(&program).copied().unwrap_or("unknown")
+    }
+
+    fn unix(&self, wire: &UnixSocket) -> UnixConnection {
+        let closed_by = match self.sources.get(&(Program::UnixRelease as u16)) {
+            Some(hook) => hook,
+            None => self.source(Program::ProcessExit as u16),
+        };
+        unix::connection(wire, self.source(Program::Connect as u16), closed_by)
     }
 
     /// A worker is there. A complaint may be the last thing it does: what it said must be readable without it.
@@ -62,7 +80,7 @@ impl Decoder {
             time_ns: header.time_ns,
             pid: header.tgid,
             sequence: header.sequence,
-            source: source(header.program),
+            source: self.source(header.program),
         };
         let happening = match header.kind {
             kind::CLOSED => {
@@ -75,6 +93,11 @@ impl Decoder {
                         _ => ResponseRead::Unknown,
                     },
                 }
+            }
+            kind::REFUSED => Happening::Refused(unix::refusal(header.tgid, &read(bytes)?)),
+            kind::UNIX => {
+                let event: wire_unix::GivenUp = read(bytes)?;
+                Happening::UnixClosed(self.unix(&event.socket))
             }
             kind::RETRY => {
                 let event: retry::Retry = read(bytes)?;
@@ -108,7 +131,7 @@ impl Decoder {
         let bound = if flags & complaint::SOCKET_BOUND != 0 {
             Bound::Tcp(self.connection(&event.socket, &event.live))
         } else if flags & complaint::UNIX != 0 {
-            Bound::Unix
+            Bound::Unix(self.unix(&event.unix))
         } else {
             Bound::None
         };
@@ -266,19 +289,6 @@ const fn tcp_state(number: u8) -> TcpState {
     }
 }
 
-/// The hook of a program, as records name it.
-fn source(program: u16) -> &'static str {
-    let program = Program::ALL.iter().find(|known| **known as u16 == program);
-    match program {
-        Some(Program::SetState) => "tp_btf/inet_sock_set_state",
-        Some(Program::DestroySock) => "tp_btf/tcp_destroy_sock",
-        Some(Program::LogErrorCore) => "uprobe/ngx_log_error_core",
-        Some(Program::SpecialResponse) => "uprobe/ngx_http_special_response_handler",
-        Some(known) => known.hook(),
-        None => "unknown",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -304,11 +314,11 @@ mod tests {
 
     #[test]
     fn any_bytes_decode_or_are_refused() {
-        let decoder = Decoder::new(BTreeMap::new());
+        let decoder = Decoder::new(BTreeMap::new(), BTreeMap::new());
         assert_eq!(decoder.decode(&[]), Err(DecodeError::Short(0)));
         // Every kind, every length, several fillings: never a panic.
         for fill in [0, 1, 0x7f, 0xff] {
-            for kind in [0_u16, 10, 20, 30, 40, 50] {
+            for kind in [0_u16, 10, 12, 14, 20, 30, 40, 50] {
                 for length in (0..1200).step_by(8) {
                     let mut bytes = vec![fill; length];
                     if let Some(place) = bytes.get_mut(24..26) {

@@ -49,7 +49,7 @@ fn read<T: FromBytes>(bytes: &[u8]) -> Option<T> {
     T::read_from_prefix(bytes).map(|(value, _)| value).ok()
 }
 
-fn actor(pid: u32, comm: Comm, parent: u32, flags: u32, exit_code: u32) -> Actor {
+pub(super) fn actor(pid: u32, comm: Comm, parent: u32, flags: u32, exit_code: u32) -> Actor {
     let name = Name { pid, comm: text(comm.as_bytes()) };
     Actor { name, parent, worker: flags & PEER_WORKER != 0, ending: ending(flags, exit_code) }
 }

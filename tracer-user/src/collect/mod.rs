@@ -9,3 +9,4 @@ pub mod idle;
 pub mod line;
 pub mod memory;
 pub mod overflow;
+mod unix;

@@ -2,6 +2,7 @@
 
 use crate::model::{
     event::{Complaint, Connection, Moment, TcpState},
+    unix::{Call, Closing, OtherEnd, Refusal, UnixConnection},
     verdict::Evidence,
 };
 
@@ -103,6 +104,43 @@ pub fn of_connection(connection: &Connection) -> Vec<Evidence> {
             },
         );
     }
+    list
+}
+
+/// A call that failed.
+pub fn of_refusal(moment: &Moment, refusal: &Refusal) -> Evidence {
+    let to = refusal.remote.as_ref().map_or_else(String::new, |remote| match refusal.call {
+        Call::Bind => format!(" of {remote}"),
+        _ => format!(" to {remote}"),
+    });
+    let text = format!("{}{to} = {}", refusal.call.name(), errno_name(refusal.errno));
+    Evidence { time_ns: moment.time_ns, source: moment.source, text }
+}
+
+/// A unix connection's history, and its state at `moment`.
+pub fn of_unix(moment: &Moment, unix: &UnixConnection) -> Vec<Evidence> {
+    let mut list = Vec::with_capacity(4);
+    let mut add = |time_ns, source, text: String| list.push(Evidence { time_ns, source, text });
+    if let Some((time_ns, source)) = unix.connected {
+        let to = unix.remote.as_ref().map_or_else(String::new, |remote| format!(" to {remote}"));
+        add(time_ns, source, format!("connect(2){to} = 0"));
+    }
+    let Some(other) = &unix.other_end else { return list };
+    if let Some(Closing { time_ns, source, by, unread, embryo }) = &other.closing {
+        let who = format!("{}[{}]", by.name.comm, by.name.pid);
+        let what =
+            if *embryo { "closed the listener before it accepted the connection" } else { "closed the other end" };
+        let left = if *unread > 0 { format!(", with {unread} messages unread") } else { String::new() };
+        add(*time_ns, source, format!("{who} {what}{left}"));
+    }
+    let state = match other {
+        OtherEnd { closed: true, .. } => "closed".to_owned(),
+        OtherEnd { unread: 0, .. } if unix.ended => "shut down for sending".to_owned(),
+        OtherEnd { accepted: false, .. } => "open, and not accepted yet".to_owned(),
+        OtherEnd { unread: 0, .. } => "open, and has read all that was sent".to_owned(),
+        OtherEnd { unread, .. } => format!("open, with {unread} messages unread"),
+    };
+    add(moment.time_ns, moment.source, format!("the other end of the socket is {state}"));
     list
 }
 

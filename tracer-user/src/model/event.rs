@@ -5,7 +5,12 @@ use std::{
     sync::Arc,
 };
 
-use super::{address::Address, configured::Configured, verdict::QueueFull};
+use super::{
+    address::Address,
+    configured::Configured,
+    unix::{Refusal, UnixConnection},
+    verdict::QueueFull,
+};
 
 /// Names a connection for good: the address of its `struct sock` and when it was connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -251,7 +256,7 @@ pub enum Subject {
 #[expect(clippy::large_enum_variant, reason = "complaints are rare and short-lived")]
 pub enum Bound {
     Tcp(Connection),
-    Unix,
+    Unix(UnixConnection),
     /// There was none, or it could not be told.
     None,
 }
@@ -297,6 +302,10 @@ pub enum Happening {
         connection: Connection,
         response: ResponseRead,
     },
+    /// A call of a worker failed at once.
+    Refused(Refusal),
+    /// A worker closed a unix connection that the other end had left in a way that is not plainly healthy.
+    UnixClosed(UnixConnection),
     /// The request connects to the next peer.
     Retry {
         request: u64,

@@ -6,4 +6,5 @@ pub mod configured;
 pub mod event;
 pub mod host;
 pub mod observation;
+pub mod unix;
 pub mod verdict;

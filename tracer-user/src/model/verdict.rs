@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{address::Address, cause::Cause, configured::Configured};
+use super::{address::Address, cause::Cause, configured::Configured, unix::Closing};
 
 /// Number of a failure or response within the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -97,12 +97,14 @@ pub enum QueueFull {
     Syn,
 }
 
-/// The connection's part of a failure; all None when there was no TCP connection to look at.
+/// The connection's part of a failure; all None when there was no connection to look at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionFacts {
     /// When its connect began; None for one that is older than the tracing.
     pub connected_ns: Option<u64>,
     pub queue_full: Option<QueueFull>,
+    /// Of a unix connection: the close of its other end.
+    pub closing: Option<Closing>,
     pub local: Option<Address>,
     pub reused: Option<bool>,
     pub preexisting: Option<bool>,

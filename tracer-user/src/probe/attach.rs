@@ -89,9 +89,11 @@ pub struct NginxBinary {
 /// The iterator over a network namespace's sockets.
 const LISTENERS: &str = "listeners";
 
-/// The two cold functions: symbol in the eBPF object, function of nginx.
-const NGINX_FUNCTIONS: [(&str, &str); 2] =
-    [("log_error_core", "ngx_log_error_core"), ("special_response", "ngx_http_special_response_handler")];
+/// The two cold functions: symbol in the eBPF object, function of nginx, the hook's name.
+const NGINX_FUNCTIONS: [(&str, &str, &str); 2] = [
+    ("log_error_core", "ngx_log_error_core", "uprobe/ngx_log_error_core"),
+    ("special_response", "ngx_http_special_response_handler", "uprobe/ngx_http_special_response_handler"),
+];
 
 impl Probes {
     /// Loads all programs and attaches those of the plan.
@@ -110,7 +112,7 @@ impl Probes {
             .map_err(|source| AttachError::Load(Box::new(source)))?;
         // Load all before attaching any: what one sees, the others must see too.
         if plan.nginx_word {
-            for (symbol, _) in NGINX_FUNCTIONS {
+            for (symbol, ..) in NGINX_FUNCTIONS {
                 uprobe(&mut ebpf, symbol)?
                     .load()
                     .map_err(|source| AttachError::Program { symbol, source: Box::new(source) })?;
@@ -177,7 +179,7 @@ impl Probes {
 
     fn attach_binary(&mut self, link: &Path) -> NginxBinary {
         let path = std::fs::read_link(link).unwrap_or_else(|_| link.to_owned());
-        match file_offsets(link, NGINX_FUNCTIONS.map(|(_, function)| function)) {
+        match file_offsets(link, NGINX_FUNCTIONS.map(|(_, function, _)| function)) {
             Ok([complaints, status]) => NginxBinary {
                 path,
                 no_complaints: self.attach_function(NGINX_FUNCTIONS[0].0, complaints, link).err(),
@@ -223,9 +225,20 @@ impl Probes {
         let descriptor = |symbol: &str| Some(self.ebpf.program(symbol)?.fd().ok()?.as_fd().as_raw_fd());
         let hooks = self.tried.iter().filter_map(Tried::way).flat_map(|way| way.hooks);
         let hooks = hooks.map(|hook| (hook.program, hook.symbol));
-        let uprobes = NGINX_FUNCTIONS.iter().map(|(symbol, function)| (by_hook(function), *symbol));
+        let uprobes = NGINX_FUNCTIONS.iter().map(|(symbol, function, _)| (by_hook(function), *symbol));
         let uprobes = uprobes.filter_map(|(program, symbol)| Some((program?, symbol)));
         hooks.chain(uprobes).filter_map(|(program, symbol)| Some((program, descriptor(symbol)?))).collect()
+    }
+
+    /// What each program is attached to, as records have it.
+    pub fn sources(&self) -> BTreeMap<u16, &'static str> {
+        let hooks = self.tried.iter().filter_map(Tried::way).flat_map(|way| way.hooks);
+        let uprobes = NGINX_FUNCTIONS.iter().filter_map(|(_, function, name)| Some((by_hook(function)?, *name)));
+        hooks
+            .map(|hook| (hook.program, hook.name))
+            .chain(uprobes)
+            .map(|(program, name)| (program as u16, name))
+            .collect()
     }
 
     /// The ring buffer; once.

@@ -89,6 +89,8 @@ impl Avoided {
 pub struct Hook {
     pub program: Program,
     pub kind: Kind,
+    /// As records have it: `fentry/unix_release_sock`.
+    pub name: &'static str,
     /// The program's name in the eBPF object.
     pub symbol: &'static str,
     /// What the place is called with, as far as the program reads it.
@@ -99,10 +101,5 @@ impl Hook {
     /// The tracepoint or function.
     pub const fn place(&self) -> &'static str {
         self.program.hook()
-    }
-
-    /// `fentry/unix_release_sock`
-    pub fn name(&self) -> String {
-        format!("{}/{}", self.kind.name(), self.place())
     }
 }

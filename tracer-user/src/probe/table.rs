@@ -21,7 +21,7 @@ pub struct Way {
 impl Way {
     /// All its hooks.
     pub fn names(&self) -> String {
-        self.hooks.iter().map(Hook::name).collect::<Vec<_>>().join(", ")
+        self.hooks.iter().map(|hook| hook.name).collect::<Vec<_>>().join(", ")
     }
 
     /// What the kernel must be able to do for it.
@@ -58,8 +58,14 @@ pub enum When {
     OnDemand,
 }
 
-const fn hook(program: Program, kind: Kind, symbol: &'static str, arguments: &'static [Argument]) -> Hook {
-    Hook { program, kind, symbol, arguments }
+const fn hook(
+    program: Program,
+    kind: Kind,
+    name: &'static str,
+    symbol: &'static str,
+    arguments: &'static [Argument],
+) -> Hook {
+    Hook { program, kind, name, symbol, arguments }
 }
 
 const fn full(hooks: &'static [Hook]) -> Way {
@@ -78,22 +84,30 @@ const INT: Argument = Argument::Integer(4);
 const LONG: Argument = Argument::Integer(8);
 const POINTER: Argument = Argument::Pointer;
 
-const EXEC: Hook = hook(Program::ProcessExec, Kind::RawTp, "process_exec", &[TASK]);
-const FORK: Hook = hook(Program::ProcessFork, Kind::RawTp, "process_fork", &[TASK, TASK]);
-const EXIT: Hook = hook(Program::ProcessExit, Kind::RawTp, "process_exit", &[TASK]);
-const SIGNAL: Hook =
-    hook(Program::SignalGenerate, Kind::RawTp, "signal_generate", &[INT, Argument::Struct("kernel_siginfo"), TASK]);
+const EXEC: Hook = hook(Program::ProcessExec, Kind::RawTp, "raw_tp/sched_process_exec", "process_exec", &[TASK]);
+const FORK: Hook = hook(Program::ProcessFork, Kind::RawTp, "raw_tp/sched_process_fork", "process_fork", &[TASK, TASK]);
+const EXIT: Hook = hook(Program::ProcessExit, Kind::RawTp, "raw_tp/sched_process_exit", "process_exit", &[TASK]);
+const SIGNAL: Hook = hook(
+    Program::SignalGenerate,
+    Kind::RawTp,
+    "raw_tp/signal_generate",
+    "signal_generate",
+    &[INT, Argument::Struct("kernel_siginfo"), TASK],
+);
 /// Newer kernels pass the task.
-pub const VICTIM_TASK: Hook = hook(Program::MarkVictim, Kind::RawTp, "mark_victim", &[TASK]);
-const VICTIM_PID: Hook = hook(Program::MarkVictim, Kind::RawTp, "mark_victim", &[INT]);
+pub const VICTIM_TASK: Hook = hook(Program::MarkVictim, Kind::RawTp, "raw_tp/mark_victim", "mark_victim", &[TASK]);
+const VICTIM_PID: Hook = hook(Program::MarkVictim, Kind::RawTp, "raw_tp/mark_victim", "mark_victim", &[INT]);
 const SERVERS: &str = "traced processes, and those that listen or were forked by one that does";
 
-const RECEIVE_RESET: Hook = hook(Program::ReceiveReset, Kind::RawTp, "receive_reset", &[SOCK]);
+const RECEIVE_RESET: Hook =
+    hook(Program::ReceiveReset, Kind::RawTp, "raw_tp/tcp_receive_reset", "receive_reset", &[SOCK]);
 /// Since 6.10 the reason is passed (`enum sk_rst_reason`).
-pub const SEND_RESET_REASON: Hook = hook(Program::SendReset, Kind::RawTp, "send_reset", &[SOCK, SK_BUFF, INT]);
-const SEND_RESET: Hook = hook(Program::SendReset, Kind::RawTp, "send_reset", &[SOCK, SK_BUFF]);
+pub const SEND_RESET_REASON: Hook =
+    hook(Program::SendReset, Kind::RawTp, "raw_tp/tcp_send_reset", "send_reset", &[SOCK, SK_BUFF, INT]);
+const SEND_RESET: Hook = hook(Program::SendReset, Kind::RawTp, "raw_tp/tcp_send_reset", "send_reset", &[SOCK, SK_BUFF]);
 
-const SYNACK: Hook = hook(Program::RetransmitSynack, Kind::RawTp, "retransmit_synack", &[SOCK]);
+const SYNACK: Hook =
+    hook(Program::RetransmitSynack, Kind::RawTp, "raw_tp/tcp_retransmit_synack", "retransmit_synack", &[SOCK]);
 const REQUEST: &[Argument] = &[POINTER, POINTER, SOCK, SK_BUFF];
 
 /// A descriptor, an address in user space, its length.
@@ -112,7 +126,7 @@ const SEND: &[Argument] = &[INT, POINTER, LONG];
 pub const DROPS: Probe = Probe {
     name: Name::PacketDrop,
     ways: &[partial(
-        &[hook(Program::FreeSkb, Kind::RawTp, "free_skb", &[SK_BUFF, POINTER, INT])],
+        &[hook(Program::FreeSkb, Kind::RawTp, "raw_tp/kfree_skb", "free_skb", &[SK_BUFF, POINTER, INT])],
         "looked at from the first segment that is sent again, not before",
     )],
     otherwise: Otherwise::None("this kernel gives no reasons for dropped packets"),
@@ -125,12 +139,12 @@ pub const LINES: Probe = Probe {
     name: Name::NginxLogText,
     ways: &[
         full(&[
-            hook(Program::WriteLine, Kind::Fentry, "write_line", WRITE),
-            hook(Program::SendLine, Kind::Fentry, "send_line", SEND),
+            hook(Program::WriteLine, Kind::Fentry, "fentry/vfs_write", "write_line", WRITE),
+            hook(Program::SendLine, Kind::Fentry, "fentry/__sys_sendto", "send_line", SEND),
         ]),
         full(&[
-            hook(Program::WriteLine, Kind::Kprobe, "write_line_kprobe", WRITE),
-            hook(Program::SendLine, Kind::Kprobe, "send_line_kprobe", SEND),
+            hook(Program::WriteLine, Kind::Kprobe, "kprobe/vfs_write", "write_line_kprobe", WRITE),
+            hook(Program::SendLine, Kind::Kprobe, "kprobe/__sys_sendto", "send_line_kprobe", SEND),
         ]),
     ],
     otherwise: Otherwise::None("lines are read from files only"),
@@ -142,11 +156,11 @@ pub const UNIX: Probe = Probe {
     name: Name::UnixStream,
     ways: &[
         partial(
-            &[hook(Program::UnixRelease, Kind::Fentry, "unix_release", RELEASE)],
+            &[hook(Program::UnixRelease, Kind::Fentry, "fentry/unix_release_sock", "unix_release", RELEASE)],
             "bytes are not counted: whether a response was complete is nginx's word",
         ),
         partial(
-            &[hook(Program::UnixRelease, Kind::Kprobe, "unix_release_kprobe", RELEASE)],
+            &[hook(Program::UnixRelease, Kind::Kprobe, "kprobe/unix_release_sock", "unix_release_kprobe", RELEASE)],
             "bytes are not counted: whether a response was complete is nginx's word",
         ),
     ],
@@ -174,8 +188,14 @@ pub const PROBES: &[Probe] = &[
     Probe {
         name: Name::AcceptQueue,
         ways: &[
-            full(&[hook(Program::ConnRequest, Kind::Fentry, "conn_request", REQUEST), SYNACK]),
-            full(&[hook(Program::ConnRequest, Kind::Kprobe, "conn_request_kprobe", REQUEST), SYNACK]),
+            full(&[
+                hook(Program::ConnRequest, Kind::Fentry, "fentry/tcp_conn_request", "conn_request", REQUEST),
+                SYNACK,
+            ]),
+            full(&[
+                hook(Program::ConnRequest, Kind::Kprobe, "kprobe/tcp_conn_request", "conn_request_kprobe", REQUEST),
+                SYNACK,
+            ]),
             partial(
                 &[SYNACK],
                 "seen when something is sent again, not at each drop; not where several sockets share a port",
@@ -199,7 +219,13 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         name: Name::SynRetransmit,
-        ways: &[full(&[hook(Program::RetransmitSkb, Kind::RawTp, "retransmit_skb", &[SOCK, SK_BUFF])])],
+        ways: &[full(&[hook(
+            Program::RetransmitSkb,
+            Kind::RawTp,
+            "raw_tp/tcp_retransmit_skb",
+            "retransmit_skb",
+            &[SOCK, SK_BUFF],
+        )])],
         otherwise: Otherwise::Partial("tcp_sock.total_retrans at close", "no times of retransmits"),
         when: When::Always,
     },
@@ -207,12 +233,12 @@ pub const PROBES: &[Probe] = &[
         name: Name::Icmp,
         ways: &[
             full(&[
-                hook(Program::IcmpError, Kind::Fentry, "icmp_error", ERROR_V4),
-                hook(Program::Icmp6Error, Kind::Fentry, "icmp6_error", ERROR_V6),
+                hook(Program::IcmpError, Kind::Fentry, "fentry/tcp_v4_err", "icmp_error", ERROR_V4),
+                hook(Program::Icmp6Error, Kind::Fentry, "fentry/tcp_v6_err", "icmp6_error", ERROR_V6),
             ]),
             full(&[
-                hook(Program::IcmpError, Kind::Kprobe, "icmp_error_kprobe", ERROR_V4),
-                hook(Program::Icmp6Error, Kind::Kprobe, "icmp6_error_kprobe", ERROR_V6),
+                hook(Program::IcmpError, Kind::Kprobe, "kprobe/tcp_v4_err", "icmp_error_kprobe", ERROR_V4),
+                hook(Program::Icmp6Error, Kind::Kprobe, "kprobe/tcp_v6_err", "icmp6_error_kprobe", ERROR_V6),
             ]),
         ],
         otherwise: Otherwise::Partial(
@@ -226,16 +252,16 @@ pub const PROBES: &[Probe] = &[
         name: Name::ConnectResult,
         ways: &[
             full(&[
-                hook(Program::Socket, Kind::Fexit, "socket", SOCKET_CALL),
-                hook(Program::Bind, Kind::Fexit, "bind", CALL),
-                hook(Program::Connect, Kind::Fexit, "connect", CALL),
+                hook(Program::Socket, Kind::Fexit, "fexit/__sys_socket", "socket", SOCKET_CALL),
+                hook(Program::Bind, Kind::Fexit, "fexit/__sys_bind", "bind", CALL),
+                hook(Program::Connect, Kind::Fexit, "fexit/__sys_connect", "connect", CALL),
             ]),
             full(&[
-                hook(Program::Socket, Kind::Kretprobe, "socket_kretprobe", SOCKET_CALL),
-                hook(Program::Bind, Kind::Kretprobe, "bind_kretprobe", CALL),
-                hook(Program::Bind, Kind::Kprobe, "bind_kprobe", CALL),
-                hook(Program::Connect, Kind::Kretprobe, "connect_kretprobe", CALL),
-                hook(Program::Connect, Kind::Kprobe, "connect_kprobe", CALL),
+                hook(Program::Socket, Kind::Kretprobe, "kretprobe/__sys_socket", "socket_kretprobe", SOCKET_CALL),
+                hook(Program::Bind, Kind::Kretprobe, "kretprobe/__sys_bind", "bind_kretprobe", CALL),
+                hook(Program::Bind, Kind::Kprobe, "kprobe/__sys_bind", "bind_kprobe", CALL),
+                hook(Program::Connect, Kind::Kretprobe, "kretprobe/__sys_connect", "connect_kretprobe", CALL),
+                hook(Program::Connect, Kind::Kprobe, "kprobe/__sys_connect", "connect_kprobe", CALL),
             ]),
         ],
         otherwise: Otherwise::Word("connect(2) failing at once is seen through nginx's word only"),
@@ -244,10 +270,22 @@ pub const PROBES: &[Probe] = &[
     Probe {
         name: Name::TcpLifecycle,
         ways: &[full(&[
-            hook(Program::DestroySock, Kind::TpBtf, "destroy_sock", &[SOCK]),
-            hook(Program::SetState, Kind::TpBtf, "set_state", &[SOCK, INT, INT]),
+            hook(Program::DestroySock, Kind::TpBtf, "tp_btf/tcp_destroy_sock", "destroy_sock", &[SOCK]),
+            hook(Program::SetState, Kind::TpBtf, "tp_btf/inet_sock_set_state", "set_state", &[SOCK, INT, INT]),
         ])],
         otherwise: Otherwise::Impossible,
         when: When::Always,
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::{DROPS, LINES, PROBES};
+
+    #[test]
+    fn a_hook_is_called_after_its_kind_and_its_place() {
+        for hook in PROBES.iter().chain([&DROPS, &LINES]).flat_map(|probe| probe.ways).flat_map(|way| way.hooks) {
+            assert_eq!(hook.name, format!("{}/{}", hook.kind.name(), hook.place()));
+        }
+    }
+}

@@ -1,24 +1,47 @@
 //! Attempts that failed: nginx's complaint and the kernel's close of the socket, joined and decided.
 
-use super::{Engine, HOLD_NS, STRANGE, Strange, Unspoken, Wordless, outcome::Held};
+use super::{Engine, HOLD_NS, STRANGE, Strange, Wordless, outcome::Held};
 use crate::{
     diagnose::{
         evidence,
-        rules::{self, Attempt, Decision, Reuse},
+        rules::{self, Attempt, Reuse},
         word::{self, Said},
     },
     model::{
         address::Address,
-        event::{Bound, Complaint, Connection, Moment, Request, ResponseRead, Subject},
-        verdict::{ConnectionFacts, Failure, Outcome, Phase, Purpose, RequestKey, Word},
+        event::{Bound, Complaint, Connection, Moment, Request, Subject},
+        unix::{Refusal, UnixConnection},
+        verdict::{ConnectionFacts, Failure, Outcome, Phase, Purpose, Word},
     },
 };
+
+/// What the kernel saw of the attempt that nginx complains about; a unix socket comes with the complaint.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Seen<'a> {
+    Nothing,
+    Tcp(&'a Connection),
+    /// The call that failed, just before.
+    Refused(&'a Moment, &'a Refusal),
+}
+
+impl<'a> Seen<'a> {
+    const fn connection(self) -> Option<&'a Connection> {
+        match self {
+            Self::Tcp(connection) => Some(connection),
+            Self::Nothing | Self::Refused(..) => None,
+        }
+    }
+}
 
 impl Engine {
     pub(super) fn complaint(&mut self, moment: Moment, mut complaint: Complaint) {
         let Subject::Http(request) = &complaint.subject else {
-            // The close that follows on this thread is about it, and is not HTTP's.
             self.stands_alone(moment.pid);
+            if self.take_refusal(&moment, complaint.errno).is_some() {
+                self.others += 1;
+                return;
+            }
+            // The close that follows on this thread is about it, and is not HTTP's.
             self.unbound.insert(moment.pid, (moment, None));
             return;
         };
@@ -41,16 +64,20 @@ impl Engine {
                 | Said::WorkerConnections
                 | Said::TempFile
         );
+        let refusal = if at_once { self.take_refusal(&moment, complaint.errno) } else { None };
         let upstream_known = request.peer.as_deref().is_some_and(|peer| peer.starts_with("unix:"));
         match std::mem::replace(&mut complaint.bound, Bound::None) {
-            Bound::Tcp(connection) => self.decide(&moment, &complaint, Some(&connection)),
-            bound @ Bound::Unix => {
+            Bound::Tcp(connection) => self.decide(&moment, &complaint, Seen::Tcp(&connection)),
+            bound => {
+                let no_more_to_come = at_once || upstream_known || matches!(bound, Bound::Unix(_));
                 complaint.bound = bound;
-                self.decide(&moment, &complaint, None);
-            }
-            Bound::None if at_once || upstream_known => self.decide(&moment, &complaint, None),
-            Bound::None => {
-                self.unbound.insert(moment.pid, (moment, Some(complaint)));
+                match &refusal {
+                    Some((called, refusal)) => self.decide(&moment, &complaint, Seen::Refused(called, refusal)),
+                    None if no_more_to_come => self.decide(&moment, &complaint, Seen::Nothing),
+                    None => {
+                        self.unbound.insert(moment.pid, (moment, Some(complaint)));
+                    }
+                }
             }
         }
     }
@@ -97,13 +124,14 @@ impl Engine {
         if self.unbound.get(&worker).is_some_and(|(_, complaint)| complaint.is_some())
             && let Some((moment, Some(complaint))) = self.unbound.remove(&worker)
         {
-            self.decide(&moment, &complaint, None);
+            self.decide(&moment, &complaint, Seen::Nothing);
         }
     }
 
     /// Both witnesses of a failed attempt are here.
-    pub(super) fn decide(&mut self, moment: &Moment, complaint: &Complaint, connection: Option<&Connection>) {
+    pub(super) fn decide(&mut self, moment: &Moment, complaint: &Complaint, seen: Seen<'_>) {
         let Subject::Http(request) = &complaint.subject else { return };
+        let connection = seen.connection();
         let Some(said) = word::said(complaint) else { return };
         let attempt = Attempt { complaint, connection, jiffy_us: self.facts.jiffy_us };
         let Some(decision) = rules::decide(said, &attempt) else { return };
@@ -120,10 +148,21 @@ impl Engine {
         // An earlier attempt of the same request was retried: this is the next one.
         self.settle(moment, request.request, Outcome::Retried, &former);
         let reuse = rules::reuse(&attempt);
-        let (started_ns, time_ns) = times(moment, connection, reuse, self.facts.jiffy_us);
+        let unix = attempt.unix_connection();
+        let (started_ns, time_ns) = match (connection, seen, unix) {
+            (Some(connection), ..) => times(moment, connection, reuse, self.facts.jiffy_us),
+            (None, Seen::Refused(called, _), _) => (Some(called.time_ns), called.time_ns),
+            (None, _, Some(unix)) => unix_times(moment, unix, reuse),
+            (None, ..) => (None, moment.time_ns),
+        };
         // The client has its status already.
         let after_header = decision.phase == Phase::Body;
-        let mut evidence = connection.map(evidence::of_connection).unwrap_or_default();
+        let mut evidence = match (seen, unix) {
+            (Seen::Tcp(connection), _) => evidence::of_connection(connection),
+            (Seen::Refused(called, refusal), _) => vec![evidence::of_refusal(called, refusal)],
+            (Seen::Nothing, Some(unix)) => evidence::of_unix(moment, unix),
+            (Seen::Nothing, None) => Vec::new(),
+        };
         evidence.push(evidence::of_complaint(moment, complaint));
         let status = match said {
             _ if after_header => request.upstream_status,
@@ -144,11 +183,19 @@ impl Engine {
                 .or_else(|| request.peer.as_deref().map(Address::from_nginx)),
             purpose: Purpose::Http,
             worker: moment.pid,
-            netns: connection.map(|connection| connection.netns),
+            netns: match (seen, unix) {
+                (Seen::Tcp(connection), _) => Some(connection.netns),
+                (Seen::Refused(_, refusal), _) => refusal.netns,
+                (Seen::Nothing, unix) => unix.map(|unix| unix.netns),
+            },
             request_key: Some(key),
             phase: decision.phase,
             errno: decision.errno,
-            connection: connection.map(|connection| facts(connection, reuse)).unwrap_or_default(),
+            connection: match (connection, unix) {
+                (Some(connection), _) => facts(connection, reuse),
+                (None, Some(unix)) => unix_facts(unix, reuse),
+                (None, None) => ConnectionFacts::default(),
+            },
             root: decision.root,
             word: Some(Word {
                 level: complaint.level,
@@ -172,87 +219,14 @@ impl Engine {
             ended_ns: None,
             attempt: request.attempts,
             connection: connection.map(|connection| connection.id),
+            unix: unix.map(|unix| unix.sk),
             deadline_ns: moment.time_ns + HOLD_NS,
         });
-    }
-
-    pub(super) fn closed(&mut self, moment: Moment, connection: Connection, response: ResponseRead) {
-        if self.gone.contains_key(&moment.pid) {
-            return;
-        }
-        if self.reported_set.contains(&connection.id) {
-            self.body_ended(&connection, response);
-            return;
-        }
-        if let Some((_, complaint)) = self.unbound.remove(&moment.pid) {
-            match complaint {
-                Some(complaint) => {
-                    self.decide(&moment, &complaint, Some(&connection));
-                    self.body_ended(&connection, response);
-                }
-                None => {
-                    self.others += 1;
-                    self.first_report(connection.id);
-                }
-            }
-            return;
-        }
-        self.unspoken.push_back(Unspoken { moment, connection });
-    }
-
-    /// nginx did not say a word about it, nor make an error page.
-    pub(super) fn remains_unspoken(&mut self, unspoken: &Unspoken) {
-        if self.reported_set.contains(&unspoken.connection.id) {
-            return;
-        }
-        let listening = self.listening.contains(&unspoken.connection.worker);
-        if let Some(decision) = rules::unspoken(&unspoken.connection, listening) {
-            let failure = self.kernel_failure(unspoken, decision, Purpose::Unknown, None);
-            self.emit_failure(failure, 0);
-        }
-    }
-
-    pub(super) fn kernel_failure(
-        &mut self,
-        unspoken: &Unspoken,
-        decision: Decision,
-        purpose: Purpose,
-        request_key: Option<RequestKey>,
-    ) -> Failure {
-        let Unspoken { moment, connection } = unspoken;
-        self.first_report(connection.id);
-        let time_ns = connection.ended.map_or(moment.time_ns, |ended| ended.time_ns);
-        let started_ns = (!connection.preexisting).then_some(connection.id.started_ns);
-        let mut list = evidence::of_connection(connection);
-        list.push(evidence::of_close(moment, connection));
-        Failure {
-            id: self.id(),
-            time_ns,
-            started_ns,
-            cause: decision.cause,
-            confidence: self.capped(decision.confidence, started_ns, time_ns),
-            status: decision.cause.status(),
-            outcome: Outcome::Unknown,
-            upstream: Some(connection.remote.clone()),
-            purpose,
-            worker: connection.worker,
-            netns: Some(connection.netns),
-            request_key,
-            phase: decision.phase,
-            errno: decision.errno,
-            connection: facts(connection, Reuse::Unknown),
-            root: decision.root,
-            word: None,
-            evidence: list,
-            disagreement: decision.disagreement,
-            configured: None,
-        }
     }
 }
 
 /// Start of the attempt and time of its terminal event.
-fn times(moment: &Moment, connection: Option<&Connection>, reuse: Reuse, jiffy_us: u64) -> (Option<u64>, u64) {
-    let Some(connection) = connection else { return (None, moment.time_ns) };
+fn times(moment: &Moment, connection: &Connection, reuse: Reuse, jiffy_us: u64) -> (Option<u64>, u64) {
     let time_ns = connection.ended.map_or(moment.time_ns, |ended| ended.time_ns);
     let written_ns = moment.time_ns.saturating_sub(u64::from(connection.now.since_sent_jiffies) * jiffy_us * 1000);
     let started_ns = match reuse {
@@ -263,7 +237,29 @@ fn times(moment: &Moment, connection: Option<&Connection>, reuse: Reuse, jiffy_u
     (Some(started_ns.min(time_ns)), time_ns)
 }
 
-fn facts(connection: &Connection, reuse: Reuse) -> ConnectionFacts {
+/// The same of a unix connection: of a reused one nobody sees when its request was written.
+fn unix_times(moment: &Moment, unix: &UnixConnection, reuse: Reuse) -> (Option<u64>, u64) {
+    let time_ns = unix.closing().map_or(moment.time_ns, |closing| closing.time_ns);
+    let started_ns = unix.connected_ns().filter(|_| reuse == Reuse::Fresh);
+    (started_ns, started_ns.map_or(time_ns, |started_ns| time_ns.max(started_ns)))
+}
+
+pub(super) fn unix_facts(unix: &UnixConnection, reuse: Reuse) -> ConnectionFacts {
+    let reused = match reuse {
+        Reuse::Fresh => Some(false),
+        Reuse::Reused { .. } => Some(true),
+        Reuse::Unknown => None,
+    };
+    ConnectionFacts {
+        connected_ns: unix.connected_ns(),
+        closing: unix.closing().cloned(),
+        reused,
+        requests: (reused == Some(false)).then_some(1),
+        ..ConnectionFacts::default()
+    }
+}
+
+pub(super) fn facts(connection: &Connection, reuse: Reuse) -> ConnectionFacts {
     let (sent, received) =
         connection.ended.map_or((connection.now.bytes_sent, connection.now.bytes_received), |ended| {
             (ended.bytes_sent.max(connection.now.bytes_sent), ended.bytes_received)
@@ -276,6 +272,7 @@ fn facts(connection: &Connection, reuse: Reuse) -> ConnectionFacts {
     ConnectionFacts {
         connected_ns: (!connection.preexisting).then_some(connection.id.started_ns),
         queue_full: connection.queue_full,
+        closing: None,
         local: connection.local.clone(),
         reused,
         preexisting: Some(connection.preexisting),

@@ -5,6 +5,7 @@
 //! request `retried`.
 
 mod attempt;
+mod kernel_only;
 mod outcome;
 mod page;
 mod response;
@@ -14,13 +15,14 @@ use std::{
     sync::Arc,
 };
 
-use self::{outcome::Held, response::HeldResponse};
+use self::{attempt::Seen, outcome::Held, response::HeldResponse};
 use super::request::Requests;
 use crate::model::{
     address::Address,
     cause::Cause,
     configured::Configured,
     event::{Complaint, Connection, ConnectionId, Event, Happening, Moment, RequestNow, RequestPlace},
+    unix::{Refusal, UnixConnection},
     verdict::{Confidence, Outcome, RequestKey, Verdict, VerdictId},
 };
 
@@ -121,10 +123,37 @@ struct Recent {
     configured: Option<Arc<Configured>>,
 }
 
+/// Something failed, or ended in a way that is not plainly healthy, and nginx has said nothing about it yet.
 #[derive(Debug)]
 struct Unspoken {
     moment: Moment,
-    connection: Connection,
+    what: Silent,
+}
+
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "few of them, for a moment")]
+enum Silent {
+    Closed(Connection),
+    Refused(Refusal),
+    UnixClosed(UnixConnection),
+}
+
+impl Unspoken {
+    const fn worker(&self) -> u32 {
+        match &self.what {
+            Silent::Closed(connection) => connection.worker,
+            Silent::Refused(refusal) => refusal.worker,
+            Silent::UnixClosed(unix) => unix.worker,
+        }
+    }
+
+    /// Of a TCP connection.
+    const fn connection_id(&self) -> Option<ConnectionId> {
+        match &self.what {
+            Silent::Closed(connection) => Some(connection.id),
+            _ => None,
+        }
+    }
 }
 
 /// A complaint that is not understood.
@@ -231,6 +260,8 @@ impl Engine {
         }
         match happening {
             Happening::Closed { connection, response } => self.closed(moment, connection, response),
+            Happening::Refused(refusal) => self.refused(moment, refusal),
+            Happening::UnixClosed(unix) => self.unix_closed(moment, unix),
             Happening::Retry { request } => self.retried(moment, request),
             Happening::Complaint(complaint) => self.complaint(moment, complaint),
             Happening::Status(status) => self.status(moment, &status),
@@ -252,7 +283,7 @@ impl Engine {
             .collect();
         for worker in stale {
             if let Some((moment, Some(complaint))) = self.unbound.remove(&worker) {
-                self.decide(&moment, &complaint, None);
+                self.decide(&moment, &complaint, Seen::Nothing);
             }
         }
         self.release_due(now_ns);
@@ -306,7 +337,7 @@ impl Engine {
         self.stands_alone(worker);
         // Its silence counts as long as it could be heard: what it closed is judged now.
         let (of_worker, others): (VecDeque<_>, _) =
-            std::mem::take(&mut self.unspoken).into_iter().partition(|unspoken| unspoken.connection.worker == worker);
+            std::mem::take(&mut self.unspoken).into_iter().partition(|unspoken| unspoken.worker() == worker);
         self.unspoken = others;
         for unspoken in of_worker {
             self.remains_unspoken(&unspoken);

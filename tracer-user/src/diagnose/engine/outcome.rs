@@ -22,6 +22,8 @@ pub(super) struct Held {
     /// When the request was found to have ended.
     pub(super) ended_ns: Option<u64>,
     pub(super) connection: Option<ConnectionId>,
+    /// Address of its unix socket.
+    pub(super) unix: Option<u64>,
     pub(super) deadline_ns: u64,
 }
 

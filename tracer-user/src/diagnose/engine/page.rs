@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Engine, NGX_LOG_ERR, RELATED, Recent, SILENT_NS, Unspoken, response::HeldResponse};
+use super::{Engine, NGX_LOG_ERR, RELATED, Recent, SILENT_NS, Silent, Unspoken, response::HeldResponse};
 use crate::{
     diagnose::{
         request::After,
@@ -151,12 +151,16 @@ impl Engine {
             return None;
         }
         let just_before = |unspoken: &Unspoken| {
-            unspoken.connection.worker == moment.pid
-                && !self.reported_set.contains(&unspoken.connection.id)
+            unspoken.worker() == moment.pid
+                && unspoken.connection_id().is_none_or(|id| !self.reported_set.contains(&id))
                 && moment.time_ns.saturating_sub(unspoken.moment.time_ns) < SILENT_NS
         };
         let index = self.unspoken.iter().rposition(just_before)?;
-        let decision = rules::with_status(&self.unspoken.get(index)?.connection, status.status)?;
+        let decision = match &self.unspoken.get(index)?.what {
+            Silent::Closed(connection) => rules::with_status(connection, status.status),
+            Silent::Refused(refusal) => rules::refused_with_status(refusal, status.status),
+            Silent::UnixClosed(unix) => rules::unix_with_status(unix, status.status),
+        }?;
         Some((index, decision))
     }
 

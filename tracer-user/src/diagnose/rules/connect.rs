@@ -73,7 +73,13 @@ fn failed_after_connect(attempt: &Attempt<'_>) -> Decision {
 /// `connect() to … failed`: connect(2) itself.
 pub(super) fn failed_at_once(attempt: &Attempt<'_>) -> Decision {
     let number = attempt.complaint.errno;
-    let cause = match (number, attempt.unix()) {
+    // connect(2) told nginx its result itself: nobody is a better witness.
+    Decision::proven(cause_at_once(number, attempt.unix()), Phase::Connect, number)
+}
+
+/// Cause of what connect(2) returns.
+pub(super) const fn cause_at_once(number: i32, unix: bool) -> Cause {
+    match (number, unix) {
         (errno::ENOENT, true) => Cause::SocketMissing,
         (errno::EACCES, true) => Cause::SocketDenied,
         (errno::ECONNREFUSED, true) => Cause::SocketRefused,
@@ -84,9 +90,7 @@ pub(super) fn failed_at_once(attempt: &Attempt<'_>) -> Decision {
         (errno::ECONNRESET, _) => Cause::ConnectReset,
         (errno::ENETUNREACH | errno::EHOSTUNREACH | errno::ENETDOWN | errno::EHOSTDOWN, _) => Cause::ConnectUnreachable,
         _ => Cause::ConnectFailed,
-    };
-    // connect(2) told nginx its result itself: nobody is a better witness.
-    Decision::proven(cause, Phase::Connect, number)
+    }
 }
 
 /// nginx's timer: the kernel has no error.

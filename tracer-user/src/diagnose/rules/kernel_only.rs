@@ -2,13 +2,17 @@
 
 use super::{
     Decision,
-    connect::{cause_of, not_listening},
-    response::reset_by,
+    connect::{cause_at_once, cause_of, not_listening},
+    response::{reset_by, unix_unread},
 };
-use crate::model::{
-    cause::Cause,
-    event::{Connection, TcpState},
-    verdict::{Confidence, Phase},
+use crate::{
+    diagnose::word::errno,
+    model::{
+        cause::Cause,
+        event::{Connection, TcpState},
+        unix::{Call, Refusal, UnixConnection},
+        verdict::{Confidence, Phase},
+    },
 };
 
 /// Nobody but the kernel said anything. `listening`: nginx's complaints would have been seen, so that its silence counts.
@@ -69,7 +73,6 @@ pub fn with_status(connection: &Connection, status: u16) -> Option<Decision> {
 
 /// Something was sent, nothing came back, and the connection ended.
 fn received_nothing(connection: &Connection, error: i32) -> Decision {
-    use crate::diagnose::word::errno;
     let mut decision = match error {
         0 => Decision::likely(Cause::ClosedBeforeResponse, Phase::Header, 0),
         errno::ETIMEDOUT | errno::EHOSTUNREACH | errno::ENETUNREACH => {
@@ -79,5 +82,49 @@ fn received_nothing(connection: &Connection, error: i32) -> Decision {
         _ => Decision::likely(Cause::ResetBeforeResponse, Phase::Header, error),
     };
     decision.root = reset_by(connection);
+    decision
+}
+
+/// A call failed at once, and nginx says nothing. A bind(2) that fails alone may be about a listener.
+pub fn refused(refusal: &Refusal) -> Option<Decision> {
+    (refusal.call != Call::Bind).then(|| of_refusal(refusal))
+}
+
+/// The same, and nginx made an error page right after it.
+pub fn refused_with_status(refusal: &Refusal, status: u16) -> Option<Decision> {
+    // ngx_event_connect_peer() = NGX_ERROR where there is no socket to connect: src/event/ngx_event_connect.c.
+    let expected = if refusal.call == Call::Connect { 502 } else { 500 };
+    (status == expected).then(|| of_refusal(refusal))
+}
+
+fn of_refusal(refusal: &Refusal) -> Decision {
+    let cause = match (refusal.call, refusal.errno) {
+        (Call::Socket, errno::EMFILE | errno::ENFILE) => Cause::FdsExhausted,
+        (Call::Socket, _) => Cause::ConnectFailed,
+        (Call::Bind, _) => Cause::BindFailed,
+        (Call::Connect, number) => cause_at_once(number, refusal.is_unix()),
+    };
+    Decision::likely(cause, Phase::Connect, refusal.errno)
+}
+
+/// The other end went away without reading all that was sent, or died; nginx says nothing. `listening`: it would have.
+pub fn unix_unspoken(unix: &UnixConnection, listening: bool) -> Option<Decision> {
+    let left_unread = unix.closing()?.unread > 0;
+    // What died may have answered before: bytes are not counted here.
+    (left_unread && !listening).then(|| unread(unix))
+}
+
+/// The same, and nginx made a 502 right after it.
+pub fn unix_with_status(unix: &UnixConnection, status: u16) -> Option<Decision> {
+    let closing = unix.closing()?;
+    let decision = || {
+        if closing.unread > 0 { unread(unix) } else { Decision::likely(Cause::ClosedBeforeResponse, Phase::Header, 0) }
+    };
+    (status == 502).then(decision)
+}
+
+fn unread(unix: &UnixConnection) -> Decision {
+    let mut decision = Decision::likely(Cause::ResetBeforeResponse, Phase::Header, errno::ECONNRESET);
+    decision.root = unix_unread(unix);
     decision
 }

@@ -8,11 +8,12 @@ mod response;
 use crate::model::{
     cause::Cause,
     event::{Bound, Complaint, Connection, Subject, TcpState},
+    unix::UnixConnection,
     verdict::{Confidence, Phase, Root},
 };
 
 pub use keepalive::{Reuse, reuse};
-pub use kernel_only::{unspoken, with_status};
+pub use kernel_only::{refused, refused_with_status, unix_unspoken, unix_with_status, unspoken, with_status};
 
 use super::word::{Said, errno, phase};
 
@@ -67,17 +68,30 @@ pub struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
+    /// The unix socket as it was when nginx complained.
+    pub fn unix_connection(&self) -> Option<&UnixConnection> {
+        match &self.complaint.bound {
+            Bound::Unix(unix) => Some(unix),
+            Bound::Tcp(_) | Bound::None => None,
+        }
+    }
+
     fn unix(&self) -> bool {
         match (&self.complaint.bound, &self.complaint.subject) {
-            (Bound::Unix, _) => true,
+            (Bound::Unix(_), _) => true,
             (_, Subject::Http(request)) => request.peer.as_deref().is_some_and(|peer| peer.starts_with("unix:")),
             _ => false,
         }
     }
 
+    fn is_unix_reused(&self) -> bool {
+        self.unix() && matches!(reuse(self), Reuse::Reused { .. })
+    }
+
     /// nginx alone knows how it ended: no socket could be told, or a unix socket that may have been idle for long.
     fn unwatched(&self) -> bool {
-        self.connection.is_none() && !(self.unix() && reuse(self) == Reuse::Fresh)
+        let unix = self.unix_connection().is_some_and(|unix| unix.is_over() && reuse(self) == Reuse::Fresh);
+        self.connection.is_none() && !unix
     }
 
     /// The peer's RST arrived, in any state after the handshake.

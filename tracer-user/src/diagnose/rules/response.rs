@@ -9,6 +9,8 @@ use crate::{
     model::{
         cause::Cause,
         event::{Connection, TcpState},
+        host::Name,
+        unix::UnixConnection,
         verdict::{Phase, Root, RootKind},
     },
 };
@@ -24,7 +26,10 @@ pub(super) fn timed_out(attempt: &Attempt<'_>, phase: Phase) -> Decision {
     };
     let decision = Decision::proven(cause, phase, 0);
     match attempt.connection {
-        None if attempt.unix() => decision,
+        None if attempt.unix_connection().is_some_and(UnixConnection::is_over) => {
+            decision.but("nginx's timer fired, but the upstream had closed the socket by then", Excluded::No)
+        }
+        None if attempt.unix_connection().is_some() => decision,
         None => Decision::likely(cause, phase, 0),
         Some(connection) => match connection.ended {
             Some(ended) if ended.error == 0 => {
@@ -62,6 +67,9 @@ pub(super) fn closed(attempt: &Attempt<'_>, phase: Phase) -> Decision {
     }
     let decision = Decision::proven(Cause::ClosedBeforeResponse, phase, 0);
     match attempt.connection {
+        None if attempt.unix_connection().is_some_and(|unix| !unix.is_over()) => {
+            decision.but("nginx read an end of file, but the other end of the socket is open", Excluded::No)
+        }
         None if attempt.unwatched() => Decision::likely(Cause::ClosedBeforeResponse, phase, 0),
         // What was received may end a TLS session (close_notify) ahead of the FIN.
         Some(connection) if !connection.fin_seen() && !connection.preexisting && connection.now.bytes_received == 0 => {
@@ -89,6 +97,9 @@ pub(super) fn receive_failed(attempt: &Attempt<'_>, phase: Phase) -> Decision {
         (_, false) => Decision::proven(Cause::ResetBeforeResponse, phase, number),
     };
     let decision = match attempt.connection {
+        None if attempt.unix_connection().is_some_and(|unix| !unix.is_over()) => {
+            decision.but("nginx read a reset, but the other end of the socket is open", Excluded::No)
+        }
         None if attempt.unwatched() => Decision::likely(decision.cause, phase, number),
         Some(connection) if !by_kernel && connection.reset.is_none() && !connection.preexisting => {
             decision.but("nginx read a reset, but the kernel received no RST on this connection", Excluded::No)
@@ -106,6 +117,11 @@ pub(super) fn send_failed(attempt: &Attempt<'_>) -> Decision {
     let number = attempt.complaint.errno;
     let decision = match attempt.connection {
         _ if stale(attempt) => stale_keepalive(attempt, Phase::Send),
+        // The first write of a request on a cached unix socket: the other end had been closed before. But a long request may
+        // have been written in parts.
+        None if number == errno::EPIPE && attempt.is_unix_reused() => {
+            Decision::likely(Cause::StaleKeepalive, Phase::Send, number)
+        }
         None if attempt.unwatched() => Decision::likely(Cause::SendFailed, Phase::Send, number),
         _ => Decision::proven(Cause::SendFailed, Phase::Send, number),
     };
@@ -145,8 +161,17 @@ fn fin_first(attempt: &Attempt<'_>) -> bool {
 
 /// Names the process whose close reset the connection, where it is on this host.
 fn with_owner(mut decision: Decision, attempt: &Attempt<'_>) -> Decision {
-    decision.root = decision.root.or_else(|| attempt.connection.and_then(reset_by));
+    let seen = || attempt.connection.and_then(reset_by).or_else(|| unix_unread(attempt.unix_connection()?));
+    decision.root = decision.root.or_else(seen);
     decision
+}
+
+/// Who closed the other end of a unix socket without reading all that was sent.
+pub(super) fn unix_unread(unix: &UnixConnection) -> Option<Root> {
+    let closing = unix.closing().filter(|closing| closing.unread > 0 && !closing.embryo)?;
+    let Name { pid, comm } = &closing.by.name;
+    let text = format!("{comm}[{pid}] closed the connection without reading all of the request");
+    Some(Root { kind: RootKind::UnreadData, text, process: Some((*pid, comm.clone())) })
 }
 
 /// From the RST seen at its sender.

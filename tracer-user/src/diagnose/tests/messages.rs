@@ -4,8 +4,11 @@
 
 use super::{
     link::{connecting, connection, reused},
-    script::{BODY, CONNECTING, HANDSHAKING, HEADER, Kind, SENDING, Step, complaint, failures, play, status, told},
+    script::{
+        self, BODY, CONNECTING, HANDSHAKING, HEADER, Kind, SENDING, Step, complaint, failures, play, status, told,
+    },
 };
+use crate::model::unix::OtherEnd;
 
 /// id, `fmt` of the call (`%*s ` and the text for OpenSSL's), errno, `log->action`, what the kernel shows, the cause, and
 /// the status when nginx does not retry; 200: the response has begun; "" and 0: no failure.
@@ -23,6 +26,13 @@ pub(super) fn nothing(step: Step) -> Step {
 
 pub(super) fn unix(step: Step) -> Step {
     step.on_unix()
+}
+
+pub(super) fn unix_open(step: Step) -> Step {
+    step.on_unix_socket(script::unix(|unix| {
+        (unix.ended, unix.other_end) =
+            (false, Some(OtherEnd { closed: false, accepted: true, unread: 0, closing: None }));
+    }))
 }
 
 /// The kernel ended the connect with the error that nginx names.

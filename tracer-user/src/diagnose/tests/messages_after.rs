@@ -2,7 +2,7 @@
 
 use super::{
     link::{connection, reused},
-    messages::{NONE, Row, check, fin, nothing, rst, unix, waiting},
+    messages::{NONE, Row, check, fin, nothing, rst, unix, unix_open, waiting},
     script::{BODY, HEADER, SENDING, Step},
 };
 
@@ -54,7 +54,7 @@ const DUPLICATE: &str = "upstream sent duplicate header line: \"%V: %V\", previo
 const ROWS: &[Row] = &[
     ("timeout_send", "upstream timed out", 110, SENDING, waiting, "send_timeout", 504),
     ("timeout_read_header", "upstream timed out", 110, HEADER, waiting, "response_timeout", 504),
-    ("timeout_read_header", "upstream timed out", 110, HEADER, unix, "response_timeout", 504),
+    ("timeout_read_header", "upstream timed out", 110, HEADER, unix_open, "response_timeout", 504),
     ("timeout_read_body", "upstream timed out", 110, BODY, stalled, "response_stalled", 200),
     ("timeout_upgraded", "upstream timed out", 110, UPGRADED, stalled, NONE, 0),
     ("premature_close_header", PREMATURE, 0, HEADER, fin, "closed_before_response", 502),

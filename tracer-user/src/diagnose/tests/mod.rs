@@ -16,4 +16,5 @@ mod response;
 mod script;
 mod story;
 mod unbound;
+mod unix;
 mod witnesses;

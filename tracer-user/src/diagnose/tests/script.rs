@@ -6,7 +6,9 @@ use super::link::{JIFFY_US, Link};
 use crate::{
     diagnose::engine::{Engine, Facts, Visible},
     model::{
+        address::Address,
         event::{Bound, Complaint, Event, Happening, Moment, Request, RequestNow, ResponseRead, Status, Subject},
+        unix::{Call, OtherEnd, Refusal, UnixConnection},
         verdict::{Failure, Response, Verdict, VerdictId},
     },
 };
@@ -45,6 +47,8 @@ pub(super) enum Kind {
     Status(u16),
     Retry,
     Closed(Link, ResponseRead),
+    Refused(Refusal),
+    UnixClosed(UnixConnection),
     Gone,
     Appeared,
     /// Its complaints are visible, or not.
@@ -59,7 +63,7 @@ pub(super) enum Kind {
 #[derive(Clone, Debug)]
 pub(super) enum Socket {
     Tcp(Link),
-    Unix,
+    Unix(UnixConnection),
     None,
 }
 
@@ -137,6 +141,30 @@ pub(super) fn tick(after_ms: u64) -> Step {
     Step { after_us: after_ms * 1000, ..step(Kind::Tick) }
 }
 
+/// A unix connection whose other end has been closed, unless changed.
+pub(super) fn unix(change: impl FnOnce(&mut UnixConnection)) -> UnixConnection {
+    let mut unix = UnixConnection {
+        sk: 0x77,
+        connected: Some((1_000_500_000_000, "fexit/__sys_connect")),
+        worker: WORKER,
+        netns: 1,
+        remote: Some(Address::Unix("/run/app.sock".to_owned())),
+        listener: Some(77),
+        other_end: Some(OtherEnd { closed: true, accepted: false, unread: 0, closing: None }),
+        error: 0,
+        ended: true,
+        unread: 0,
+    };
+    change(&mut unix);
+    unix
+}
+
+/// connect(2) to the unix socket fails.
+pub(super) fn refusal(call: Call, errno: i32) -> Step {
+    let remote = Some(Address::Unix("/run/app.sock".to_owned()));
+    step(Kind::Refused(Refusal { call, worker: WORKER, errno, sk: Some(0x77), netns: Some(1), remote }))
+}
+
 impl Step {
     pub(super) fn errno(mut self, number: i32) -> Self {
         if let Kind::Complaint { errno, .. } = &mut self.kind {
@@ -160,9 +188,14 @@ impl Step {
         self
     }
 
-    pub(super) fn on_unix(mut self) -> Self {
+    /// On a unix socket whose other end has been closed.
+    pub(super) fn on_unix(self) -> Self {
+        self.on_unix_socket(unix(|_| {}))
+    }
+
+    pub(super) fn on_unix_socket(mut self, unix: UnixConnection) -> Self {
         if let Kind::Complaint { socket, .. } = &mut self.kind {
-            *socket = Socket::Unix;
+            *socket = Socket::Unix(unix);
         }
         self.peer("unix:/run/app.sock")
     }
@@ -243,7 +276,7 @@ impl Step {
                 subject: Subject::Http(self.request.clone()),
                 bound: match socket {
                     Socket::Tcp(link) => Bound::Tcp(link.build(now_ns, pid, started)),
-                    Socket::Unix => Bound::Unix,
+                    Socket::Unix(unix) => Bound::Unix(UnixConnection { worker: pid, ..unix.clone() }),
                     Socket::None => Bound::None,
                 },
                 level: 4,
@@ -268,6 +301,8 @@ impl Step {
             Kind::Closed(link, response) => {
                 Happening::Closed { connection: link.build(now_ns, pid, started), response: *response }
             }
+            Kind::Refused(refusal) => Happening::Refused(refusal.clone()),
+            Kind::UnixClosed(unix) => Happening::UnixClosed(unix.clone()),
             Kind::Gone => Happening::Gone { pid, comm: comm() },
             Kind::Appeared => Happening::Appeared { pid, comm: comm() },
             Kind::Listens(_) | Kind::Lost | Kind::Tick | Kind::Memory(_) => unreachable!("no event"),

@@ -65,6 +65,12 @@ fn ends(failure: &Failure) -> Option<(u32, SocketAddr, SocketAddr)> {
 }
 
 fn closed(failure: &Failure, host: &Host) -> Option<Found> {
+    if let Some(closing) = &failure.connection.closing {
+        let fate = host.peers.fate(closing.by.name.pid);
+        let found = ended::root(failure, &closing.by, fate.as_ref(), closing.time_ns)?;
+        // The failure has it already, as the kernel programs saw it.
+        return Some(Found { evidence: None, ..found });
+    }
     let (netns, local, remote) = ends(failure)?;
     let (closed_ns, actor) = host.peers.closer(netns, local, remote)?;
     if !ended::ended_it(failure, closed_ns) {

@@ -130,7 +130,7 @@ impl<'a> Session<'a> {
                 .then(|| probes.debug_log(StandardError))
                 .transpose()
                 .context("cannot read the kernel programs' own log")?,
-            decoder: Decoder::new(facts.reset_reasons),
+            decoder: Decoder::new(facts.reset_reasons, probes.sources()),
             memories: Memories::default(),
             configurations: Configurations::default(),
             engine: Engine::new(Facts { jiffy_us: clock::jiffy_us() }),
