@@ -115,10 +115,10 @@ fn server_exited(tgid: u32) -> i32 {
     if read::kernel::<i32>(signal, setting!(offsets.signal_live)) != 0 || SERVERS.remove(tgid).is_err() {
         return 0;
     }
-    if !hooked(UNIX_RELEASE) {
-        unix::left_open();
-    }
     let ending = peer::ending(task);
+    if !hooked(UNIX_RELEASE) {
+        unix::left_open(task, &ending);
+    }
     let Some(mut entry) = emit::reserve::<Exit>(Program::ProcessExit) else { return 0 };
     let event = Exit {
         header: emit::aside(kind::EXIT, Program::ProcessExit),

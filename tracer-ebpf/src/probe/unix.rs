@@ -21,8 +21,8 @@ use tracer_common::{
 };
 
 use super::{
-    nginx::{file_of, words_of_nothing},
-    peer,
+    nginx::words_of_nothing,
+    peer::{self, Ending},
 };
 use crate::{
     emit,
@@ -39,7 +39,7 @@ pub(super) const FAMILY_LEN: u32 = 2;
 /// `sun_path` itself.
 pub(super) const PATH_MAX: u32 = 108;
 /// Descriptors of an exiting server that are looked at.
-const DESCRIPTORS: u32 = 512;
+const DESCRIPTORS: u32 = 256;
 
 #[fentry(function = "unix_release_sock")]
 pub(crate) fn unix_release(context: FEntryContext) -> i32 {
@@ -72,35 +72,43 @@ fn released(sk: u64, embryo: u32) -> i32 {
     }
     let other: u64 = read::kernel(sk, setting!(offsets.unix_peer));
     if other != 0 && UNIX.get_ptr(other).is_some() {
-        closed(sk, other, embryo);
+        other_closed(sk, embryo);
     }
     0
 }
 
-/// The other end of `remains` is being closed by the current process.
 #[inline(never)]
-fn closed(sk: u64, remains: u64, embryo: u32) -> u32 {
-    let inode = inode_of(remains);
-    if inode == 0 {
-        return 0; // It is being closed itself.
-    }
+fn other_closed(sk: u64, embryo: u32) -> u32 {
     // SAFETY: no arguments; the current task exists.
-    let ending = peer::ending(unsafe { bpf_get_current_task() });
-    let closed = UnixClosed {
-        by: PeerClosed {
-            // SAFETY: no arguments, no effects.
-            time_ns: unsafe { bpf_ktime_get_ns() },
-            tgid: ending.tgid,
-            parent: ending.parent,
-            exit_code: ending.exit_code,
-            flags: ending.flags,
-            comm: ending.comm,
-        },
-        unread: read::kernel(sk, setting!(offsets.sock_receive_queue_length)),
-        embryo,
+    let mut end = by(&peer::ending(unsafe { bpf_get_current_task() }));
+    end.embryo = embryo;
+    closed(sk, &mut end)
+}
+
+#[inline(always)]
+fn by(ending: &Ending) -> UnixClosed {
+    let by = PeerClosed {
+        // SAFETY: no arguments, no effects.
+        time_ns: unsafe { bpf_ktime_get_ns() },
+        tgid: ending.tgid,
+        parent: ending.parent,
+        exit_code: ending.exit_code,
+        flags: ending.flags,
+        comm: ending.comm,
     };
+    UnixClosed { by, unread: 0, embryo: 0 }
+}
+
+/// This end of a connection is being closed by the current process: remembers it for the other end.
+#[inline(never)]
+fn closed(sk: u64, end: &mut UnixClosed) -> u32 {
+    let inode = inode_of(read::kernel(sk, setting!(offsets.unix_peer)));
+    if inode == 0 {
+        return 0; // There is no other end, or it is being closed itself.
+    }
+    end.unread = read::kernel(sk, setting!(offsets.sock_receive_queue_length));
     // An LRU map: there is always room.
-    u32::from(UNIX_CLOSED.insert(inode, closed, 0).is_ok())
+    u32::from(UNIX_CLOSED.insert(inode, &*end, 0).is_ok())
 }
 
 /// A traced process closes its own end. What the other end had left unread, or dying, is worth telling: nginx may say
@@ -209,53 +217,39 @@ fn other_end(slot: *mut UnixSocket, sk: u64) -> u32 {
     flags
 }
 
-/// Number of the inode behind a socket that somebody still has open.
+/// Number of the inode behind a socket that somebody still has open; else 0.
 #[inline(always)]
 fn inode_of(sk: u64) -> u64 {
     let socket: u64 = read::kernel(sk, setting!(offsets.sock_socket));
-    if socket == 0 {
-        return 0;
-    }
     let file: u64 = read::kernel(socket, setting!(offsets.socket_file));
-    if file == 0 {
-        return 0;
-    }
     let inode: u64 = read::kernel(file, setting!(offsets.file_inode));
     read::kernel(inode, setting!(offsets.inode_number))
 }
 
 /// The current process, a server, is exiting: every unix connection that it still has open ends with it. Asked where no
 /// hook sees them closed.
+///
+/// Little in the loop's body, and one branch: the verifier walks through it for each descriptor. What cannot be read reads
+/// as zero.
 #[inline(always)]
-pub(super) fn left_open() {
-    // SAFETY: no arguments; the current task exists.
-    let task = unsafe { bpf_get_current_task() };
+pub(super) fn left_open(task: u64, ending: &Ending) {
+    let files: u64 = read::kernel(task, setting!(offsets.task_files));
+    let table: u64 = read::kernel(files, setting!(offsets.files_fdt));
+    let descriptors: u32 = read::kernel(table, setting!(offsets.fdtable_max_fds));
+    let files: u64 = read::kernel(table, setting!(offsets.fdtable_fd));
+    let mut end = by(ending);
     for descriptor in 0..DESCRIPTORS {
-        if leave(task, descriptor) == 0 {
+        if descriptor >= descriptors {
             break;
         }
+        let file: u64 = read::kernel(files + u64::from(descriptor) * 8, 0);
+        let socket: u64 = read::kernel(file, setting!(offsets.file_private_data));
+        let back: u64 = read::kernel(socket, setting!(offsets.socket_file));
+        let sk: u64 = read::kernel(socket, setting!(offsets.socket_sk));
+        let family: u16 = read::kernel(sk, setting!(offsets.sock_family));
+        // A socket points back at its file; another kind of file has something else there.
+        if (file ^ back) | u64::from(family ^ AF_UNIX) == 0 {
+            closed(sk, &mut end);
+        }
     }
-}
-
-/// 0: the process can have no descriptor of this number.
-#[inline(never)]
-fn leave(task: u64, descriptor: u32) -> u32 {
-    let (file, beyond) = file_of(task, descriptor);
-    if beyond {
-        return 0;
-    }
-    let socket: u64 = if file == 0 { 0 } else { read::kernel(file, setting!(offsets.file_private_data)) };
-    if socket == 0 || read::kernel::<u64>(socket, setting!(offsets.socket_file)) != file {
-        return 1;
-    }
-    let sk: u64 = read::kernel(socket, setting!(offsets.socket_sk));
-    let other: u64 = if read::kernel::<u16>(sk, setting!(offsets.sock_family)) == AF_UNIX {
-        read::kernel(sk, setting!(offsets.unix_peer))
-    } else {
-        0
-    };
-    if other != 0 {
-        closed(sk, other, 0);
-    }
-    1
 }

@@ -31,7 +31,7 @@ use self::{
 };
 pub(super) use self::{
     response::response_read,
-    socket::{connecting_socket, file_of, socket_of, words_of_nothing},
+    socket::{connecting_socket, socket_of, words_of_nothing},
 };
 use crate::{
     emit,

@@ -53,25 +53,20 @@ pub(super) fn bind(request: u64, connection: u64) -> Bound {
 #[inline(always)]
 pub(in crate::probe) fn socket_of(fd: u32) -> u64 {
     // SAFETY: no arguments; the current task exists.
-    let (file, _) = file_of(unsafe { bpf_get_current_task() }, fd);
+    let task = unsafe { bpf_get_current_task() };
+    let files: u64 = read::kernel(task, setting!(offsets.task_files));
+    let table: u64 = read::kernel(files, setting!(offsets.files_fdt));
+    if fd >= read::kernel::<u32>(table, setting!(offsets.fdtable_max_fds)) {
+        return 0;
+    }
+    let files: u64 = read::kernel(table, setting!(offsets.fdtable_fd));
+    let file: u64 = read::kernel(files + u64::from(fd) * 8, 0);
     let socket: u64 = read::kernel(file, setting!(offsets.file_private_data));
     // A socket points back at its file; another kind of file has something else there.
     if file == 0 || read::kernel::<u64>(socket, setting!(offsets.socket_file)) != file {
         return 0;
     }
     read::kernel(socket, setting!(offsets.socket_sk))
-}
-
-/// `struct file *` of a task's descriptor, 0: none; and whether the number is beyond its table.
-#[inline(always)]
-pub(in crate::probe) fn file_of(task: u64, fd: u32) -> (u64, bool) {
-    let files: u64 = read::kernel(task, setting!(offsets.task_files));
-    let table: u64 = read::kernel(files, setting!(offsets.files_fdt));
-    if fd >= read::kernel::<u32>(table, setting!(offsets.fdtable_max_fds)) {
-        return (0, true);
-    }
-    let files: u64 = read::kernel(table, setting!(offsets.fdtable_fd));
-    (read::kernel(files + u64::from(fd) * 8, 0), false)
 }
 
 /// Copies the socket's memory and its present state into the event; a socket older than the tracing gets an entry.
