@@ -6,3 +6,4 @@ pub mod listeners;
 pub mod owners;
 pub mod ports;
 pub mod process;
+pub mod unix;

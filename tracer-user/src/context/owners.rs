@@ -163,7 +163,7 @@ pub fn snapshot(namespaces: &[(u32, u32)]) -> Vec<Found> {
 }
 
 /// Inodes of the wanted sockets that a process has open.
-fn sockets(pid: u32, wanted: impl Fn(u64) -> bool) -> HashSet<u64> {
+pub(super) fn sockets(pid: u32, wanted: impl Fn(u64) -> bool) -> HashSet<u64> {
     let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return HashSet::new() };
     descriptors
         .flatten()
