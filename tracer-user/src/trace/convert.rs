@@ -99,6 +99,12 @@ impl Converter {
         }
     }
 
+    /// Begins to look who listens on the unix sockets of the configurations, if it is time for that.
+    pub(super) fn survey(&mut self) {
+        let Self { host, advisor, .. } = self;
+        host.sockets.survey(|| advisor.sockets());
+    }
+
     /// A process that served upstreams ended.
     pub(super) fn exit(&self, event: &HostEvent, upstreams: Vec<String>) -> record::Exit {
         let record::ProcessFate { pid, comm, code, signal, oom } = roots::fate(event, &self.host);

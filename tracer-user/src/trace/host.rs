@@ -8,13 +8,14 @@ use std::{
     os::fd::AsFd as _,
     sync::mpsc::{Receiver, channel},
     thread,
+    time::Duration,
 };
 
 use anyhow::Context as _;
 use aya::maps::{HashMap, MapData};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::roots;
+use super::{roots, sockets::Sockets};
 use crate::{
     collect::{drop::Drops, host::Peers, idle::Idle, overflow::Overflows},
     context::{
@@ -24,7 +25,10 @@ use crate::{
         process::ProcessFacts,
     },
     kernel::clock,
-    model::host::{Change, HostEvent, Place},
+    model::{
+        address::Address,
+        host::{Change, HostEvent, Place},
+    },
     probe::attach::Probes,
 };
 
@@ -39,6 +43,7 @@ pub(super) struct Host {
     pub(super) drops: Drops,
     pub(super) idle: Idle,
     pub(super) limits: Limits,
+    pub(super) sockets: Sockets,
     servers: HashMap<MapData, u32, u32>,
     snapshot: Option<Receiver<Vec<Found>>>,
 }
@@ -53,6 +58,7 @@ impl Host {
             drops: Drops::new(probes.take_drops()?, probes.take_last_retransmit()?, drop_reasons),
             idle: Idle::new(probes.take_idle()?, clock::jiffy_us()),
             limits: Limits::default(),
+            sockets: Sockets::default(),
             servers: probes.take_servers()?,
             snapshot: None,
         })
@@ -103,6 +109,15 @@ impl Host {
         self.owners.seed(found);
     }
 
+    /// Takes in who listens on unix sockets, waiting so long for it: the kernel programs tell how those end. Of what the first
+    /// process starts nothing is to be told, though it may hold a socket for others.
+    pub(super) fn surveyed(&mut self, patience: Duration) {
+        const INIT: u32 = 1;
+        for holder in self.sockets.surveyed(patience).into_iter().filter(|holder| holder.name.pid != INIT) {
+            let _ = self.servers.insert(holder.name.pid, holder.parent, 0);
+        }
+    }
+
     /// Takes in an event; true: a process ended that served one of these upstreams.
     pub(super) fn event(
         &mut self,
@@ -125,6 +140,7 @@ impl Host {
             }
         }
         self.owners.event(event);
+        served.extend(self.sockets.event(event).into_iter().map(|path| Address::Unix(path).to_string()));
         served
     }
 

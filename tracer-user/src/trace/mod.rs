@@ -13,6 +13,7 @@ mod overload;
 mod prepare;
 mod roots;
 mod session;
+mod sockets;
 mod statistics;
 mod texts;
 mod workers;

@@ -25,6 +25,12 @@ impl Holder {
         Some(Self { name: Name { pid, comm }, parent, started })
     }
 
+    /// Of a process that does not exist.
+    #[cfg(test)]
+    pub(super) fn sample(pid: u32, parent: u32) -> Self {
+        Self { name: Name { pid, comm: "app".into() }, parent, started: 7 }
+    }
+
     /// Is it still there, and not another process of its number?
     pub fn is_alive(&self) -> bool {
         parent_and_start(self.name.pid).is_some_and(|(_, started)| started == self.started)
@@ -68,10 +74,10 @@ mod tests {
     use std::{collections::HashSet, os::unix::net::UnixListener};
 
     use super::{Holder, of, owner};
-    use crate::{context::unix::diag::listeners, model::host::Name};
+    use crate::context::unix::diag::listeners;
 
     fn holder(pid: u32, parent: u32) -> Holder {
-        Holder { name: Name { pid, comm: "app".into() }, parent, started: 7 }
+        Holder::sample(pid, parent)
     }
 
     #[test]

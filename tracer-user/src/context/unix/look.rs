@@ -38,6 +38,18 @@ impl Served {
     }
 }
 
+impl Look {
+    /// What it says of the place itself.
+    pub fn seen(&self, path: &str) -> Seen {
+        let file = match &self.walk {
+            Some(Walk { end: End::File(part), .. }) => Some(part.clone()),
+            _ => None,
+        };
+        let (taken_ns, scope, path, served) = (self.taken_ns, self.scope.clone(), path.to_owned(), self.served.clone());
+        Seen { taken_ns, scope, path, file, served }
+    }
+}
+
 /// What forbids the use of a socket, by its mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forbidden {
@@ -82,7 +94,7 @@ pub struct Seen {
     pub taken_ns: u64,
     pub scope: Scope,
     pub path: String,
-    pub file: Option<FileId>,
+    pub file: Option<Part>,
     pub served: Option<Served>,
 }
 
@@ -100,7 +112,7 @@ pub fn look(asked: &Asked, known: &Known) -> Option<Look> {
     }
     let found = serving(&listeners, walk.as_ref(), &asked.path, netns);
     let near = match (&walk, found) {
-        (Some(walk), None) if matches!(walk.end, End::Missing(_)) => near(&view, &listeners, &asked.path),
+        (Some(walk), None) if matches!(walk.end, End::Missing { .. }) => near(&view, &listeners, &asked.path),
         _ => Vec::new(),
     };
     let elsewhere = listeners
@@ -147,9 +159,10 @@ pub fn survey(places: &[(u32, Vec<String>)], known: &Known) -> Vec<Seen> {
         for path in paths {
             let walk = view.walk(path);
             let served = serving(&listeners, walk.as_ref(), path, netns);
-            let file = walk.and_then(|walk| if let End::File(part) = walk.end { Some(part.id) } else { None });
+            let file = walk.and_then(|walk| if let End::File(part) = walk.end { Some(part) } else { None });
             let served = served.map(|(listener, by_name)| (listener.clone(), by_name));
-            found.push((Seen { taken_ns, scope: view.scope.clone(), path: path.clone(), file, served: None }, served));
+            let (scope, path) = (view.scope.clone(), path.clone());
+            found.push((Seen { taken_ns, scope, path, file, served: None }, served));
         }
     }
     let holders = holders_of(found.iter().filter_map(|(_, served)| Some(&served.as_ref()?.0)), known);
@@ -284,7 +297,7 @@ mod tests {
         let served = seen(&path).served.expect("we listen");
         assert_eq!(served.owner().expect("we hold it").pid, std::process::id());
         let near = seen(&directory.join("app7.sock"));
-        assert!(matches!(near.walk.expect("a path").end, End::Missing(_)));
+        assert!(matches!(near.walk.expect("a path").end, End::Missing { .. }));
         let own = std::process::id();
         assert_eq!(near.near.len(), 1);
         assert_eq!(near.near[0].1.as_ref().expect("we hold it").pid, own);

@@ -8,5 +8,6 @@ pub mod diag;
 pub mod holders;
 pub mod likeness;
 pub mod look;
+pub mod places;
 pub mod view;
 pub mod walk;

@@ -36,6 +36,8 @@ pub struct Part {
     pub gid: u32,
     /// It has an access control list besides.
     pub acl: bool,
+    /// When it was made, or its mode or owner was changed, by the wall clock: with the id it tells files apart.
+    pub changed_ns: i128,
 }
 
 impl Part {
@@ -48,8 +50,11 @@ impl Part {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
     File(Part),
-    /// The first name that is not there.
-    Missing(String),
+    /// The first name that is not there; `last`: all directories are.
+    Missing {
+        path: String,
+        last: bool,
+    },
     /// What should be a directory and is none.
     NoDirectory(String),
     /// We cannot see it ourselves, or it is too long.
@@ -92,7 +97,7 @@ fn go(root: &OwnedFd, path: &str, walk: &mut Walk) -> Result<End, Errno> {
         let there = format!("{here}/{}", String::from_utf8_lossy(&name));
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let found = match openat(directory, name.as_slice(), flags, Mode::empty()) {
-            Err(Errno::NOENT) => return Ok(End::Missing(there)),
+            Err(Errno::NOENT) => return Ok(End::Missing { path: there, last: names.is_empty() }),
             found => found?,
         };
         let stat = fstat(&found)?;
@@ -138,7 +143,8 @@ fn part(file: &OwnedFd, path: &str, stat: &Stat) -> Part {
     #[cfg_attr(target_pointer_width = "64", expect(clippy::useless_conversion, reason = "not on all architectures"))]
     let id = FileId { device: u64::from(stat.st_dev), inode: u64::from(stat.st_ino) };
     let (mode, uid, gid) = (stat.st_mode, stat.st_uid, stat.st_gid);
-    Part { path: path.to_owned(), id, mode, uid, gid, acl: has_acl(file) }
+    let changed_ns = i128::from(stat.st_ctime) * 1_000_000_000 + i128::from(stat.st_ctime_nsec);
+    Part { path: path.to_owned(), id, mode, uid, gid, acl: has_acl(file), changed_ns }
 }
 
 fn has_acl(file: &OwnedFd) -> bool {
@@ -185,11 +191,15 @@ mod tests {
         }
     }
 
+    fn missing(path: &str, last: bool) -> End {
+        End::Missing { path: path.into(), last }
+    }
+
     #[test]
     fn what_is_missing() {
         let root = Directory::new("missing");
-        assert_eq!(root.walk("/run/php/a.sock").end, End::Missing("/run/php/a.sock".into()));
-        assert_eq!(root.walk("/run/uwsgi/x/a.sock").end, End::Missing("/run/uwsgi".into()));
+        assert_eq!(root.walk("/run/php/a.sock").end, missing("/run/php/a.sock", true));
+        assert_eq!(root.walk("/run/uwsgi/x/a.sock").end, missing("/run/uwsgi", false));
         fs::write(root.0.join("run/file"), "").expect("written");
         assert_eq!(root.walk("/run/file/a.sock").end, End::NoDirectory("/run/file".into()));
         let directories = root.walk("/run/php/a.sock").directories;
@@ -208,9 +218,9 @@ mod tests {
         let End::File(part) = root.walk("/var/./php/../php//a.sock").end else { panic!("it is there") };
         assert_eq!((part.path.as_str(), part.kind()), ("/run/php/a.sock", FileType::Socket));
         let dangling = root.walk("/run/dangling");
-        assert_eq!(dangling.end, End::Missing("/run/php/gone.sock".into()));
+        assert_eq!(dangling.end, missing("/run/php/gone.sock", true));
         assert_eq!(dangling.link, Some(("/run/dangling".into(), "../../../../../run/php/gone.sock".into())));
-        assert_eq!(root.walk("/run/out").end, End::Missing("/etc".into()), "that of the host is another");
+        assert_eq!(root.walk("/run/out").end, missing("/etc", false), "that of the host is another");
         assert_eq!(root.walk("/run/loop").end, End::Unknown);
         drop(listener);
     }

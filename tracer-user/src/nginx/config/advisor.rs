@@ -16,6 +16,7 @@ use super::{
     advice::{Advice, Question, advise},
     master::{Generation, Process, main_file},
     root::Root,
+    target::sockets,
     tree::{Tree, read},
     view::View,
 };
@@ -110,6 +111,25 @@ impl Advisor {
         }
         let ask = || advise(question, Some(View::new(tree, known.loaded_ns)));
         self.given.entry((number, question.key())).or_insert_with(ask).clone()
+    }
+
+    /// Paths of the unix sockets that the configurations name, each with a worker of theirs.
+    pub fn sockets(&mut self) -> Vec<(u32, Vec<String>)> {
+        let mut found: HashMap<usize, (u32, Vec<String>)> = HashMap::new();
+        for (pid, worker) in &self.workers {
+            // Gone, it cannot be looked through.
+            if found.contains_key(&worker.generation) || !Path::new(&format!("/proc/{pid}")).exists() {
+                continue;
+            }
+            let Some(known) = self.generations.get_mut(&worker.generation) else { continue };
+            if known.files.is_reading() {
+                continue;
+            }
+            if let Files::Read(Ok(tree)) = &known.files {
+                found.insert(worker.generation, (*pid, sockets(&View::new(tree, known.loaded_ns))));
+            }
+        }
+        found.into_values().collect()
     }
 
     /// How well the configurations of these workers are known by now; waits for so long at most.

@@ -1,9 +1,15 @@
 //! Where `…_pass` and the `server` lines of `upstream` blocks lead.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+};
 
-use super::tree::Directive;
+use super::{tree::Directive, view::View};
 use crate::model::{address::Address, configured::Module};
+
+/// Unix sockets of one configuration that are looked at.
+const SOCKETS: usize = 256;
 
 /// What is written in place of an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +116,22 @@ impl Target {
     }
 }
 
+/// Paths of the unix sockets that lines lead to.
+pub(super) fn sockets(view: &View<'_>) -> Vec<String> {
+    let mut found = BTreeSet::new();
+    view.each(|chain, directive| {
+        let of_upstream = || chain.last().is_some_and(|block| block.name == "upstream");
+        let target = match directive.name.as_str() {
+            "server" if of_upstream() => Target::of_server(directive),
+            _ => Target::of_pass(directive),
+        };
+        if let Some(Target::Address(Address::Unix(path))) = target {
+            found.insert(path);
+        }
+    });
+    found.into_iter().take(SOCKETS).collect()
+}
+
 fn scheme<'a>(url: &'a str, schemes: &[(&str, u16)]) -> Option<(&'a str, u16)> {
     if url.starts_with('$') {
         return Some((url, 0));
@@ -139,7 +161,7 @@ pub(super) fn has_flag(server: &Directive, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Fit, Target, has_flag, module, parameter};
+    use super::{Fit, Target, View, has_flag, module, parameter, sockets};
     use crate::{
         model::address::Address,
         nginx::config::{
@@ -191,6 +213,15 @@ mod tests {
         assert_eq!(parameter(&server, "max_fails"), Some("3"));
         assert_eq!(parameter(&server, "max_conns"), None);
         assert!(has_flag(&server, "backup") && !has_flag(&server, "down"));
+    }
+
+    #[test]
+    fn unix_sockets_of_a_configuration() {
+        let text = "http { upstream a { server unix:/run/a.sock; server 10.0.0.1; } server { listen unix:/run/own.sock; \
+                    location / { fastcgi_pass unix:/run/php.sock; } location /x { proxy_pass http://unix:/run/a.sock:/y; } \
+                    location /v { proxy_pass http://unix:/run/$name.sock; } } }";
+        let tree = tree(&[("/a", text)]);
+        assert_eq!(sockets(&View::new(&tree, i128::MAX)), ["/run/a.sock", "/run/php.sock"]);
     }
 
     #[test]

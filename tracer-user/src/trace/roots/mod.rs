@@ -10,10 +10,11 @@ mod limits;
 mod queue;
 mod refused;
 mod text;
+mod unix;
 
 use std::net::SocketAddr;
 
-use super::host::Host;
+use super::{host::Host, sockets::Answer};
 use crate::{
     model::{
         address::Address,
@@ -45,6 +46,10 @@ pub(super) fn find(failure: &Failure, host: &mut Host) -> Option<Found> {
         Cause::ResponseTimeoutKernel | Cause::SendTimeout | Cause::ConnectUnreachable => dropped(failure, host),
         Cause::ConnectReset | Cause::ResetBeforeResponse => full(failure, host).or_else(|| closed(failure, host)),
         Cause::StaleKeepalive => closed(failure, host).or_else(|| idle(failure, host)),
+        Cause::SocketMissing | Cause::SocketDenied | Cause::SocketRefused | Cause::SocketBacklogFull => {
+            let answer = host.sockets.answer(failure)?;
+            of_socket(failure.cause, &answer, host)
+        }
         Cause::FdsExhausted => limits::descriptors(failure, host.limits.descriptors(failure.worker)?),
         Cause::WorkerConnections => limits::connections(failure),
         Cause::ClosedBeforeResponse
@@ -54,6 +59,13 @@ pub(super) fn find(failure: &Failure, host: &mut Host) -> Option<Found> {
         | Cause::ResetMidResponse => closed(failure, host),
         _ => None,
     }
+}
+
+/// The reason behind a failure to connect to a unix socket, from what was seen of it.
+pub(super) fn of_socket(cause: Cause, answer: &Answer, host: &Host) -> Option<Found> {
+    let Answer { asked, look } = answer;
+    let last = host.sockets.places.last(&look.scope, &asked.path);
+    unix::find(cause, asked, look, last, |pid| host.peers.fate(pid))
 }
 
 /// The ends of its connection.

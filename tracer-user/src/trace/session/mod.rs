@@ -44,6 +44,8 @@ use crate::{
 /// How often the ring is read. A wake-up per event would cost nginx more than all programs together.
 const POLL: Duration = Duration::from_millis(10);
 const STATS: Duration = Duration::from_secs(10);
+/// How long it waits for who listens on the unix sockets that the configuration names.
+const SURVEY: Duration = Duration::from_millis(50);
 /// How long the session record waits for the configuration, which is read while the hooks are attached.
 const CONFIGURATION: Duration = Duration::from_millis(20);
 
@@ -178,6 +180,8 @@ impl<'a> Session<'a> {
             workers::observe_texts(&mut observations, &running, &self.outbox.texts.logs, self.probes.hearing());
         }
         workers::observe_configuration(&mut observations, &running, &mut self.converter.advisor, CONFIGURATION);
+        self.converter.survey();
+        self.converter.host.surveyed(SURVEY);
         let now = clock::monotonic_ns();
         let session = Record::Session(record::Session {
             schema: record::SCHEMA,

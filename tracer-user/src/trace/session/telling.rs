@@ -11,6 +11,7 @@ use crate::{
     kernel::clock,
     model::verdict::Verdict,
     record::{self, Record},
+    trace::roots,
 };
 
 /// How long the end waits for reasons that are still being looked for.
@@ -23,10 +24,11 @@ impl Session<'_> {
 
     /// Tells what needs not wait for its text at this time.
     fn tell_until(&mut self, now_ns: u64) -> io::Result<()> {
-        let Self { engine, later, outbox, .. } = self;
+        let Self { engine, later, outbox, converter, .. } = self;
         outbox.take(engine.take().inspect(|verdict| {
             if let Verdict::Failure(failure) = verdict {
                 later.ask(failure);
+                converter.host.sockets.ask(failure);
             }
         }));
         while let Some(record) = self.outbox.next(now_ns, &mut self.converter) {
@@ -48,6 +50,8 @@ impl Session<'_> {
             self.hear_lines(pid);
         }
         self.converter.host.looked_around();
+        self.converter.survey();
+        self.converter.host.surveyed(Duration::ZERO);
         if let Some(why) = self.converter.host.watch_drops(&mut self.probes) {
             say(&format!("cannot look at dropped packets: {why}"));
         }
@@ -64,7 +68,12 @@ impl Session<'_> {
 
     /// Reasons found after their failures were told.
     fn later(&mut self, patience: Duration) -> io::Result<()> {
-        for (failure, root) in self.later.answers(patience) {
+        let mut found = self.later.answers(patience);
+        let late = self.converter.host.sockets.late(patience);
+        found.extend(late.into_iter().filter_map(|(failure, cause, answer)| {
+            Some((failure, roots::of_socket(cause, &answer, &self.converter.host)?.root))
+        }));
+        for (failure, root) in found {
             let time = self.converter.time(clock::monotonic_ns());
             let update = record::Update { time, failure, outcome: None, root: Some(root), nginx: None };
             self.sinks.write(Record::Update(Box::new(update)))?;

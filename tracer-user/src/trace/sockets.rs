@@ -1,0 +1,223 @@
+//! Unix sockets behind failures: looked at aside, because directories may never answer and lists are long.
+//!
+//! A failure waits a moment for what is seen; what comes later makes an `update`.
+
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    context::unix::{
+        holders::Holder,
+        look::{Asked, Look, Seen, look, survey},
+        places::Places,
+    },
+    model::{address::Address, cause::Cause, host::HostEvent, verdict::Failure},
+};
+
+/// How long what was seen is good for: a flood of failures looks once.
+const FRESH: Duration = Duration::from_secs(1);
+/// How long a failure waits.
+const PATIENCE: Duration = Duration::from_millis(8);
+/// Looks on their way, and kept.
+const MOST: usize = 4;
+const KEPT: usize = 256;
+/// Failures that wait for one look.
+const WAITING: usize = 4096;
+/// How often it is looked who listens, and how much of the time that may take.
+const PERIOD: Duration = Duration::from_secs(2);
+const SHARE: u32 = 100;
+/// Upstreams outside of what the configuration says, as met in failures.
+const MET: usize = 256;
+
+/// What was seen of a failure's socket.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    pub(super) asked: Asked,
+    pub(super) look: Arc<Look>,
+}
+
+#[derive(Debug)]
+enum Looked {
+    Waiting(Receiver<Option<Look>>),
+    Seen(Option<Arc<Look>>),
+}
+
+#[derive(Debug)]
+struct Asking {
+    cause: Cause,
+    asked: Asked,
+    since: Instant,
+    looked: Looked,
+    /// Its failures have waited for it.
+    waited: bool,
+    late: Vec<(u64, u64)>,
+}
+
+/// Looks on their way, and who listens where.
+#[derive(Debug, Default)]
+pub(super) struct Sockets {
+    pub(super) places: Places,
+    asking: Vec<Asking>,
+    surveying: Option<(Instant, Receiver<Vec<Seen>>)>,
+    next_survey: Option<Instant>,
+    met: BTreeSet<(u32, String)>,
+    /// Processes that listen and were not known to.
+    new: Vec<Holder>,
+}
+
+impl Sockets {
+    /// Looks, if there is something to be seen about this failure.
+    pub(super) fn ask(&mut self, failure: &Failure) {
+        let Some((cause, asked)) = asked(failure) else { return };
+        self.asking.retain(|asking| asking.since.elapsed() < FRESH || matches!(asking.looked, Looked::Waiting(_)));
+        let on_the_way = self.asking.iter().filter(|asking| matches!(asking.looked, Looked::Waiting(_))).count();
+        if self.of(cause, &asked).is_some() || on_the_way >= MOST || self.asking.len() >= KEPT {
+            return;
+        }
+        if self.met.len() < MET {
+            self.met.insert((asked.worker, asked.path.clone()));
+        }
+        let (sender, receiver) = channel();
+        let (question, known) = (asked.clone(), self.places.holders());
+        let look = move || {
+            // Nobody waits for it any more when the session has ended.
+            let _ = sender.send(look(&question, &known));
+        };
+        // Without a thread there is nothing to be seen.
+        if thread::Builder::new().name("look-at-socket".into()).spawn(look).is_ok() {
+            let (since, looked) = (Instant::now(), Looked::Waiting(receiver));
+            self.asking.push(Asking { cause, asked, since, looked, waited: false, late: Vec::new() });
+        }
+    }
+
+    fn of(&mut self, cause: Cause, asked: &Asked) -> Option<&mut Asking> {
+        self.asking.iter_mut().find(|asking| {
+            asking.cause == cause && asking.asked.worker == asked.worker && asking.asked.path == asked.path
+        })
+    }
+
+    /// What was seen for this failure, waiting a moment for the first; None: it follows, or there is nothing.
+    pub(super) fn answer(&mut self, failure: &Failure) -> Option<Answer> {
+        let (cause, asked) = asked(failure)?;
+        let asking = self.of(cause, &asked)?;
+        let patience = if std::mem::replace(&mut asking.waited, true) { Duration::ZERO } else { PATIENCE };
+        let seen = asking.wait(patience);
+        if let Looked::Seen(look) = &asking.looked {
+            let look = look.clone()?;
+            self.see(seen);
+            return Some(Answer { asked, look });
+        }
+        if asking.late.len() < WAITING {
+            asking.late.push((failure.id.0, failure.time_ns));
+        }
+        None
+    }
+
+    /// What was seen since for failures that did not wait, by their ids; waits so long for each that is missing.
+    pub(super) fn late(&mut self, patience: Duration) -> Vec<(u64, Cause, Answer)> {
+        let (mut found, mut seen) = (Vec::new(), Vec::new());
+        for asking in &mut self.asking {
+            seen.extend(asking.wait(patience));
+            let Looked::Seen(look) = &asking.looked else { continue };
+            for (id, time_ns) in std::mem::take(&mut asking.late) {
+                let asked = Asked { time_ns, ..asking.asked.clone() };
+                found.extend(look.clone().map(|look| (id, asking.cause, Answer { asked, look })));
+            }
+        }
+        self.see(seen);
+        found
+    }
+
+    /// Begins to look who listens, if it is time for that: `configured` are the paths by worker.
+    pub(super) fn survey(&mut self, configured: impl FnOnce() -> Vec<(u32, Vec<String>)>) {
+        let now = Instant::now();
+        if self.surveying.is_some() || self.next_survey.is_some_and(|next| now < next) {
+            return;
+        }
+        self.next_survey = Some(now + PERIOD);
+        let mut places = configured();
+        self.met.retain(|(worker, _)| Path::new(&format!("/proc/{worker}")).exists());
+        for (worker, path) in &self.met {
+            if !places.iter().any(|(_, paths)| paths.contains(path)) {
+                places.push((*worker, vec![path.clone()]));
+            }
+        }
+        if places.iter().all(|(_, paths)| paths.is_empty()) {
+            return;
+        }
+        let (sender, receiver) = channel();
+        let known = self.places.holders();
+        let look = move || {
+            let _ = sender.send(survey(&places, &known));
+        };
+        if thread::Builder::new().name("look-at-sockets".into()).spawn(look).is_ok() {
+            self.surveying = Some((now, receiver));
+        }
+    }
+
+    /// Takes in who listens, once that was seen; waits so long. Gives the processes that were not known to.
+    pub(super) fn surveyed(&mut self, patience: Duration) -> Vec<Holder> {
+        if let Some((since, receiver)) = &self.surveying {
+            let since = *since;
+            match receiver.recv_timeout(patience) {
+                Ok(seen) => {
+                    self.surveying = None;
+                    self.next_survey = Some(Instant::now() + PERIOD.max(since.elapsed() * SHARE));
+                    self.see(seen);
+                }
+                Err(RecvTimeoutError::Disconnected) => self.surveying = None,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+        std::mem::take(&mut self.new)
+    }
+
+    /// Takes in what happened to a process; gives the paths that it served.
+    pub(super) fn event(&mut self, event: &HostEvent) -> Vec<String> {
+        let served = self.places.event(event);
+        if !served.is_empty() && self.surveying.is_none() {
+            // Another may listen there soon.
+            self.next_survey = None;
+        }
+        served
+    }
+
+    fn see(&mut self, seen: impl IntoIterator<Item = Seen>) {
+        for seen in seen {
+            self.new.extend(self.places.take(seen));
+        }
+    }
+}
+
+impl Asking {
+    /// Takes what was seen if it comes in time.
+    fn wait(&mut self, patience: Duration) -> Option<Seen> {
+        let Looked::Waiting(receiver) = &self.looked else { return None };
+        let look = match receiver.recv_timeout(patience) {
+            Ok(look) => look.map(Arc::new),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => return None,
+        };
+        let seen = look.as_ref().map(|look| look.seen(&self.asked.path));
+        self.looked = Looked::Seen(look);
+        seen
+    }
+}
+
+/// What there is to be asked about a failure.
+fn asked(failure: &Failure) -> Option<(Cause, Asked)> {
+    let Some(Address::Unix(path)) = &failure.upstream else { return None };
+    let wanted = [Cause::SocketMissing, Cause::SocketDenied, Cause::SocketRefused, Cause::SocketBacklogFull]
+        .contains(&failure.cause);
+    // A path that is no UTF-8 is not known.
+    (wanted && !path.contains('\u{fffd}') && !path.is_empty())
+        .then(|| (failure.cause, Asked { worker: failure.worker, time_ns: failure.time_ns, path: path.clone() }))
+}
