@@ -24,12 +24,14 @@ mod reload;
 mod response;
 mod retry;
 mod roots;
+mod scene;
 mod sending;
 mod subrequests;
 mod tls;
 mod tls_sessions;
 mod traffic;
 mod unix;
+mod unix_roots;
 mod upgrade;
 mod witness;
 
@@ -101,8 +103,15 @@ pub fn all() -> impl Iterator<Item = Entry> {
         reload::SCENARIOS,
         healthy::SCENARIOS,
     ];
-    let programs =
-        [cli::PROGRAMS, capture::PROGRAMS, commands::PROGRAMS, upgrade::PROGRAMS, hostile::PROGRAMS, roots::PROGRAMS];
+    let programs = [
+        cli::PROGRAMS,
+        capture::PROGRAMS,
+        commands::PROGRAMS,
+        upgrade::PROGRAMS,
+        hostile::PROGRAMS,
+        roots::PROGRAMS,
+        unix_roots::PROGRAMS,
+    ];
     traffic.into_iter().flatten().map(Entry::Traffic).chain(programs.into_iter().flatten().map(Entry::Program))
 }
 

@@ -1,19 +1,16 @@
 //! The reason behind a cause: real processes that die, listeners that are gone, queues that are full.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::Program;
-use crate::bench::parsed;
-use crate::child::{self, Guarded, signal_pid};
-use crate::client::{Connection, Request};
+use super::scene::{Scene, Server, because, failure, free_port};
+use crate::child::signal_pid;
 use crate::filter::{self, Filter};
 use crate::scenario::{Amount, Attempt, BASE, Need, Net, Scenario, attempt, get};
 use crate::script::HEALTHY;
@@ -53,113 +50,6 @@ const SERVER: &str = "proxy_connect_timeout 3s; proxy_read_timeout 3s;\n\
      location ~ ^/six(?<port6>[0-9]+)/ { proxy_pass http://[::1]:$port6; }";
 
 const HOST: Scenario = Scenario { name: "roots/nginx", workers: Some(1), server: SERVER, ..BASE };
-
-/// A stage with the tracer watching.
-struct Scene {
-    stage: Stage,
-    tracer: Tracer,
-}
-
-impl Scene {
-    fn set(scenario: &Scenario, why502: &Path, options: &Options) -> Result<Self> {
-        let stage = Stage::set(scenario, options)?;
-        let tracer = Tracer::attach(why502, stage.nginx.pid(), &[], stage.directory.path())?;
-        Ok(Self { stage, tracer })
-    }
-
-    fn get(&self, uri: &str) -> Result<u16> {
-        Ok(self.stage.connect()?.exchange(&request(uri))?.status)
-    }
-
-    fn begin(&self, uri: &str) -> Result<Connection> {
-        let mut client = self.stage.connect()?;
-        client.send(&request(uri))?;
-        Ok(client)
-    }
-
-    fn records(self) -> Result<Vec<Value>> {
-        let finished = self.tracer.finish()?;
-        ensure!(finished.status.success(), "why502 ended with {}: {}", finished.status, finished.complaints);
-        let records = parsed(finished.lines.iter().map(String::as_str))?;
-        if let Some(schema) = &self.stage.options.schema {
-            let differences = crate::schema::differences(schema, &records)?;
-            ensure!(differences.is_empty(), "{}", differences.join("; "));
-        }
-        Ok(records)
-    }
-}
-
-fn request(uri: &str) -> Request<'_> {
-    Request { method: "GET", uri, body: 0, headers: "", keepalive: false }
-}
-
-/// A process that serves.
-struct Server {
-    process: Guarded,
-    said: BufReader<ChildStdout>,
-    port: u16,
-}
-
-impl Server {
-    fn start(stage: &Stage, address: &str, port: u16, backlog: u32, workers: u32) -> Result<Self> {
-        let script = stage.directory.path().join("server.py");
-        fs::write(&script, include_str!("server.py"))?;
-        let mut command = Command::new("python3");
-        command.arg(&script).arg(address).args([u32::from(port), backlog, workers].map(|number| number.to_string()));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut process = child::start("server", &mut command, stage.near().map(crate::namespace::Namespace::fd))?;
-        let said = BufReader::new(process.take_stdout().context("the server's stdout")?);
-        let mut server = Self { process, said, port };
-        for _ in 0..workers.max(1) {
-            server.hears("ready")?;
-        }
-        Ok(server)
-    }
-
-    fn simple(stage: &Stage) -> Result<Self> {
-        Self::start(stage, "127.0.0.1", free_port()?, 64, 0)
-    }
-
-    /// Waits until it says so; gives the pid of the process that did.
-    fn hears(&mut self, word: &str) -> Result<u32> {
-        loop {
-            let mut line = String::new();
-            ensure!(self.said.read_line(&mut line)? > 0, "the server ended before it said {word}");
-            if let Some(pid) = line.trim().strip_prefix(word) {
-                return pid.trim().parse().context("a pid");
-            }
-        }
-    }
-
-    fn uri(&self, what: &str) -> String {
-        format!("/p{}/{what}", self.port)
-    }
-}
-
-fn free_port() -> Result<u16> {
-    let socket = listener::bound(std::net::Ipv4Addr::LOCALHOST.into())?;
-    Ok(std::net::TcpListener::from(socket).local_addr()?.port())
-}
-
-/// The failure whose request line has this in it.
-fn failure<'a>(records: &'a [Value], uri: &str) -> Result<&'a Value> {
-    let about = |failure: &&Value| failure["nginx"]["request"].as_str().is_some_and(|line| line.contains(uri));
-    let found: Vec<&Value> = of_type(records, "failure").filter(about).collect();
-    ensure!(found.len() == 1, "{} failures of {uri}", found.len());
-    Ok(found[0])
-}
-
-/// That a failure has this reason, with this process, and says these words.
-fn because(failure: &Value, kind: &str, pid: Option<u32>, fate: &(&str, Value), words: &[&str]) -> Result<()> {
-    let root = &failure["root"];
-    let text = root["text"].as_str().unwrap_or_default();
-    let right = root["kind"] == kind
-        && pid.is_none_or(|pid| root["process"]["pid"] == pid)
-        && (fate.0.is_empty() || root["process"][fate.0] == fate.1)
-        && words.iter().all(|word| text.contains(word));
-    ensure!(right, "{}: root {root} instead of {kind} of {pid:?} with {fate:?} and {words:?}", failure["cause"]);
-    Ok(())
-}
 
 fn processes_that_end(why502: &Path, options: &Options) -> Result<String> {
     let scene = Scene::set(&HOST, why502, options)?;

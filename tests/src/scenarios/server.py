@@ -1,10 +1,15 @@
-# An upstream that fails as the path of a request says: server.py ADDRESS PORT BACKLOG WORKERS
+# An upstream that fails as the path of a request says: server.py ADDRESS PORT BACKLOG WORKERS; the address may be a path
 import ctypes, os, signal, socket, sys, threading, time
 
 address, port, backlog, workers = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
-listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-listener.bind((address, port))
+if address.startswith("/"):
+    os.umask(0)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(address)
+else:
+    listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((address, port))
 listener.listen(backlog)
 
 

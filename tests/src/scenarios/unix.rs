@@ -1,5 +1,9 @@
 //! Unix sockets: php-fpm, gunicorn, uwsgi, puma.
 
+use std::path::Path;
+
+use anyhow::Result;
+
 use super::response::FAULTS;
 use crate::scenario::{Attempt, BASE, Scenario, attempt, get, post};
 use crate::script::HEALTHY;
@@ -9,43 +13,65 @@ const fn socket(cause: &'static [&'static str], says: &'static str, errno: &'sta
     attempt(cause, says).errno(errno)
 }
 
+const MISSING: Attempt = socket(&["socket_missing"], "connect() to unix: … failed (2:", "ENOENT").root("socket_file");
+const DENIED: Attempt = socket(&["socket_denied"], "connect() to unix: … failed (13:", "EACCES").root("socket_file");
+const REFUSED: Attempt = socket(&["socket_refused"], "connect() to unix: … failed (111", "ECONNREFUSED");
+const FULL: Attempt = socket(&["socket_backlog_full"], "connect() to unix: … failed (11:", "EAGAIN");
+
+fn mode(path: &Path, mode: u32) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    Ok(std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?)
+}
+
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "unix/missing",
         server: "location / { proxy_pass http://unix:<dir>/nowhere.sock; }",
-        cases: &[
-            get("/missing").fails(502, &[socket(&["socket_missing"], "connect() to unix: … failed (2:", "ENOENT")]),
-            post("/post").fails(502, &[socket(&["socket_missing"], "connect() to unix: … failed (2:", "ENOENT")]),
-        ],
+        cases: &[get("/missing").fails(502, &[MISSING]), post("/post").fails(502, &[MISSING])],
         ..BASE
     },
     Scenario {
         name: "unix/refused",
         upstreams: &[("a", Place::Unix, Listen::Nobody)],
         server: "location / { proxy_pass http://<a>; }",
-        cases: &[get("/refused")
-            .fails(502, &[socket(&["socket_refused"], "connect() to unix: … failed (111", "ECONNREFUSED")])],
+        cases: &[get("/refused").fails(502, &[REFUSED.root("not_listening")])],
+        ..BASE
+    },
+    Scenario {
+        name: "unix/parts_of_the_path",
+        server: "location /directory { proxy_pass http://unix:<dir>/nowhere/app.sock; }\n\
+                 location /dangling { proxy_pass http://unix:<dir>/dangling.sock; }\n\
+                 location /file { proxy_pass http://unix:<dir>/file.sock; }\n\
+                 location /closed { proxy_pass http://unix:<dir>/closed/app.sock; }",
+        cases: &[
+            get("/directory").fails(502, &[MISSING]),
+            get("/dangling").fails(502, &[MISSING]),
+            get("/file").fails(502, &[REFUSED.root("socket_file")]),
+            get("/closed").fails(502, &[DENIED]),
+        ],
+        before: Some(|stage| {
+            let directory = stage.directory.path();
+            std::os::unix::fs::symlink("gone/app.sock", directory.join("dangling.sock"))?;
+            std::fs::write(directory.join("file.sock"), "")?;
+            mode(&directory.join("file.sock"), 0o666)?;
+            std::fs::create_dir(directory.join("closed"))?;
+            mode(&directory.join("closed"), 0o700)
+        }),
         ..BASE
     },
     Scenario {
         name: "unix/denied",
         upstreams: &[("a", Place::Unix, Listen::Accept(HEALTHY))],
         server: "location / { proxy_pass http://<a>; }",
-        cases: &[get("/denied").fails(502, &[socket(&["socket_denied"], "connect() to unix: … failed (13:", "EACCES")])],
-        before: Some(|stage| {
-            use std::os::unix::fs::PermissionsExt;
-            let nobodys = std::fs::Permissions::from_mode(0o600);
-            Ok(std::fs::set_permissions(stage.directory.path().join("a.sock"), nobodys)?)
-        }),
+        cases: &[get("/denied").fails(502, &[DENIED])],
+        before: Some(|stage| mode(&stage.directory.path().join("a.sock"), 0o600)),
         ..BASE
     },
     Scenario {
         name: "unix/backlog_full",
         upstreams: &[("a", Place::Unix, Listen::Full)],
         server: "location / { proxy_pass http://<a>; }",
-        cases: &[
-            get("/full").fails(502, &[socket(&["socket_backlog_full"], "connect() to unix: … failed (11:", "EAGAIN")])
-        ],
+        cases: &[get("/full").fails(502, &[FULL.root("accept_queue_full")])],
         ..BASE
     },
     Scenario {
@@ -55,10 +81,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         server: "location / { proxy_pass http://pair; }",
         cases: &[get("/saved")
             // No hook sees the connect to the second unix socket where there is no fentry.
-            .fails(
-                200,
-                &[socket(&["socket_missing"], "connect() to unix: … failed (2:", "ENOENT").outcome("retried|unknown")],
-            )],
+            .fails(200, &[MISSING.outcome("retried|unknown")])],
         ..BASE
     },
     Scenario {

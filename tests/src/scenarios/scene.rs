@@ -1,0 +1,149 @@
+//! What scenarios by hand share: nginx with the tracer watching, and real processes that serve and die.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::{ChildStdout, Command, Stdio};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::bench::parsed;
+use crate::child::{self, Guarded};
+use crate::client::{Connection, Request};
+use crate::listener;
+use crate::scenario::Scenario;
+use crate::stage::{Options, Stage};
+use crate::tracer::{Tracer, of_type};
+
+/// A stage with the tracer watching.
+pub(super) struct Scene {
+    pub(super) stage: Stage,
+    pub(super) tracer: Tracer,
+}
+
+impl Scene {
+    pub(super) fn set(scenario: &Scenario, why502: &Path, options: &Options) -> Result<Self> {
+        let stage = Stage::set(scenario, options)?;
+        let tracer = Tracer::attach(why502, stage.nginx.pid(), &[], stage.directory.path())?;
+        Ok(Self { stage, tracer })
+    }
+
+    pub(super) fn get(&self, uri: &str) -> Result<u16> {
+        Ok(self.stage.connect()?.exchange(&request(uri))?.status)
+    }
+
+    pub(super) fn begin(&self, uri: &str) -> Result<Connection> {
+        let mut client = self.stage.connect()?;
+        client.send(&request(uri))?;
+        Ok(client)
+    }
+
+    pub(super) fn records(self) -> Result<Vec<Value>> {
+        let finished = self.tracer.finish()?;
+        ensure!(finished.status.success(), "why502 ended with {}: {}", finished.status, finished.complaints);
+        let records = parsed(finished.lines.iter().map(String::as_str))?;
+        if let Some(schema) = &self.stage.options.schema {
+            let differences = crate::schema::differences(schema, &records)?;
+            ensure!(differences.is_empty(), "{}", differences.join("; "));
+        }
+        Ok(records)
+    }
+}
+
+fn request(uri: &str) -> Request<'_> {
+    Request { method: "GET", uri, body: 0, headers: "", keepalive: false }
+}
+
+/// A process that serves.
+pub(super) struct Server {
+    pub(super) process: Guarded,
+    said: BufReader<ChildStdout>,
+    pub(super) port: u16,
+}
+
+impl Server {
+    pub(super) fn start(stage: &Stage, address: &str, port: u16, backlog: u32, workers: u32) -> Result<Self> {
+        let near = stage.near().map(crate::namespace::Namespace::fd);
+        let command = Self::command(stage, &["python3"], address, [u32::from(port), backlog, workers])?;
+        Self::run(command, port, workers, near)
+    }
+
+    /// As a path, in the host's network namespace whatever nginx's is; `with` is how python is started.
+    pub(super) fn at(stage: &Stage, path: &Path, backlog: u32, with: &[&str]) -> Result<Self> {
+        let path = path.to_str().context("a path of letters")?;
+        Self::run(Self::command(stage, with, path, [0, backlog, 0])?, 0, 0, None)
+    }
+
+    fn command(stage: &Stage, with: &[&str], address: &str, numbers: [u32; 3]) -> Result<Command> {
+        let script = stage.directory.path().join("server.py");
+        fs::write(&script, include_str!("server.py"))?;
+        let (program, before) = with.split_first().context("a program")?;
+        let mut command = Command::new(program);
+        command.args(before).arg(&script).arg(address).args(numbers.map(|number| number.to_string()));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        Ok(command)
+    }
+
+    fn run(mut command: Command, port: u16, workers: u32, namespace: Option<&Arc<OwnedFd>>) -> Result<Self> {
+        let mut process = child::start("server", &mut command, namespace)?;
+        let said = BufReader::new(process.take_stdout().context("the server's stdout")?);
+        let mut server = Self { process, said, port };
+        for _ in 0..workers.max(1) {
+            server.hears("ready")?;
+        }
+        Ok(server)
+    }
+
+    pub(super) fn simple(stage: &Stage) -> Result<Self> {
+        Self::start(stage, "127.0.0.1", free_port()?, 64, 0)
+    }
+
+    /// Waits until it says so; gives the pid of the process that did.
+    pub(super) fn hears(&mut self, word: &str) -> Result<u32> {
+        loop {
+            let mut line = String::new();
+            ensure!(self.said.read_line(&mut line)? > 0, "the server ended before it said {word}");
+            if let Some(pid) = line.trim().strip_prefix(word) {
+                return pid.trim().parse().context("a pid");
+            }
+        }
+    }
+
+    pub(super) fn uri(&self, what: &str) -> String {
+        format!("/p{}/{what}", self.port)
+    }
+}
+
+pub(super) fn free_port() -> Result<u16> {
+    let socket = listener::bound(std::net::Ipv4Addr::LOCALHOST.into())?;
+    Ok(std::net::TcpListener::from(socket).local_addr()?.port())
+}
+
+/// The failure whose request line has this in it.
+pub(super) fn failure<'a>(records: &'a [Value], uri: &str) -> Result<&'a Value> {
+    let about = |failure: &&Value| failure["nginx"]["request"].as_str().is_some_and(|line| line.contains(uri));
+    let found: Vec<&Value> = of_type(records, "failure").filter(about).collect();
+    ensure!(found.len() == 1, "{} failures of {uri}", found.len());
+    Ok(found[0])
+}
+
+/// That a failure has this reason, with this process, and says these words.
+pub(super) fn because(
+    failure: &Value,
+    kind: &str,
+    pid: Option<u32>,
+    fate: &(&str, Value),
+    words: &[&str],
+) -> Result<()> {
+    let root = &failure["root"];
+    let text = root["text"].as_str().unwrap_or_default();
+    let right = root["kind"] == kind
+        && pid.is_none_or(|pid| root["process"]["pid"] == pid)
+        && (fate.0.is_empty() || root["process"][fate.0] == fate.1)
+        && words.iter().all(|word| text.contains(word));
+    ensure!(right, "{}: root {root} instead of {kind} of {pid:?} with {fate:?} and {words:?}", failure["cause"]);
+    Ok(())
+}

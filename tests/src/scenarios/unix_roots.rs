@@ -1,0 +1,161 @@
+//! The reasons behind failures of unix sockets, with names and numbers: real processes that die, move and are slow.
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::Program;
+use super::scene::{Scene, Server, because, failure};
+use crate::scenario::{BASE, Need, Net, Scenario};
+use crate::stage::{Options, Stage};
+use crate::tracer::{Tracer, of_type};
+use crate::wait;
+
+const fn program(name: &'static str, run: fn(&Path, &Options) -> Result<String>) -> Program {
+    Program { name, needs: &[Need::Python], run }
+}
+
+pub(super) const PROGRAMS: &[Program] = &[
+    program("unix/listeners_that_end", listeners_that_end),
+    program("unix/where_it_went", where_it_went),
+    program("unix/who_may_use_it", who_may_use_it),
+    program("unix/full_with_numbers", full_with_numbers),
+];
+
+const SERVER: &str = "location /killed { proxy_pass http://unix:<dir>/killed.sock; }\n\
+     location /exited { proxy_pass http://unix:<dir>/exited.sock; }\n\
+     location /old { proxy_pass http://unix:<dir>/php8.2-fpm.sock; }\n\
+     location /removed { proxy_pass http://unix:<dir>/removed.sock; }\n\
+     location /private { proxy_pass http://unix:<dir>/private/app.sock; }\n\
+     location /mode { proxy_pass http://unix:<dir>/mode.sock; }\n\
+     location /search { proxy_pass http://unix:<dir>/closed/app.sock; }\n\
+     location /full { proxy_pass http://unix:<dir>/full.sock; }";
+
+const HOST: Scenario = Scenario { name: "unix/nginx", workers: Some(1), server: SERVER, ..BASE };
+const PRIVATE: Scenario = Scenario { name: "unix/nginx-alone", net: Net::Private(&[]), ..HOST };
+const PYTHON: &[&str] = &["python3"];
+const NOBODY: (&str, Value) = ("", Value::Null);
+
+/// The servers are there before the tracer.
+fn scene(stage: Stage, why502: &Path) -> Result<Scene> {
+    let tracer = Tracer::attach(why502, stage.nginx.pid(), &[], stage.directory.path())?;
+    Ok(Scene { stage, tracer })
+}
+
+/// A failure with what was learnt later.
+fn told(records: &[Value], uri: &str) -> Result<Value> {
+    let mut failure = failure(records, uri)?.clone();
+    let later = of_type(records, "update").filter(|update| update["failure"] == failure["id"]);
+    for root in later.map(|update| update["root"].clone()).filter(|root| !root.is_null()).collect::<Vec<_>>() {
+        failure["root"] = root;
+    }
+    Ok(failure)
+}
+
+fn refused(scene: &Scene, uris: &[&str]) -> Result<()> {
+    for uri in uris {
+        ensure!(scene.get(uri)? == 502, "{uri} did not fail");
+    }
+    Ok(())
+}
+
+fn listeners_that_end(why502: &Path, options: &Options) -> Result<String> {
+    let stage = Stage::set(&HOST, options)?;
+    let directory = stage.directory.path().to_owned();
+    let mut killed = Server::at(&stage, &directory.join("killed.sock"), 64, PYTHON)?;
+    let mut exited = Server::at(&stage, &directory.join("exited.sock"), 64, PYTHON)?;
+    let scene = scene(stage, why502)?;
+    killed.process.signal(libc::SIGKILL)?;
+    killed.process.wait(wait::SOON)?;
+    // It ends in the middle of an answer, and its file with it.
+    refused(&scene, &["/exited/exit"])?;
+    exited.process.wait(wait::SOON)?;
+    fs::remove_file(directory.join("exited.sock"))?;
+    refused(&scene, &["/killed/now", "/exited/now"])?;
+    let pids = [killed.process.pid(), exited.process.pid()];
+    let records = scene.records()?;
+    let by = format!("from lab[{}]", std::process::id());
+    let (signal, code) = (("signal", "SIGKILL".into()), ("code", 3.into()));
+    because(&told(&records, "/killed/now")?, "process_killed", Some(pids[0]), &signal, &["which listened there", &by])?;
+    let gone = told(&records, "/exited/now")?;
+    because(&gone, "socket_file", Some(pids[1]), &code, &["there is no exited.sock in", "exited with code 3"])?;
+    for (pid, path) in pids.iter().zip(["killed.sock", "exited.sock"]) {
+        let exit = of_type(&records, "exit").find(|exit| exit["pid"] == *pid).context("no exit record")?;
+        ensure!(exit["upstreams"].to_string().contains(path), "{exit}");
+    }
+    Ok(format!("killed {}, exited {}", pids[0], pids[1]))
+}
+
+fn where_it_went(why502: &Path, options: &Options) -> Result<String> {
+    let stage = Stage::set(&HOST, options)?;
+    let directory = stage.directory.path().to_owned();
+    let other = Server::at(&stage, &directory.join("php8.3-fpm.sock"), 64, PYTHON)?;
+    let removed = Server::at(&stage, &directory.join("removed.sock"), 64, PYTHON)?;
+    let private = directory.join("private");
+    fs::create_dir(&private)?;
+    let mount = format!("mount -t tmpfs none {} && exec python3 \"$@\"", private.display());
+    let private = Server::at(&stage, &private.join("app.sock"), 64, &["unshare", "--mount", "sh", "-c", &mount, "sh"])?;
+    let scene = scene(stage, why502)?;
+    fs::remove_file(directory.join("removed.sock"))?;
+    refused(&scene, &["/old/now", "/removed/now", "/private/now"])?;
+    let named = |server: &Server| format!("[{}]", server.process.pid());
+    let records = scene.records()?;
+    let old = told(&records, "/old/now")?;
+    because(
+        &old,
+        "socket_file",
+        None,
+        &NOBODY,
+        &["no php8.2-fpm.sock", "php8.3-fpm.sock is listened on by", &named(&other)],
+    )?;
+    let removed = (told(&records, "/removed/now")?, named(&removed));
+    because(&removed.0, "socket_file", None, &NOBODY, &["does listen", "its file was removed", &removed.1])?;
+    let private = (told(&records, "/private/now")?, named(&private));
+    because(&private.0, "socket_file", None, &NOBODY, &["does listen", "another mount namespace", &private.1])?;
+    Ok("a similar name, a removed file, another mount namespace".into())
+}
+
+fn who_may_use_it(why502: &Path, options: &Options) -> Result<String> {
+    use std::os::unix::fs::PermissionsExt;
+    let stage = Stage::set(&HOST, options)?;
+    let directory = stage.directory.path().to_owned();
+    let server = Server::at(&stage, &directory.join("mode.sock"), 64, PYTHON)?;
+    fs::create_dir(directory.join("closed"))?;
+    for (name, mode) in [("mode.sock", 0o640), ("closed", 0o710)] {
+        fs::set_permissions(directory.join(name), fs::Permissions::from_mode(mode))?;
+    }
+    let scene = scene(stage, why502)?;
+    refused(&scene, &["/mode/now", "/search/now"])?;
+    let records = scene.records()?;
+    let socket = told(&records, "/mode/now")?;
+    let root = "of user root (0), group root (0)";
+    because(&socket, "socket_file", None, &NOBODY, &["may not write to", "srw-r----- ", root])?;
+    because(&told(&records, "/search/now")?, "socket_file", None, &NOBODY, &["may not search", "drwx--x--- ", root])?;
+    drop(server);
+    Ok(socket["root"]["text"].as_str().unwrap_or_default().to_owned())
+}
+
+/// The application may be in another network namespace than nginx: only the file counts.
+fn full_with_numbers(why502: &Path, options: &Options) -> Result<String> {
+    for scenario in [&HOST, &PRIVATE] {
+        let stage = Stage::set(scenario, options)?;
+        let path = stage.directory.path().join("full.sock");
+        let server = Server::at(&stage, &path, 0, PYTHON)?;
+        let scene = scene(stage, why502)?;
+        let filler = UnixStream::connect(&path)?;
+        refused(&scene, &["/full/now"])?;
+        drop(filler);
+        let pid = server.process.pid();
+        let records = scene.records()?;
+        let failure = told(&records, "/full/now")?;
+        let words: &[&str] = &["its limit is 0; 1 wait", &format!("[{pid}]")];
+        because(&failure, "accept_queue_full", None, &NOBODY, words)?;
+        let listener = &failure["root"]["listener"];
+        ensure!(listener["limit"] == 0 && listener["queued"] == 1 && listener["owner"]["pid"] == pid, "{listener}");
+        ensure!(listener["address"] == format!("unix:{}", path.display()), "{listener}");
+    }
+    Ok("limit 0, 1 waiting, from the same and from another network namespace".into())
+}
