@@ -24,8 +24,9 @@ use crate::{
 
 /// How long what was seen is good for: a flood of failures looks once.
 const FRESH: Duration = Duration::from_secs(1);
-/// How long a failure waits.
+/// How long a failure waits, and all together in a second: everything waits with them.
 const PATIENCE: Duration = Duration::from_millis(8);
+const PATIENCE_A_SECOND: Duration = Duration::from_millis(32);
 /// Looks on their way, and kept.
 const MOST: usize = 4;
 const KEPT: usize = 256;
@@ -46,6 +47,8 @@ pub(super) struct Answer {
 
 #[derive(Debug)]
 enum Looked {
+    /// Others are looked at.
+    Queued,
     Waiting(Receiver<Option<Look>>),
     Seen(Option<Arc<Look>>),
 }
@@ -66,6 +69,8 @@ struct Asking {
 pub(super) struct Sockets {
     pub(super) places: Places,
     asking: Vec<Asking>,
+    /// Since when so much was waited.
+    waited: Option<(Instant, Duration)>,
     surveying: Option<(Instant, Receiver<Vec<Seen>>)>,
     next_survey: Option<Instant>,
     met: BTreeSet<(u32, String)>,
@@ -77,24 +82,35 @@ impl Sockets {
     /// Looks, if there is something to be seen about this failure.
     pub(super) fn ask(&mut self, failure: &Failure) {
         let Some((cause, asked)) = asked(failure) else { return };
-        self.asking.retain(|asking| asking.since.elapsed() < FRESH || matches!(asking.looked, Looked::Waiting(_)));
-        let on_the_way = self.asking.iter().filter(|asking| matches!(asking.looked, Looked::Waiting(_))).count();
-        if self.of(cause, &asked).is_some() || on_the_way >= MOST || self.asking.len() >= KEPT {
+        self.asking.retain(Asking::is_of_use);
+        if self.of(cause, &asked).is_some() || self.asking.len() >= KEPT {
             return;
         }
         if self.met.len() < MET {
             self.met.insert((asked.worker, asked.path.clone()));
         }
-        let (sender, receiver) = channel();
-        let (question, known) = (asked.clone(), self.places.holders());
-        let look = move || {
-            // Nobody waits for it any more when the session has ended.
-            let _ = sender.send(look(&question, &known));
-        };
-        // Without a thread there is nothing to be seen.
-        if thread::Builder::new().name("look-at-socket".into()).spawn(look).is_ok() {
-            let (since, looked) = (Instant::now(), Looked::Waiting(receiver));
-            self.asking.push(Asking { cause, asked, since, looked, waited: false, late: Vec::new() });
+        let since = Instant::now();
+        self.asking.push(Asking { cause, asked, since, looked: Looked::Queued, waited: false, late: Vec::new() });
+        self.begin();
+    }
+
+    /// Begins to look for those whose turn it is.
+    fn begin(&mut self) {
+        let on_the_way = self.asking.iter().filter(|asking| matches!(asking.looked, Looked::Waiting(_))).count();
+        let known = self.places.holders();
+        let queued = self.asking.iter_mut().filter(|asking| matches!(asking.looked, Looked::Queued));
+        for asking in queued.take(MOST.saturating_sub(on_the_way)) {
+            let (sender, receiver) = channel();
+            let (question, known) = (asking.asked.clone(), known.clone());
+            let look = move || {
+                // Nobody waits for it any more when the session has ended.
+                let _ = sender.send(look(&question, &known));
+            };
+            asking.looked = match thread::Builder::new().name("look-at-socket".into()).spawn(look) {
+                Ok(_) => Looked::Waiting(receiver),
+                // Without a thread there is nothing to be seen.
+                Err(_) => Looked::Seen(None),
+            };
         }
     }
 
@@ -107,25 +123,45 @@ impl Sockets {
     /// What was seen for this failure, waiting a moment for the first; None: it follows, or there is nothing.
     pub(super) fn answer(&mut self, failure: &Failure) -> Option<Answer> {
         let (cause, asked) = asked(failure)?;
+        let patience = self.patience();
         let asking = self.of(cause, &asked)?;
-        let patience = if std::mem::replace(&mut asking.waited, true) { Duration::ZERO } else { PATIENCE };
-        let seen = asking.wait(patience);
-        if let Looked::Seen(look) = &asking.looked {
-            let look = look.clone()?;
-            self.see(seen);
-            return Some(Answer { asked, look });
+        let first = !std::mem::replace(&mut asking.waited, true);
+        let before = Instant::now();
+        let seen = asking.wait(if first { patience } else { Duration::ZERO });
+        let look = match &asking.looked {
+            Looked::Seen(look) => look.clone(),
+            _ if asking.late.len() < WAITING => {
+                asking.late.push((failure.id.0, failure.time_ns));
+                None
+            }
+            _ => None,
+        };
+        if let Some((_, waited)) = &mut self.waited {
+            *waited += before.elapsed();
         }
-        if asking.late.len() < WAITING {
-            asking.late.push((failure.id.0, failure.time_ns));
-        }
-        None
+        self.see(seen);
+        self.begin();
+        Some(Answer { asked, look: look? })
     }
 
-    /// What was seen since for failures that did not wait, by their ids; waits so long for each that is missing.
+    /// How long it may be waited now.
+    fn patience(&mut self) -> Duration {
+        let now = Instant::now();
+        let (since, waited) = self.waited.get_or_insert((now, Duration::ZERO));
+        if since.elapsed() >= Duration::from_secs(1) {
+            (*since, *waited) = (now, Duration::ZERO);
+        }
+        PATIENCE.min(PATIENCE_A_SECOND.saturating_sub(*waited))
+    }
+
+    /// What was seen since for failures that did not wait, by their ids; waits so long for what is missing.
     pub(super) fn late(&mut self, patience: Duration) -> Vec<(u64, Cause, Answer)> {
         let (mut found, mut seen) = (Vec::new(), Vec::new());
-        for asking in &mut self.asking {
-            seen.extend(asking.wait(patience));
+        let end = Instant::now() + patience;
+        for index in 0..self.asking.len() {
+            self.begin();
+            let asking = &mut self.asking[index];
+            seen.extend(asking.wait(end.saturating_duration_since(Instant::now())));
             let Looked::Seen(look) = &asking.looked else { continue };
             for (id, time_ns) in std::mem::take(&mut asking.late) {
                 let asked = Asked { time_ns, ..asking.asked.clone() };
@@ -198,6 +234,10 @@ impl Sockets {
 }
 
 impl Asking {
+    fn is_of_use(&self) -> bool {
+        self.since.elapsed() < FRESH || !self.late.is_empty() || !matches!(self.looked, Looked::Seen(_))
+    }
+
     /// Takes what was seen if it comes in time.
     fn wait(&mut self, patience: Duration) -> Option<Seen> {
         let Looked::Waiting(receiver) = &self.looked else { return None };
@@ -220,4 +260,66 @@ fn asked(failure: &Failure) -> Option<(Cause, Asked)> {
     // A path that is no UTF-8 is not known.
     (wanted && !path.contains('\u{fffd}') && !path.is_empty())
         .then(|| (failure.cause, Asked { worker: failure.worker, time_ns: failure.time_ns, path: path.clone() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Sockets;
+    use crate::{
+        context::unix::walk::End,
+        kernel::clock::monotonic_ns,
+        model::{
+            address::Address,
+            cause::Cause,
+            verdict::{Failure, VerdictId},
+        },
+        trace::roots::samples::failure,
+    };
+
+    fn missing(number: u64) -> Failure {
+        let mut failure = failure(Cause::SocketMissing);
+        failure.id = VerdictId(number);
+        failure.worker = std::process::id();
+        failure.time_ns = monotonic_ns();
+        failure.upstream = Some(Address::Unix(format!("/nowhere/{number}.sock")));
+        failure
+    }
+
+    #[test]
+    fn each_failure_is_answered_once_now_or_later() {
+        let mut sockets = Sockets::default();
+        let failures: Vec<Failure> = (0..20).map(missing).collect();
+        failures.iter().for_each(|failure| sockets.ask(failure));
+        let now = failures.iter().filter_map(|failure| Some(sockets.answer(failure)?.asked.path)).count();
+        let later = sockets.late(Duration::from_secs(60));
+        assert_eq!(now + later.len(), failures.len());
+        for (id, cause, answer) in later {
+            assert_eq!((answer.asked.path, cause), (format!("/nowhere/{id}.sock"), Cause::SocketMissing));
+            let end = answer.look.walk.as_ref().map(|walk| walk.end.clone());
+            assert_eq!(end, Some(End::Missing { path: "/nowhere".into(), last: false }));
+        }
+        assert!(sockets.late(Duration::ZERO).is_empty());
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_looked_at() {
+        let mut sockets = Sockets::default();
+        let mut gone = missing(1);
+        gone.time_ns = 0; // The worker that has the number now came later.
+        sockets.ask(&gone);
+        assert!(sockets.answer(&gone).is_none() && sockets.late(Duration::from_secs(60)).is_empty());
+        let mut odd = missing(2);
+        odd.upstream = Some(Address::Unix("/run/\u{fffd}.sock".into()));
+        sockets.ask(&odd);
+        assert!(
+            sockets
+                .of(
+                    Cause::SocketMissing,
+                    &super::Asked { worker: odd.worker, time_ns: 0, path: "/run/\u{fffd}.sock".into() }
+                )
+                .is_none()
+        );
+    }
 }

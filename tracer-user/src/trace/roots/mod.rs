@@ -121,7 +121,7 @@ pub(super) fn serves(listener: SocketAddr, upstream: SocketAddr) -> bool {
 }
 
 #[cfg(test)]
-mod samples {
+pub(super) mod samples {
     use crate::model::{
         cause::Cause,
         verdict::{Confidence, ConnectionFacts, Failure, Outcome, Phase, Purpose, VerdictId},
@@ -129,7 +129,7 @@ mod samples {
 
     pub(super) const NETNS: u32 = 7;
 
-    pub(super) fn failure(cause: Cause) -> Failure {
+    pub(in crate::trace) fn failure(cause: Cause) -> Failure {
         Failure {
             id: VerdictId(1),
             time_ns: 1_000,
