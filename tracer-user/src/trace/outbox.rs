@@ -16,7 +16,7 @@ use crate::{
     record::{self, NginxWord, Record},
 };
 
-/// How long after nginx's complaint a verdict waits for its text.
+/// How long after nginx's complaint a verdict waits for its text, and for what its reason is seen by.
 const HOLD_NS: u64 = 20_000_000;
 /// Failures whose server and host are remembered for the response.
 const REMEMBERED: usize = 4096;
@@ -46,6 +46,12 @@ impl Outbox {
             && let Some((id, connection)) = complaint_of(failure)
             && now_ns.saturating_sub(id.time_ns) < HOLD_NS
             && self.texts.waits(connection, id)
+        {
+            return None;
+        }
+        if let Some(Verdict::Failure(failure)) = self.pending.front()
+            && now_ns.saturating_sub(failure.time_ns) < HOLD_NS
+            && converter.host.sockets.waits(failure)
         {
             return None;
         }

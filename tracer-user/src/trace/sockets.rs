@@ -1,6 +1,6 @@
 //! Unix sockets behind failures: looked at aside, because directories may never answer and lists are long.
 //!
-//! A failure waits a moment for what is seen; what comes later makes an `update`.
+//! A verdict waits a moment for what is seen, the session does not; what comes later makes an `update`.
 
 use std::{
     collections::BTreeSet,
@@ -24,9 +24,6 @@ use crate::{
 
 /// How long what was seen is good for: a flood of failures looks once.
 const FRESH: Duration = Duration::from_secs(1);
-/// How long a failure waits, and all together in a second: everything waits with them.
-const PATIENCE: Duration = Duration::from_millis(8);
-const PATIENCE_A_SECOND: Duration = Duration::from_millis(32);
 /// Looks on their way, and kept.
 const MOST: usize = 4;
 const KEPT: usize = 256;
@@ -59,8 +56,6 @@ struct Asking {
     asked: Asked,
     since: Instant,
     looked: Looked,
-    /// Its failures have waited for it.
-    waited: bool,
     late: Vec<(u64, u64)>,
 }
 
@@ -69,8 +64,6 @@ struct Asking {
 pub(super) struct Sockets {
     pub(super) places: Places,
     asking: Vec<Asking>,
-    /// Since when so much was waited.
-    waited: Option<(Instant, Duration)>,
     surveying: Option<(Instant, Receiver<Vec<Seen>>)>,
     next_survey: Option<Instant>,
     met: BTreeSet<(u32, String)>,
@@ -90,7 +83,7 @@ impl Sockets {
             self.met.insert((asked.worker, asked.path.clone()));
         }
         let since = Instant::now();
-        self.asking.push(Asking { cause, asked, since, looked: Looked::Queued, waited: false, late: Vec::new() });
+        self.asking.push(Asking { cause, asked, since, looked: Looked::Queued, late: Vec::new() });
         self.begin();
     }
 
@@ -120,38 +113,28 @@ impl Sockets {
         })
     }
 
-    /// What was seen for this failure, waiting a moment for the first; None: it follows, or there is nothing.
-    pub(super) fn answer(&mut self, failure: &Failure) -> Option<Answer> {
-        let (cause, asked) = asked(failure)?;
-        let patience = self.patience();
-        let asking = self.of(cause, &asked)?;
-        let first = !std::mem::replace(&mut asking.waited, true);
-        let before = Instant::now();
-        let seen = asking.wait(if first { patience } else { Duration::ZERO });
-        let look = match &asking.looked {
-            Looked::Seen(look) => look.clone(),
-            _ if asking.late.len() < WAITING => {
-                asking.late.push((failure.id.0, failure.time_ns));
-                None
-            }
-            _ => None,
-        };
-        if let Some((_, waited)) = &mut self.waited {
-            *waited += before.elapsed();
-        }
+    /// Is something still to be seen for this failure? The verdict may wait for it; nothing here does.
+    pub(super) fn waits(&mut self, failure: &Failure) -> bool {
+        let Some((cause, asked)) = asked(failure) else { return false };
+        let Some(asking) = self.of(cause, &asked) else { return false };
+        let seen = asking.wait(Duration::ZERO);
+        let waits = !matches!(asking.looked, Looked::Seen(_));
         self.see(seen);
         self.begin();
-        Some(Answer { asked, look: look? })
+        waits
     }
 
-    /// How long it may be waited now.
-    fn patience(&mut self) -> Duration {
-        let now = Instant::now();
-        let (since, waited) = self.waited.get_or_insert((now, Duration::ZERO));
-        if since.elapsed() >= Duration::from_secs(1) {
-            (*since, *waited) = (now, Duration::ZERO);
+    /// What was seen for this failure; None: it follows, or there is nothing.
+    pub(super) fn answer(&mut self, failure: &Failure) -> Option<Answer> {
+        if self.waits(failure) {
+            let (cause, asked) = asked(failure)?;
+            let asking = self.of(cause, &asked).filter(|asking| asking.late.len() < WAITING)?;
+            asking.late.push((failure.id.0, failure.time_ns));
+            return None;
         }
-        PATIENCE.min(PATIENCE_A_SECOND.saturating_sub(*waited))
+        let (cause, asked) = asked(failure)?;
+        let Looked::Seen(Some(look)) = &self.of(cause, &asked)?.looked else { return None };
+        Some(Answer { look: Arc::clone(look), asked })
     }
 
     /// What was seen since for failures that did not wait, by their ids; waits so long for what is missing.

@@ -56,11 +56,12 @@ fn otherwise(look: &Look, file: &Part) -> Found {
 fn hint(look: &Look, part: &Part, class: Class, wanted: Wanted) -> String {
     let Part { path, gid, .. } = part;
     let nginx = look.names.user(look.user.uid).map_or_else(|| look.user.uid.to_string(), str::to_owned);
+    let group = look.names.group(look.user.gid).map_or_else(|| look.user.gid.to_string(), str::to_owned);
     let owners = look.names.group(*gid).map_or_else(|| gid.to_string(), str::to_owned);
     let join = |bit: &str| match class {
         Class::Owner => format!("chmod u+{bit} {path}"),
         Class::Group => format!("chmod g+{bit} {path}"),
-        Class::Others if *gid == 0 => format!("chgrp {nginx} {path} && chmod g+{bit} {path}"),
+        Class::Others if *gid == 0 => format!("chgrp {group} {path} && chmod g+{bit} {path}"),
         Class::Others => {
             format!(
                 "add {nginx} to the group {owners} (usermod -aG {owners} {nginx}, restart nginx) and chmod g+{bit} {path}"
@@ -68,10 +69,16 @@ fn hint(look: &Look, part: &Part, class: Class, wanted: Wanted) -> String {
         }
     };
     let served = look.served.as_ref().and_then(|served| served.owner());
+    let home = path == "/root" || path.starts_with("/home/");
     match (wanted, part.kind()) {
+        (Wanted::Search, _) if home => {
+            format!(
+                "put the socket below /run (RuntimeDirectory= of the service), not below {path}, which is for one user"
+            )
+        }
         (Wanted::Search, _) if class == Class::Others => format!("chmod o+x {path}, or {}", join("x")),
         (Wanted::Search, _) => join("x"),
-        (Wanted::Write, FileType::Socket) => Program::of(served).let_in(&nginx).unwrap_or_else(|| {
+        (Wanted::Write, FileType::Socket) => Program::of(served).let_in(&nginx, &group).unwrap_or_else(|| {
             let lasting = "and let the upstream make it so: it makes the file anew at each start";
             format!("{}, {lasting}", join("w"))
         }),

@@ -27,8 +27,8 @@ impl Program {
         }
     }
 
-    /// How its socket becomes one that `user` may write to; None: not known.
-    pub(super) fn let_in(self, user: &str) -> Option<String> {
+    /// How its socket becomes one that `user` may write to, who is of `group`; None: not known.
+    pub(super) fn let_in(self, user: &str, group: &str) -> Option<String> {
         Some(match self {
             Self::PhpFpm => {
                 format!("set listen.owner = {user} and listen.mode = 0660 in php-fpm's pool, and restart php-fpm")
@@ -37,7 +37,7 @@ impl Program {
                 "start gunicorn with --umask 007 in a group that {user} is in (or behind a systemd .socket unit with \
                  SocketUser={user})"
             ),
-            Self::Uwsgi => format!("set chmod-socket = 660 and chown-socket = :{user} in uwsgi's configuration"),
+            Self::Uwsgi => format!("set chmod-socket = 660 and chown-socket = :{group} in uwsgi's configuration"),
             Self::Puma => format!("bind puma with ?umask=0007 in a group that {user} is in"),
             Self::Unicorn => format!("give unicorn's listen :umask => 0007, in a group that {user} is in"),
             Self::Other => return None,
@@ -68,7 +68,8 @@ mod tests {
         assert_eq!(of("php-fpm8.2"), Program::PhpFpm);
         assert_eq!(of("gunicorn: maste"), Program::Gunicorn);
         assert_eq!(of("python3"), Program::Other);
-        assert!(Program::PhpFpm.let_in("nginx").expect("known").contains("listen.owner = nginx"));
-        assert_eq!(Program::of(None).let_in("nginx"), None);
+        assert!(Program::PhpFpm.let_in("nginx", "web").expect("known").contains("listen.owner = nginx"));
+        assert!(of("uwsgi").let_in("nginx", "web").expect("known").contains("chown-socket = :web"));
+        assert_eq!(Program::of(None).let_in("nginx", "web"), None);
     }
 }
