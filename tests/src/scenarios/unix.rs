@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::response::FAULTS;
-use crate::scenario::{Attempt, BASE, Scenario, attempt, get, post};
+use crate::scenario::{Amount, Attempt, BASE, Scenario, attempt, get, post};
 use crate::script::HEALTHY;
 use crate::upstream::{Listen, Place};
 
@@ -44,10 +44,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
                  location /file { proxy_pass http://unix:<dir>/file.sock; }\n\
                  location /closed { proxy_pass http://unix:<dir>/closed/app.sock; }",
         cases: &[
-            get("/directory").fails(502, &[MISSING]),
-            get("/dangling").fails(502, &[MISSING]),
-            get("/file").fails(502, &[REFUSED.root("socket_file")]),
-            get("/closed").fails(502, &[DENIED]),
+            get("/directory").fails(502, &[MISSING]).amount(Amount::AtMost(100)),
+            get("/dangling").fails(502, &[MISSING]).amount(Amount::AtMost(100)),
+            get("/file").fails(502, &[REFUSED.root("socket_file")]).amount(Amount::AtMost(100)),
+            get("/closed").fails(502, &[DENIED]).amount(Amount::AtMost(100)),
         ],
         before: Some(|stage| {
             let directory = stage.directory.path();

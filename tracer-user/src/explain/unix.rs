@@ -16,7 +16,9 @@ const MISSING: Explanation = Explanation {
     cause: Cause::SocketMissing,
     status: "502",
     meaning: "There is no file at the path of the socket. The application has not started, creates its socket somewhere \
-              else (another version in the path, a private /tmp), or took the file away as it stopped.",
+              else (another version in the path, a private /tmp), or took the file away as it stopped. The reason says which part \
+              of the path is missing in the worker's eyes, who listened there and how it ended, and who listens on a similar \
+              path, on the same path in another mount namespace, or on a file that was removed.",
     kernel: "connect(2) fails with ENOENT.",
     nginx: &["connect() to unix:… failed (2: No such file or directory) while connecting to upstream"],
     check: &[
@@ -35,13 +37,16 @@ const DENIED: Explanation = Explanation {
     cause: Cause::SocketDenied,
     status: "502",
     meaning: "The user that nginx's workers run as may not use the socket: connecting needs write permission on the file \
-              and search permission on every directory above it. SELinux can forbid it too.",
+              and search permission on every directory above it. The reason names the first part of the path whose mode forbids \
+              it, with its owner and the worker's user. Where no mode does, it is an access control list, SELinux or AppArmor.",
     kernel: "connect(2) fails with EACCES.",
     nginx: &["connect() to unix:… failed (13: Permission denied) while connecting to upstream"],
     check: &[
         check("Mode and owner of every part of the path", "namei -l /run/app.sock"),
         check("The user of the workers", "ps -o user= -C nginx | sort | uniq -c"),
+        check("Access control lists", "getfacl /run/app.sock"),
         check("SELinux denials", "ausearch -m avc -ts recent -c nginx"),
+        check("AppArmor denials", "journalctl -k -g DENIED"),
     ],
     change: &[
         "php-fpm: listen.owner, listen.group and listen.mode = 0660 for nginx's user.",
@@ -56,7 +61,8 @@ const REFUSED: Explanation = Explanation {
     cause: Cause::SocketRefused,
     status: "502",
     meaning: "The file is there, but nobody listens on it. It is left over from a process that has ended, or a new \
-              process has not come as far as listening.",
+              process has not come as far as listening; or it is no socket at all. The reason names who listened on that very \
+              file and how it ended, where that was seen.",
     kernel: "connect(2) fails with ECONNREFUSED.",
     nginx: &["connect() to unix:… failed (111: Connection refused) while connecting to upstream"],
     check: &[
@@ -74,7 +80,8 @@ const BACKLOG: Explanation = Explanation {
     cause: Cause::SocketBacklogFull,
     status: "502",
     meaning: "The queue of connections that the application has not accepted yet is full. All its workers are busy or \
-              stuck, and more came than the queue holds.",
+              stuck, and more came than the queue holds: one more than its limit. The reason names the owner, the limit, and how \
+              many waited when it was looked at, a moment later.",
     kernel: "connect(2) on a non-blocking unix socket fails with EAGAIN.",
     nginx: &["connect() to unix:… failed (11: Resource temporarily unavailable) while connecting to upstream"],
     check: &[
