@@ -64,7 +64,8 @@ struct Asking {
 pub(super) struct Sockets {
     pub(super) places: Places,
     asking: Vec<Asking>,
-    surveying: Option<(Instant, Receiver<Vec<Seen>>)>,
+    /// What is seen, and how long that took.
+    surveying: Option<Receiver<(Vec<Seen>, Duration)>>,
     next_survey: Option<Instant>,
     met: BTreeSet<(u32, String)>,
     /// Processes that listen and were not known to.
@@ -175,21 +176,22 @@ impl Sockets {
         let (sender, receiver) = channel();
         let known = self.places.holders();
         let look = move || {
-            let _ = sender.send(survey(&places, &known));
+            let begun = Instant::now();
+            let seen = survey(&places, &known);
+            let _ = sender.send((seen, begun.elapsed()));
         };
         if thread::Builder::new().name("look-at-sockets".into()).spawn(look).is_ok() {
-            self.surveying = Some((now, receiver));
+            self.surveying = Some(receiver);
         }
     }
 
     /// Takes in who listens, once that was seen; waits so long. Gives the processes that were not known to.
     pub(super) fn surveyed(&mut self, patience: Duration) -> Vec<Holder> {
-        if let Some((since, receiver)) = &self.surveying {
-            let since = *since;
+        if let Some(receiver) = &self.surveying {
             match receiver.recv_timeout(patience) {
-                Ok(seen) => {
+                Ok((seen, took)) => {
                     self.surveying = None;
-                    self.next_survey = Some(Instant::now() + PERIOD.max(since.elapsed() * SHARE));
+                    self.next_survey = Some(Instant::now() + PERIOD.max(took * SHARE));
                     self.see(seen);
                 }
                 Err(RecvTimeoutError::Disconnected) => self.surveying = None,

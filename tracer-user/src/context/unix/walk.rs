@@ -140,8 +140,7 @@ fn search(directory: &OwnedFd, path: &str, walk: &mut Walk) -> Result<(), Errno>
 
 fn part(file: &OwnedFd, path: &str, stat: &Stat) -> Part {
     let path = if path.is_empty() { "/" } else { path };
-    #[cfg_attr(target_pointer_width = "64", expect(clippy::useless_conversion, reason = "not on all architectures"))]
-    let id = FileId { device: u64::from(stat.st_dev), inode: u64::from(stat.st_ino) };
+    let id = FileId { device: stat.st_dev, inode: stat.st_ino };
     let (mode, uid, gid) = (stat.st_mode, stat.st_uid, stat.st_gid);
     let changed_ns = i128::from(stat.st_ctime) * 1_000_000_000 + i128::from(stat.st_ctime_nsec);
     Part { path: path.to_owned(), id, mode, uid, gid, acl: has_acl(file), changed_ns }

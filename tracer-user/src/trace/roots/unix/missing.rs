@@ -55,11 +55,13 @@ pub(super) fn root(asked: &Asked, look: &Look, past: Option<Past>) -> Option<Fou
             )
         };
         let joint = if elsewhere.same_scope { "but" } else { "though" };
-        return Some(because(
-            RootKind::SocketFile,
-            format!("{what}; {who} does listen on {}, {joint} {how}", asked.path),
-            Some(hint),
-        ));
+        // The one that listens is not gone, whatever became of its file.
+        let other = past.filter(|past| past.process.pid != elsewhere.owner.pid);
+        let before = other.as_ref().map_or_else(String::new, |past| format!("; {}", past.text));
+        let text = format!("{what}; {who} does listen on {}, {joint} {how}{before}", asked.path);
+        let mut found = because(RootKind::SocketFile, text, Some(hint));
+        found.root.process = other.map(|past| past.process);
+        return Some(found);
     }
     let mut text = what;
     let near: Vec<String> = look
