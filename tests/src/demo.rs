@@ -3,6 +3,7 @@
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -73,6 +74,7 @@ pub fn show(why502: &Path, nginx: Program, duration: Duration) -> Result<ExitCod
         keep: false,
         vm: false,
         hooks: None,
+        doctor: OnceLock::new(),
         schema: None,
     };
     let stage = Stage::set(&DEMO, &options)?;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -69,9 +70,13 @@ struct Run {
     /// Few requests, nothing that takes long.
     #[arg(long)]
     vm: bool,
-    /// Passed on to why502: kinds of hook to do without.
+    /// Passed on to why502: kinds of hook to do without. With --vm, what depends on hooks is run in every mode unless this is
+    /// given.
     #[arg(long, value_name = "HOOKS")]
     hooks: Option<String>,
+    /// Before each hook mode, say in a line what `why502 doctor` says of it.
+    #[arg(long, hide = true)]
+    doctor: bool,
     /// Write the results to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -206,13 +211,14 @@ fn execute(run: &Run) -> Result<ExitCode> {
         keep: run.keep,
         vm: run.vm,
         hooks: run.hooks.clone(),
+        doctor: OnceLock::new(),
         schema: run.schema.clone().or_else(|| published.exists().then_some(published)),
     };
     if !scenarios::all().any(|entry| entry.name().contains(&run.filter)) {
         bail!("no scenario has {:?} in its name; `lab run --list` shows them", run.filter);
     }
     let mut results = Results::default();
-    let totals = run::all(&options, &run.filter, &mut results);
+    let totals = run::all(&options, &run.filter, run.doctor, &mut results);
     if let Some(path) = &run.json {
         results.write(path, &options, totals)?;
     }

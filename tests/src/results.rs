@@ -61,14 +61,14 @@ pub struct Results {
 
 impl Results {
     /// Notes a scenario that has ended.
-    pub fn note(&mut self, entry: &Entry, ran: &Ran, seconds: f64) {
+    pub fn note(&mut self, entry: &Entry, name: &str, ran: &Ran, seconds: f64) {
         let (verdict, words) = match &ran.outcome {
             Outcome::Passed(seen) => ("pass", vec![seen.trim().to_owned()]),
             Outcome::Failed(differences) => ("fail", differences.clone()),
             Outcome::Skipped(reason) => ("skip", vec![reason.clone()]),
         };
         let mut noted = json!({
-            "name": entry.name(), "verdict": verdict, "words": words, "seconds": (seconds * 10.0).round() / 10.0,
+            "name": name, "verdict": verdict, "words": words, "seconds": (seconds * 10.0).round() / 10.0,
         });
         if let Entry::Traffic(scenario) = entry {
             noted["cases"] = scenario.cases.iter().map(case).collect();

@@ -1,8 +1,9 @@
 //! Runs scenarios one after the other and says what came of them.
 
+use std::sync::OnceLock;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::program::Version;
 use crate::results::{Numbers, Ran, Results};
@@ -71,12 +72,53 @@ const IN_A_VM: &[&str] = &[
     "commands/doctor",
 ];
 
-/// Runs all scenarios whose name contains `filter`, a line for each, and notes them in `results`; in a VM only
-/// [`IN_A_VM`].
-pub fn all(options: &Options, filter: &str, results: &mut Results) -> Totals {
+/// What is seen through other hooks where the best are missing.
+const BY_HOOKS: &[&str] = &[
+    "connect/rejected_by_icmp_port",
+    "unix/missing",
+    "unix/closed",
+    "unix/reset_with",
+    "roots/accept_queue_full",
+    "roots/full_at_the_final_ack",
+    "witness/log_to_stderr",
+    "kernel_only/unix",
+    "kernel_only/unreachable_at_once",
+];
+/// Hook modes besides the best.
+const OTHER_HOOKS: [&str; 2] = ["no-fentry", "no-fentry,no-kprobe"];
+
+/// Runs all scenarios whose name contains `filter`, a line for each, and notes them in `results`; in a VM only [`IN_A_VM`],
+/// and [`BY_HOOKS`] in every hook mode. `doctor`: says before each mode what hooks it has.
+pub fn all(options: &Options, filter: &str, doctor: bool, results: &mut Results) -> Totals {
     let mut totals = Totals::default();
-    let here = |name: &str| !options.vm || IN_A_VM.iter().any(|family| name.starts_with(family));
-    for entry in scenarios::all().filter(|entry| entry.name().contains(filter) && here(entry.name())) {
+    let named = |names: &[&str], entry: &Entry| names.iter().any(|family| entry.name().starts_with(family));
+    let chosen = || scenarios::all().filter(|entry| entry.name().contains(filter));
+    let here = chosen().filter(|entry| !options.vm || named(IN_A_VM, entry));
+    each(options, here, doctor, results, &mut totals);
+    if options.vm && options.hooks.is_none() {
+        for hooks in OTHER_HOOKS {
+            let options = Options { hooks: Some(hooks.to_owned()), doctor: OnceLock::new(), ..options.clone() };
+            each(&options, chosen().filter(|entry| named(BY_HOOKS, entry)), doctor, results, &mut totals);
+        }
+    }
+    totals
+}
+
+fn each(
+    options: &Options,
+    entries: impl Iterator<Item = Entry>,
+    doctor: bool,
+    results: &mut Results,
+    totals: &mut Totals,
+) {
+    let mode = options.hooks.as_deref();
+    if doctor {
+        match options.doctor() {
+            Ok(report) => println!("DOCTOR {} {report}", mode.unwrap_or("best")),
+            Err(error) => println!("doctor says nothing: {error:#}"),
+        }
+    }
+    for entry in entries {
         if wait::interrupted() {
             println!("interrupted");
             totals.failed += 1;
@@ -85,8 +127,8 @@ pub fn all(options: &Options, filter: &str, results: &mut Results) -> Totals {
         let started = Instant::now();
         let ran = until_met(&entry, options);
         let took = started.elapsed().as_secs_f64();
-        results.note(&entry, &ran, took);
-        let name = entry.name();
+        let name = mode.map_or_else(|| entry.name().to_owned(), |mode| format!("{} [{mode}]", entry.name()));
+        results.note(&entry, &name, &ran, took);
         match ran.outcome {
             Outcome::Passed(seen) => {
                 totals.passed += 1;
@@ -103,7 +145,6 @@ pub fn all(options: &Options, filter: &str, results: &mut Results) -> Totals {
             }
         }
     }
-    totals
 }
 
 /// The differences, each kind once: many requests tend to differ alike.
@@ -192,8 +233,17 @@ fn lacks(need: Need, options: &Options) -> Option<String> {
             let least = Version(major, minor, patch);
             (options.nginx.version() < least).then(|| format!("nginx is older than {least}"))
         }
+        Need::Observation(name) => observation(name, options).err().map(|error| format!("{error:#}")),
         Need::Tls => (!options.nginx.built_with("http_ssl_module")).then(|| "nginx without TLS".into()),
     }
+}
+
+/// Whether why502 makes an observation by a hook of the kernel; an error says what serves instead.
+fn observation(name: &str, options: &Options) -> Result<()> {
+    let found = options.observations()?.iter().find(|found| found["name"] == name);
+    let hook = found.with_context(|| format!("no observation {name}"))?["hook"].as_str().unwrap_or("nothing");
+    ensure!(["fentry/", "fexit/", "kprobe/", "kretprobe/"].iter().any(|kind| hook.contains(kind)), "{name} by {hook}");
+    Ok(())
 }
 
 /// Where Debian puts it.

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 
 use crate::client::{Answer, Connection, Request};
 use crate::logs::{ErrorLog, Logs};
@@ -38,6 +40,27 @@ pub struct Options {
     pub hooks: Option<String>,
     /// docs/schema.json, where it exists.
     pub schema: Option<PathBuf>,
+    /// What `why502 doctor` says, once asked for.
+    pub doctor: OnceLock<Value>,
+}
+
+impl Options {
+    /// What `why502 doctor` says of this kernel, with these hooks.
+    pub fn doctor(&self) -> Result<&Value> {
+        if let Some(report) = self.doctor.get() {
+            return Ok(report);
+        }
+        let why502 = self.why502.as_ref().context("it is about why502 itself")?;
+        let hooks = self.hooks.iter().flat_map(|hooks| ["--hooks", hooks.as_str()]);
+        let said = Command::new(why502).args(["doctor", "--format", "json"]).args(hooks).output()?;
+        let report = serde_json::from_slice(&said.stdout).context("what doctor says is not JSON")?;
+        Ok(self.doctor.get_or_init(|| report))
+    }
+
+    /// The observations in it.
+    pub fn observations(&self) -> Result<&[Value]> {
+        Ok(self.doctor()?["observations"].as_array().context("doctor lists no observations")?)
+    }
 }
 
 /// A directory that goes with its guard.

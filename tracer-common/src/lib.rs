@@ -28,6 +28,14 @@ pub mod hooked {
     pub const COUNT: u32 = 2;
 }
 
+/// Why a process counts as a server: values of the map `SERVERS`.
+pub mod server {
+    /// It listens.
+    pub const LISTENS: u32 = 0;
+    /// A server forked it: it has the listeners too, until it becomes another program.
+    pub const FORKED: u32 = 1;
+}
+
 /// TCP states as `enum` in `include/net/tcp_states.h` numbers them (unchanged since 2.6).
 pub mod tcp_state {
     pub const ESTABLISHED: u8 = 1;

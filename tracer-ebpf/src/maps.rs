@@ -70,7 +70,7 @@ pub(crate) static CALLS: LruHashMap<u32, Call> = LruHashMap::with_max_entries(10
 #[map]
 pub(crate) static FATES: LruHashMap<u32, Fate> = LruHashMap::with_max_entries(1024, 0);
 
-/// Processes that listen, or were forked by one that does: tgid.
+/// Processes that listen, or were forked by one that does, by tgid: [`tracer_common::server`].
 #[map]
 pub(crate) static SERVERS: LruHashMap<u32, u32> = LruHashMap::with_max_entries(8192, 0);
 

@@ -31,7 +31,14 @@ fn doctor(why502: &Path, options: &Options) -> Result<String> {
     for observation in ["tcp_lifecycle", "nginx_cause", "nginx_status"] {
         ensure!(said.contains(observation), "{observation} is not mentioned: {said}");
     }
-    Ok("exit 0, every observation".into())
+    // What the programs count on, in this kernel's own words.
+    ensure!(told["missing_members"] == serde_json::json!([]), "members: {}", told["missing_members"]);
+    let misfits: Vec<&str> =
+        told["misfits"].as_array().context("no misfits")?.iter().filter_map(Value::as_str).collect();
+    // Before 5.17 dropped packets come without a reason.
+    let unexpected: Vec<_> = misfits.iter().filter(|misfit| !misfit.starts_with("raw_tp/kfree_skb has 2")).collect();
+    ensure!(unexpected.is_empty(), "hooks: {unexpected:?}");
+    Ok("exit 0, every observation, every member, every prototype".into())
 }
 
 fn explain(why502: &Path, _: &Options) -> Result<String> {

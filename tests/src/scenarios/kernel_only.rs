@@ -1,10 +1,14 @@
 //! The kernel witness alone (`--no-nginx`): it may know less, and must not claim more.
 
 use super::response::FAULTS;
-use crate::scenario::{Attempt, BASE, Confidence, Drive, Load, Scenario, Witness, attempt, get, post};
+use crate::scenario::{Attempt, BASE, Confidence, Drive, Load, Need, Net, Scenario, Witness, attempt, get, post};
 use crate::script::HEALTHY;
 use crate::script::Step::{Hold, Request};
 use crate::upstream::{Listen, Place};
+
+/// What never becomes a state change of TCP.
+const AT_ONCE: Scenario =
+    Scenario { needs: &[Need::Observation("connect_result"), Need::Observation("unix_stream")], server: "", ..ALONE };
 
 const fn at_most_likely(cause: &'static [&'static str], says: &'static str) -> Attempt {
     attempt(cause, says).at_most(Confidence::Likely)
@@ -66,4 +70,42 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ..ALONE
     },
     Scenario { name: "kernel_only/healthy", cases: &[get("/ok")], ..ALONE },
+    Scenario {
+        name: "kernel_only/unix_at_once",
+        upstreams: &[("refused", Place::Unix, Listen::Nobody), ("full", Place::Unix, Listen::Full)],
+        server: "location /missing { proxy_pass http://unix:<dir>/nowhere.sock; }\n\
+                 location /refused { proxy_pass http://<refused>; } location /full { proxy_pass http://<full>; }",
+        cases: &[
+            get("/missing").fails(502, &[at_most_likely(&["socket_missing"], "connect() to unix: … failed (2:")]),
+            get("/refused").fails(502, &[at_most_likely(&["socket_refused"], "connect() to unix: … failed (111")]),
+            get("/full").fails(502, &[at_most_likely(&["socket_backlog_full"], "connect() to unix: … failed (11:")]),
+        ],
+        ..AT_ONCE
+    },
+    Scenario {
+        name: "kernel_only/unix_unread",
+        upstreams: &[("a", Place::Unix, Listen::Accept(FAULTS))],
+        server: "location / { proxy_pass http://<a>; }",
+        cases: &[
+            get("/unread").fails(502, &[at_most_likely(&["reset_before_response"], "recv() failed (104")]),
+            get("/healthy"),
+            post("/healthy"),
+        ],
+        ..AT_ONCE
+    },
+    Scenario {
+        name: "kernel_only/bound_to_nothing",
+        // The 500 is nginx's; the kernel cannot tell this bind(2) from one of a listener.
+        upstreams: &[("a", Place::V4, Listen::Accept(HEALTHY))],
+        server: "location / { proxy_bind 192.0.2.7; proxy_pass http://<a>; }",
+        cases: &[get("/bind").status(500).says(&["bind(192.0.2.7) failed (99"])],
+        ..AT_ONCE
+    },
+    Scenario {
+        name: "kernel_only/unreachable_at_once",
+        net: Net::Private(&[]),
+        server: "location / { proxy_pass http://203.0.113.9:80; }",
+        cases: &[get("/route").fails(502, &[at_most_likely(&["connect_unreachable"], "connect() to … failed (101:")])],
+        ..AT_ONCE
+    },
 ];

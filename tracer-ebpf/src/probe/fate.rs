@@ -15,6 +15,7 @@ use tracer_common::{
     hooked::UNIX_RELEASE,
     loss::Program,
     peer::Fate,
+    server::FORKED,
 };
 
 use super::{peer, unix};
@@ -92,9 +93,18 @@ pub(super) fn forked(parent: u32, child: u64) {
     }
     let tgid: u32 = read::kernel(child, setting!(offsets.task_tgid));
     if tgid != parent {
-        let _ = SERVERS.insert(tgid, parent, 0);
+        let _ = SERVERS.insert(tgid, FORKED, 0);
         // Of a former process of that number.
         let _ = FATES.remove(tgid);
+    }
+}
+
+/// A process became another program: what a server forked is none any more. One that listens itself has only restarted.
+#[inline(always)]
+pub(super) fn replaced(tgid: u32) {
+    // SAFETY: a live map entry, read only.
+    if SERVERS.get_ptr(tgid).is_some_and(|server| unsafe { *server } == FORKED) {
+        let _ = SERVERS.remove(tgid);
     }
 }
 

@@ -12,6 +12,7 @@ use tracer_common::{
     },
     listener::{ListenerKey, Listening},
     loss::{Program, Reason},
+    server::LISTENS,
     tcp_state::LISTEN,
 };
 
@@ -47,7 +48,7 @@ pub(super) fn changed(sk: TcpSock, new: u8) -> i32 {
     if new == LISTEN {
         opened(sk.address(), &key, ending.tgid);
         // An LRU map: there is always room.
-        let _ = SERVERS.insert(ending.tgid, ending.parent, 0);
+        let _ = SERVERS.insert(ending.tgid, LISTENS, 0);
     } else {
         closed(&key);
     }

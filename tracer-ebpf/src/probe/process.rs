@@ -14,6 +14,7 @@ use crate::{maps::PROCESSES, owner, read, settings::setting};
 pub(crate) fn process_exec(context: RawTracePointContext) -> i32 {
     let task: u64 = context.arg(0);
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    fate::replaced(tgid);
     let _ = PROCESSES.remove(tgid);
     owner::judge(task, tgid, Program::ProcessExec);
     0

@@ -14,7 +14,7 @@ use crate::{
         config::Advisor,
         log::{logs::Logs, tail::Start},
     },
-    probe::plan::plan,
+    probe::plan::{misfits, plan},
     settings::DoctorSettings,
     trace::{Prepared, Target, Wanted, listen, observe, observe_configuration, observe_texts, prepare},
 };
@@ -33,6 +33,10 @@ pub struct Report {
     pub processes: Vec<ProcessFacts>,
     /// Details that this kernel's BTF does not have.
     pub missing_members: Vec<String>,
+    /// Places in the kernel that are called with other arguments than the programs count on.
+    pub misfits: Vec<String>,
+    /// Programs at work, and how many instructions the verifier looked at.
+    pub programs: Vec<(&'static str, Option<u32>)>,
 }
 
 impl Report {
@@ -51,6 +55,8 @@ pub fn examine(settings: &DoctorSettings) -> Report {
         observations: Vec::new(),
         processes: target.running(),
         missing_members: Vec::new(),
+        misfits: Vec::new(),
+        programs: Vec::new(),
     };
     let wanted = Wanted {
         names: &settings.processes,
@@ -61,6 +67,8 @@ pub fn examine(settings: &DoctorSettings) -> Report {
     };
     match prepare(wanted) {
         Ok(Prepared { facts, plan, mut probes }) => {
+            report.misfits = misfits(&facts);
+            report.programs = probes.verified();
             report.missing_members = facts.missing_members;
             report.observations = probes.observations(&plan);
             if settings.nginx_witness {

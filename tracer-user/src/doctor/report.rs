@@ -30,6 +30,11 @@ impl Report {
             })
             .collect();
         let observations: Vec<_> = self.observations.iter().map(observation).collect();
+        let programs: Vec<_> = self
+            .programs
+            .iter()
+            .map(|(hook, verified)| json!({ "hook": hook, "verified_instructions": verified }))
+            .collect();
         let report = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "kernel": self.kernel,
@@ -37,6 +42,8 @@ impl Report {
             "problems": self.problems,
             "missing_capabilities": self.missing_capabilities,
             "missing_members": self.missing_members,
+            "misfits": self.misfits,
+            "programs": programs,
             "processes": processes,
             "observations": observations,
         });

@@ -253,7 +253,6 @@ pub enum Subject {
 
 /// The socket that a complaint is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "complaints are rare and short-lived")]
 pub enum Bound {
     Tcp(Connection),
     Unix(UnixConnection),

@@ -241,6 +241,19 @@ impl Probes {
             .collect()
     }
 
+    /// The programs at work, and how many instructions the verifier looked at; None where the kernel does not say (before
+    /// 5.16).
+    pub fn verified(&self) -> Vec<(&'static str, Option<u32>)> {
+        let hooks = self.tried.iter().filter_map(Tried::way).flat_map(|way| way.hooks);
+        let uprobes = NGINX_FUNCTIONS.iter().map(|(symbol, _, name)| (*name, *symbol));
+        let verified = |symbol: &str| self.ebpf.program(symbol)?.info().ok()?.verified_instruction_count();
+        hooks
+            .map(|hook| (hook.name, hook.symbol))
+            .chain(uprobes)
+            .map(|(name, symbol)| (name, verified(symbol)))
+            .collect()
+    }
+
     /// The ring buffer; once.
     pub fn take_events(&mut self) -> Result<RingBuf<MapData>, AttachError> {
         self.take("EVENTS")

@@ -115,6 +115,23 @@ fn obstacle(way: &Way, facts: &KernelFacts, avoided: &[Avoided]) -> Option<Strin
     })
 }
 
+/// Places whose arguments are others than the programs count on, whatever the way: what is tested on every kernel.
+pub fn misfits(facts: &KernelFacts) -> Vec<String> {
+    let hooks: Vec<&Hook> =
+        PROBES.iter().chain([&DROPS, &LINES]).flat_map(|probe| probe.ways).flat_map(|way| way.hooks).collect();
+    let misfit = |hook: &Hook| {
+        misfit(hook.arguments, hook.kind.arity(), facts.prototype(hook.kind.is_tracepoint(), hook.place()))
+    };
+    let fits = |name: &str| hooks.iter().any(|hook| hook.name == name && misfit(hook).is_none());
+    let mut found: Vec<String> = hooks
+        .iter()
+        .filter(|hook| !fits(hook.name))
+        .filter_map(|hook| Some(format!("{} {}", hook.name, misfit(hook)?)))
+        .collect();
+    found.dedup();
+    found
+}
+
 impl Plan {
     /// What is observed without a hook of the kernel, or by one that is attached later.
     pub fn others(&self) -> Vec<Observation> {

@@ -14,6 +14,7 @@ use std::{
 use anyhow::Context as _;
 use aya::maps::{HashMap, MapData};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tracer_common::server::LISTENS;
 
 use super::{roots, sockets::Sockets};
 use crate::{
@@ -102,9 +103,9 @@ impl Host {
     pub(super) fn looked_around(&mut self) {
         let Some(found) = self.snapshot.as_ref().and_then(|snapshot| snapshot.try_recv().ok()) else { return };
         self.snapshot = None;
-        for (holder, parent) in found.iter().flat_map(|found| &found.holders) {
+        for (holder, _) in found.iter().flat_map(|found| &found.holders) {
             // An LRU map: there is always room.
-            let _ = self.servers.insert(holder.pid, parent, 0);
+            let _ = self.servers.insert(holder.pid, LISTENS, 0);
         }
         self.owners.seed(found);
     }
@@ -114,7 +115,7 @@ impl Host {
     pub(super) fn surveyed(&mut self, patience: Duration) {
         const INIT: u32 = 1;
         for holder in self.sockets.surveyed(patience).into_iter().filter(|holder| holder.name.pid != INIT) {
-            let _ = self.servers.insert(holder.name.pid, holder.parent, 0);
+            let _ = self.servers.insert(holder.name.pid, LISTENS, 0);
         }
     }
 

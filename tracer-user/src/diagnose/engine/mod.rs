@@ -131,7 +131,6 @@ struct Unspoken {
 }
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "few of them, for a moment")]
 enum Silent {
     Closed(Connection),
     Refused(Refusal),

@@ -81,10 +81,14 @@ pub(super) fn hint(actor: &Actor, fate: Option<&Fate>, ended_ns: u64) -> String 
                 actor.name.comm, actor.name.pid
             )
         }
-        (Ending::Killed { signal: SIGKILL | SIGABRT, .. }, Some((_, sender))) if sender.pid == actor.parent => format!(
-            "{} killed its own worker: if that is its timeout, make it longer than the slowest request",
-            text::name(sender)
-        ),
+        (Ending::Killed { signal: SIGKILL | SIGABRT, .. }, Some((_, sender)))
+            if actor.worker && sender.pid == actor.parent =>
+        {
+            format!(
+                "{} killed its own worker: if that is its timeout, make it longer than the slowest request",
+                text::name(sender)
+            )
+        }
         (Ending::Killed { signal, .. }, Some((_, sender))) => {
             format!("find out why {} sends {} to {name}", text::name(sender), text::signal(signal))
         }
