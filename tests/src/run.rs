@@ -47,6 +47,7 @@ const IN_A_VM: &[&str] = &[
     "connect/timeout_filtered",
     "connect/timeout_kernel",
     "connect/rejected_by_icmp_port",
+    "connect/icmp_",
     "unix/missing",
     "unix/closed",
     "tls/plain_http",
@@ -74,7 +75,7 @@ const IN_A_VM: &[&str] = &[
 
 /// What is seen through other hooks where the best are missing.
 const BY_HOOKS: &[&str] = &[
-    "connect/rejected_by_icmp_port",
+    "connect/icmp_",
     "unix/missing",
     "unix/closed",
     "unix/reset_with",

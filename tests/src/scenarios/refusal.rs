@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use anyhow::{Result, ensure};
 
 use crate::drive;
-use crate::scenario::{Amount, Attempt, BASE, Drive, Load, Net, Scenario, attempt, get};
+use crate::scenario::{Amount, Attempt, BASE, Drive, Load, Need, Net, Scenario, attempt, get};
 use crate::script::Step;
 use crate::stage::Stage;
 use crate::upstream::{Listen, Place};
@@ -13,6 +13,8 @@ use crate::upstream::{Listen, Place};
 const fn at_once(cause: &'static [&'static str], says: &'static str, errno: &'static str) -> Attempt {
     attempt(cause, says).errno(errno)
 }
+
+const UNREACHABLE_PORT: Attempt = attempt(&["connect_refused"], "connect() failed (111 … while connecting to upstream");
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -45,9 +47,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         server: "location / { proxy_pass http://<a>; }",
         cases: &[get("/icmp").fails(
             502,
-            &[attempt(&["connect_refused"], "connect() failed (111 … while connecting to upstream")
-                .errno("ECONNREFUSED")
-                .root_never(&["not_listening", "process_exited", "address_family"])],
+            &[UNREACHABLE_PORT.errno("ECONNREFUSED").root_never(&[
+                "not_listening",
+                "process_exited",
+                "address_family",
+            ])],
         )],
         ..BASE
     },
@@ -60,6 +64,35 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             502,
             &[attempt(&["connect_unreachable"], "connect() failed (113 … while connecting to upstream")
                 .errno("EHOSTUNREACH")],
+        )],
+        ..BASE
+    },
+    Scenario {
+        name: "connect/icmp_with_its_sender",
+        needs: &[Need::Observation("icmp")],
+        net: Net::Routed(&[]),
+        upstreams: &[("port", Place::V4, Listen::Icmp(3))],
+        server: "location / { proxy_pass http://<port>; } location /arp { proxy_pass http://10.77.0.9:80; }",
+        cases: &[
+            get("/port").fails(502, &[UNREACHABLE_PORT.root("icmp")]),
+            get("/arp").fails(
+                502,
+                &[attempt(&["connect_unreachable"], "connect() failed (113 … while connecting to upstream")
+                    .root("route")],
+            ),
+        ],
+        ..BASE
+    },
+    Scenario {
+        name: "connect/icmp_of_a_firewall",
+        needs: &[Need::Observation("icmp")],
+        net: Net::Routed(&[]),
+        upstreams: &[("a", Place::V4, Listen::Icmp(13))],
+        server: "location / { proxy_pass http://<a>; }",
+        cases: &[get("/prohibited").fails(
+            502,
+            &[attempt(&["connect_unreachable"], "connect() failed (113 … while connecting to upstream")
+                .root("firewall")],
         )],
         ..BASE
     },

@@ -166,13 +166,31 @@ pub(in crate::probe) fn describe(slot: *mut UnixSocket, sk: u64) -> u32 {
         (&raw mut (*slot).unread).write(unread);
         (&raw mut (*slot).reserved).write(0);
         (&raw mut (*slot).flags).write(flags);
-        let closed = match UNIX_CLOSED.get_ptr(inode) {
-            Some(closed) if inode != 0 => *closed,
-            _ => UnixClosed::default(),
-        };
-        (&raw mut (*slot).closed).write(closed);
     }
+    closed_of(slot, inode);
     other_end(slot, sk)
+}
+
+/// Word by word, so that it never is on the stack.
+#[inline(never)]
+fn closed_of(slot: *mut UnixSocket, inode: u64) -> u32 {
+    const WORDS: usize = size_of::<UnixClosed>() / 8;
+    if slot.is_null() {
+        return 0;
+    }
+    // SAFETY: the caller's slot; a live map entry, read only; both are 8-aligned and of this length.
+    unsafe {
+        let into = (&raw mut (*slot).closed).cast::<u64>();
+        match UNIX_CLOSED.get_ptr(inode) {
+            Some(closed) if inode != 0 => {
+                for index in 0..WORDS {
+                    into.add(index).write_volatile(closed.cast::<u64>().add(index).read_volatile());
+                }
+            }
+            _ => words_of_nothing::<WORDS>(into),
+        }
+    }
+    1
 }
 
 /// What the other end tells, closed or not: the end that remains keeps it in memory.

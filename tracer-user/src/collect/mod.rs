@@ -5,6 +5,7 @@ pub mod counters;
 pub mod decode;
 pub mod drop;
 pub mod host;
+pub mod icmp;
 pub mod idle;
 pub mod line;
 pub mod memory;

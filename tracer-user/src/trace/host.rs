@@ -18,7 +18,7 @@ use tracer_common::server::LISTENS;
 
 use super::{roots, sockets::Sockets};
 use crate::{
-    collect::{drop::Drops, host::Peers, idle::Idle, overflow::Overflows},
+    collect::{drop::Drops, host::Peers, icmp::Icmps, idle::Idle, overflow::Overflows},
     context::{
         limits::Limits,
         listeners::Listeners,
@@ -42,6 +42,7 @@ pub(super) struct Host {
     pub(super) peers: Peers,
     pub(super) overflows: Overflows,
     pub(super) drops: Drops,
+    pub(super) icmp: Icmps,
     pub(super) idle: Idle,
     pub(super) limits: Limits,
     pub(super) sockets: Sockets,
@@ -57,6 +58,7 @@ impl Host {
             peers: Peers::new(probes.take_peers()?, probes.take_fates()?),
             overflows: Overflows::new(probes.take_overflows()?),
             drops: Drops::new(probes.take_drops()?, probes.take_last_retransmit()?, drop_reasons),
+            icmp: Icmps::new(probes.take_icmp()?, &probes.sources()),
             idle: Idle::new(probes.take_idle()?, clock::jiffy_us()),
             limits: Limits::default(),
             sockets: Sockets::default(),

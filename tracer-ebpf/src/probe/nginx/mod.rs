@@ -118,7 +118,11 @@ fn complaint(context: &ProbeContext, level: u64, log: u64) {
         (*process).unwritten_ns = header.time_ns;
         connection
     };
-    if find_socket(slot, about.request, connection) != 0 {
+    // SAFETY: the slot is ours until submitted.
+    unsafe { (&raw mut (*slot).unix.sk).write(0) };
+    let unbound = find_socket(slot, about.request, connection);
+    fill_unix(slot);
+    if unbound != 0 {
         // SAFETY: the process entry is live and written only in its own context.
         unsafe { (*process).complained_unbound = 1 };
         if let Some(last) = LAST_UNBOUND.get_ptr_mut(0) {
@@ -137,14 +141,13 @@ fn find_socket(slot: *mut Complaint, request: u64, connection: u64) -> u32 {
     }
     let mut unbound = u32::from(request == 0);
     let mut filled = false;
-    let mut unix = 0;
     match bind(request, connection) {
         Bound::Socket(sk) => filled = fill_socket(slot, sk),
-        Bound::Unix(sk) => unix = sk,
+        // SAFETY: the caller's slot.
+        Bound::Unix(sk) => unsafe { (&raw mut (*slot).unix.sk).write(sk) },
         Bound::Unknown => unbound = 1,
         Bound::None => {}
     }
-    fill_unix(slot, unix);
     if !filled {
         // SAFETY: the caller's slot.
         unsafe { zero(slot) };
@@ -152,11 +155,15 @@ fn find_socket(slot: *mut Complaint, request: u64, connection: u64) -> u32 {
     unbound
 }
 
-/// Fills in the unix socket; 0: there is none.
-#[inline(always)]
-fn fill_unix(slot: *mut Complaint, sk: u64) {
+/// Fills in the unix socket, where there is one: a function of its own, because chains of calls have little stack.
+#[inline(never)]
+fn fill_unix(slot: *mut Complaint) -> u32 {
+    if slot.is_null() {
+        return 0;
+    }
     // SAFETY: the caller's slot.
     unsafe {
+        let sk = (*slot).unix.sk;
         if sk == 0 {
             words_of_nothing::<{ size_of::<UnixSocket>() / 8 }>((&raw mut (*slot).unix).cast());
         } else {
@@ -164,6 +171,7 @@ fn fill_unix(slot: *mut Complaint, sk: u64) {
             unix::describe(&raw mut (*slot).unix, sk);
         }
     }
+    1
 }
 
 #[inline(always)]

@@ -5,6 +5,7 @@
 
 mod dropped;
 mod ended;
+mod icmp;
 mod idle;
 mod limits;
 mod queue;
@@ -36,14 +37,16 @@ pub(super) struct Found {
 pub(super) fn find(failure: &Failure, host: &mut Host) -> Option<Found> {
     match failure.cause {
         Cause::ConnectRefused => {
-            let upstream = refused::refused_here(failure)?;
+            let Some(upstream) = refused::refused_here(failure) else { return icmp(failure, host) };
             let listeners = host.listeners.on_port(failure.netns?, failure.worker, upstream.port())?;
             refused::root(failure, upstream, listeners, &host.owners, |pid| host.peers.fate(pid))
         }
         Cause::ConnectTimeout | Cause::ConnectTimeoutKernel | Cause::ResponseTimeout => {
-            full(failure, host).or_else(|| dropped(failure, host))
+            full(failure, host).or_else(|| dropped(failure, host)).or_else(|| icmp(failure, host))
         }
-        Cause::ResponseTimeoutKernel | Cause::SendTimeout | Cause::ConnectUnreachable => dropped(failure, host),
+        Cause::ResponseTimeoutKernel | Cause::SendTimeout | Cause::ConnectUnreachable | Cause::ConnectFailed => {
+            dropped(failure, host).or_else(|| icmp(failure, host))
+        }
         Cause::ConnectReset | Cause::ResetBeforeResponse => full(failure, host).or_else(|| closed(failure, host)),
         Cause::StaleKeepalive => closed(failure, host).or_else(|| idle(failure, host)),
         Cause::SocketMissing | Cause::SocketDenied | Cause::SocketRefused | Cause::SocketBacklogFull => {
@@ -103,6 +106,11 @@ fn full(failure: &Failure, host: &Host) -> Option<Found> {
 fn dropped(failure: &Failure, host: &Host) -> Option<Found> {
     let (netns, local, remote) = ends(failure)?;
     dropped::root(failure, &host.drops.of(netns, local, remote)?)
+}
+
+fn icmp(failure: &Failure, host: &Host) -> Option<Found> {
+    let (netns, local, remote) = ends(failure)?;
+    icmp::root(failure, local, remote, &host.icmp.about(netns, local, remote)?)
 }
 
 fn idle(failure: &Failure, host: &Host) -> Option<Found> {
