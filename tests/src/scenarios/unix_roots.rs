@@ -19,6 +19,7 @@ const fn program(name: &'static str, run: fn(&Path, &Options) -> Result<String>)
 }
 
 pub(super) const PROGRAMS: &[Program] = &[
+    program("unix/processes_that_end", processes_that_end),
     program("unix/listeners_that_end", listeners_that_end),
     program("unix/where_it_went", where_it_went),
     program("unix/who_may_use_it", who_may_use_it),
@@ -35,6 +36,14 @@ const SERVER: &str = "location /killed { proxy_pass http://unix:<dir>/killed.soc
      location /full { proxy_pass http://unix:<dir>/full.sock; }";
 
 const HOST: Scenario = Scenario { name: "unix/nginx", workers: Some(1), server: SERVER, ..BASE };
+const DYING: Scenario = Scenario {
+    server: "location /hang { proxy_pass http://unix:<dir>/hang.sock; }\n\
+             location /exit { proxy_pass http://unix:<dir>/exit.sock; }\n\
+             location /crash { proxy_pass http://unix:<dir>/crash.sock; }\n\
+             location /half { proxy_pass http://unix:<dir>/half.sock; }\n\
+             location /close { proxy_pass http://unix:<dir>/close.sock; }",
+    ..HOST
+};
 const PRIVATE: Scenario = Scenario { name: "unix/nginx-alone", net: Net::Private(&[]), ..HOST };
 const PYTHON: &[&str] = &["python3"];
 const NOBODY: (&str, Value) = ("", Value::Null);
@@ -60,6 +69,54 @@ fn refused(scene: &Scene, uris: &[&str]) -> Result<()> {
         ensure!(scene.get(uri)? == 502, "{uri} did not fail");
     }
     Ok(())
+}
+
+/// Between request and response; each at a socket of its own.
+fn processes_that_end(why502: &Path, options: &Options) -> Result<String> {
+    let stage = Stage::set(&DYING, options)?;
+    let fates = ["hang", "exit", "crash", "half", "close"];
+    let mut servers = Vec::new();
+    for fate in fates {
+        servers.push(Server::at(&stage, &stage.directory.path().join(format!("{fate}.sock")), 64, PYTHON)?);
+    }
+    let scene = scene(stage, why502)?;
+    let mut pids = Vec::new();
+    for (fate, server) in fates.into_iter().zip(&mut servers) {
+        let mut client = scene.begin(&format!("/{fate}/now"))?;
+        pids.push(server.hears(if fate == "half" { "half" } else { "request" })?);
+        if matches!(fate, "hang" | "half") {
+            server.process.signal(libc::SIGKILL)?;
+        }
+        let answer = client.receive("GET");
+        ensure!(fate == "half" || answer.is_ok_and(|answer| answer.status == 502), "{fate} did not fail");
+        if fate != "close" {
+            server.process.wait(wait::SOON)?;
+        }
+    }
+    let seen = || scene.tracer.lines().iter().filter(|line| line.contains("\"type\":\"failure\"")).count() == 5;
+    wait::until("five failures", wait::SOON, seen)?;
+    let records = scene.records()?;
+    let by = format!("lab[{}]", std::process::id());
+    let expected: [(&str, (&str, Value), &[&str]); 4] = [
+        ("process_killed", ("signal", "SIGKILL".into()), &[&by, "unanswered"]),
+        ("process_exited", ("code", 3.into()), &["exited with code 3"]),
+        ("process_killed", ("signal", "SIGSEGV".into()), &["SIGSEGV"]),
+        ("process_killed", ("signal", "SIGKILL".into()), &[&by, "in the middle of the response"]),
+    ];
+    for ((fate, pid), (kind, how, words)) in fates.iter().zip(&pids).zip(expected) {
+        because(failure(&records, &format!("/{fate}/now"))?, kind, Some(*pid), &how, words)?;
+    }
+    // Who closes without dying is seen only where a hook sees every close.
+    let closed = failure(&records, "/close/now")?;
+    let hooked = options.observations()?.iter().any(|found| {
+        found["name"] == "unix_stream" && found["hook"].as_str().is_some_and(|hook| hook.contains("unix_release_sock"))
+    });
+    if hooked {
+        because(closed, "application_closed", Some(pids[4]), &NOBODY, &["without answering"])?;
+    } else {
+        ensure!(closed["root"].is_null(), "nobody saw who closed: {}", closed["root"]);
+    }
+    Ok("SIGKILL, exit(3), SIGSEGV, SIGKILL in a response, close".into())
 }
 
 fn listeners_that_end(why502: &Path, options: &Options) -> Result<String> {
