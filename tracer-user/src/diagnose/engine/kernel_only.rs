@@ -1,7 +1,9 @@
 //! What the kernel saw fail, and nginx has said nothing about: held until it does, or makes an error page, or will not.
 
+use std::collections::VecDeque;
+
 use super::{
-    Engine, HOLD_NS, Silent, Unspoken,
+    COMPLAINT_NS, Engine, HOLD_NS, Silent, Unspoken,
     attempt::{facts, unix_facts},
 };
 use crate::{
@@ -59,11 +61,29 @@ impl Engine {
         }
     }
 
+    /// Those about which nginx will not say anything any more; the ring has been drained up to `now_ns`.
+    pub(super) fn release_unspoken(&mut self, now_ns: u64) {
+        let patience = |unspoken: &Unspoken| match unspoken.what {
+            Silent::Refused(_) if self.listening.contains(&unspoken.worker()) => COMPLAINT_NS,
+            _ => HOLD_NS,
+        };
+        let due = |unspoken: &Unspoken| unspoken.moment.time_ns.saturating_add(patience(unspoken)) <= now_ns;
+        if !self.unspoken.iter().any(due) {
+            return;
+        }
+        let unspoken = std::mem::take(&mut self.unspoken);
+        let (due, rest): (VecDeque<_>, _) = unspoken.into_iter().partition(due);
+        self.unspoken = rest;
+        for unspoken in due {
+            self.remains_unspoken(&unspoken);
+        }
+    }
+
     /// The refused call that this worker complains about.
     pub(super) fn take_refusal(&mut self, moment: &Moment, errno: i32) -> Option<(Moment, Refusal)> {
         let index = self.unspoken.iter().rposition(|unspoken| {
             unspoken.worker() == moment.pid
-                && moment.time_ns.saturating_sub(unspoken.moment.time_ns) < HOLD_NS
+                && moment.time_ns.saturating_sub(unspoken.moment.time_ns) < COMPLAINT_NS
                 && matches!(&unspoken.what, Silent::Refused(refusal) if refusal.errno == errno)
         })?;
         match self.unspoken.remove(index)? {

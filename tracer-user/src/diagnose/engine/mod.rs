@@ -30,8 +30,11 @@ use crate::model::{
 pub const HOLD_NS: u64 = 20_000_000;
 /// A socket closed this long after a complaint that could not be bound to one is not what it was about.
 const UNBOUND_NS: u64 = 50_000_000;
-/// nginx closes the socket and makes the error page in one go.
+/// nginx closes the socket and makes the error page in one go. Longer ago, something else may have been closed since.
 const SILENT_NS: u64 = HOLD_NS;
+/// nginx complains about a call that failed in the next microseconds, unless its worker has to wait for a processor; no other
+/// event of that thread can come in between.
+const COMPLAINT_NS: u64 = 500_000_000;
 /// NGX_LOG_ERR: below it nginx logs no failed attempt.
 const NGX_LOG_ERR: u32 = 4;
 /// How often old requests are forgotten.
@@ -287,11 +290,7 @@ impl Engine {
         }
         self.release_due(now_ns);
         self.release_responses(now_ns);
-        while self.unspoken.front().is_some_and(|unspoken| unspoken.moment.time_ns + HOLD_NS <= now_ns) {
-            if let Some(unspoken) = self.unspoken.pop_front() {
-                self.remains_unspoken(&unspoken);
-            }
-        }
+        self.release_unspoken(now_ns);
         if now_ns.saturating_sub(self.tidied_ns) > TIDY_NS {
             self.tidied_ns = now_ns;
             self.words.retain(|_, word| now_ns.saturating_sub(word.time_ns) < TIDY_NS);

@@ -47,6 +47,13 @@ fn a_refused_call_is_evidence_of_what_nginx_says() {
     assert_eq!(failures(&verdicts).count(), 1, "it is told once");
 }
 
+/// The worker had to wait for a processor between the call and its complaint.
+#[test]
+fn a_late_complaint_is_still_about_the_call() {
+    let said = complaint("connect() to %V failed", CONNECTING).errno(2).peer("unix:/run/app.sock").after(100);
+    check([refusal(Call::Connect, 2), tick(50), said], &["#1 socket_missing proven unknown"]);
+}
+
 #[test]
 fn without_nginxs_word_a_refused_call_is_likely() {
     check(deaf(vec![refusal(Call::Connect, 2)]), &["#1 socket_missing likely unknown"]);
@@ -111,7 +118,7 @@ fn nginx_silent_about_a_unix_socket() {
     check(deaf(vec![closed(left(1, Ending::Alive))]), &["#1 reset_before_response likely unknown"]);
     // It may have answered before.
     check(deaf(vec![closed(left(0, Ending::Killed { signal: 9, core: false }))]), &[]);
-    check([closed(left(1, Ending::Alive)), tick(30)], &[]);
+    check([closed(left(1, Ending::Alive)), tick(600)], &[]);
     let died = || closed(left(0, Ending::Killed { signal: 11, core: true }));
     check(
         [died(), status(502).log_level(3)],
