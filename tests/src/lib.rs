@@ -19,6 +19,7 @@ pub mod drive;
 pub mod filter;
 pub mod h2;
 pub mod icmp;
+pub mod kernels;
 mod listener;
 pub mod logs;
 pub mod measure;

@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use lab::program::Program;
 use lab::results::Results;
 use lab::stage::Options;
-use lab::{accuracy, demo, measure, run, scenarios, wait};
+use lab::{accuracy, demo, kernels, measure, run, scenarios, wait};
 
 /// Real nginx, upstreams that fail on purpose, and why502 held against nginx's own logs.
 #[derive(Debug, Parser)]
@@ -28,6 +28,8 @@ enum Command {
     Demo(Demo),
     /// Make a document of the results of runs, on stdout.
     Accuracy(Accuracy),
+    /// Make a document of what hooks there are on which kernel, on stdout.
+    Kernels(Kernels),
     /// Measure what why502 costs nginx, and how it takes a storm.
     Bench(Bench),
     /// Connect where nobody listens, on orders from standard input (part of bench).
@@ -96,6 +98,13 @@ struct Accuracy {
 }
 
 #[derive(Debug, Args)]
+struct Kernels {
+    /// Lines of `run --doctor`.
+    #[arg(required = true, value_name = "FILE")]
+    reports: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 struct Demo {
     /// The why502 binary to show.
     #[arg(long, value_name = "PATH")]
@@ -147,6 +156,10 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(run) => execute(&run),
         Command::Accuracy(Accuracy { results, also }) => accuracy::document(&results, &also).map(|page| {
+            print!("{page}");
+            ExitCode::SUCCESS
+        }),
+        Command::Kernels(Kernels { reports }) => kernels::document(&reports).map(|page| {
             print!("{page}");
             ExitCode::SUCCESS
         }),

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::kernels::MARK;
 use crate::program::Version;
 use crate::results::{Numbers, Ran, Results};
 use crate::scenario::{Need, Net, Scenario, Witness};
@@ -115,7 +116,7 @@ fn each(
     let mode = options.hooks.as_deref();
     if doctor {
         match options.doctor() {
-            Ok(report) => println!("DOCTOR {} {report}", mode.unwrap_or("best")),
+            Ok(report) => println!("{MARK}{} {report}", mode.unwrap_or("best")),
             Err(error) => println!("doctor says nothing: {error:#}"),
         }
     }
