@@ -84,8 +84,10 @@ fn loopback_up() -> Result<()> {
         let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
         ensure!(socket >= 0, "socket: {}", std::io::Error::last_os_error());
         let mut request: libc::ifreq = std::mem::zeroed();
-        request.ifr_name[0] = b'l'.cast_signed();
-        request.ifr_name[1] = b'o'.cast_signed();
+        for (to, letter) in request.ifr_name.iter_mut().zip(*b"lo") {
+            // Signed or not as the processor has it.
+            *to = letter as libc::c_char;
+        }
         request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING)?;
         let code = libc::ioctl(socket, libc::SIOCSIFFLAGS as _, &raw mut request);
         let error = std::io::Error::last_os_error();
