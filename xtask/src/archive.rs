@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::arch::Arch;
 use crate::process::Invocation;
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
@@ -27,8 +28,8 @@ pub(crate) struct Archive {
 }
 
 impl Archive {
-    /// Fetches the lists of `suite` into `directory`.
-    pub(crate) fn open(directory: &Path, suite: &str) -> Result<Self> {
+    /// Fetches the lists of `suite` for machines of `arch` into `directory`.
+    pub(crate) fn open(directory: &Path, suite: &str, arch: Arch) -> Result<Self> {
         if !Path::new(KEYRING).exists() {
             bail!(
                 "{KEYRING} is missing, without which no download can be trusted: apt-get install debian-archive-keyring"
@@ -43,7 +44,7 @@ impl Archive {
         // Only package lists: the machine may be configured to want more.
         let source = format!("deb [signed-by={KEYRING} target=Packages] {mirror} {suite} main\n");
         fs::write(directory.join("sources.list"), source).context("writing the private sources.list")?;
-        archive.configure()?;
+        archive.configure(arch)?;
         archive.apt("apt-get").args(["-qq", "update"]).run().with_context(|| format!("the lists of Debian {suite}"))?;
         Ok(archive)
     }
@@ -92,11 +93,13 @@ impl Archive {
     }
 
     /// What makes apt leave the machine's own lists, cache and locks alone. Proxies and the like stay as configured.
-    fn configure(&self) -> Result<()> {
+    fn configure(&self, arch: Arch) -> Result<()> {
         let path = |name: &str| self.directory.join(name).display().to_string();
         // For apt nothing is installed here.
         fs::write(path("status"), "").context("writing the private status")?;
         let settings = [
+            ("APT::Architecture", arch.debian().into()),
+            ("APT::Architectures", arch.debian().into()),
             ("Dir::State::Status", path("status")),
             ("Dir::Etc::SourceList", path("sources.list")),
             ("Dir::Etc::SourceParts", "/dev/null".into()),

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::build::build;
 use crate::cli::BenchOptions;
-use crate::paths::{Profile, Repository};
+use crate::paths::Repository;
 use crate::process::Invocation;
 use crate::run::{build_lab, release};
 use crate::setup::{Need, Setup};
@@ -16,8 +16,7 @@ pub(crate) fn bench(repository: &Repository, setup: &Setup<'_>, options: &BenchO
         setup.peers();
     }
     let why502 = build(repository, setup, &release())?;
-    build_lab(repository)?;
-    let lab = Invocation::new(repository.binary("lab", Profile::Release, None)).current_dir(&repository.root);
+    let lab = Invocation::new(build_lab(repository, setup, None)?).current_dir(&repository.root);
     let mut lab = lab.args(["bench", "--why502"]).arg(why502).arg("--json").arg(repository.bench_figures());
     if options.quick {
         lab = lab.arg("--quick");

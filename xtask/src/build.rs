@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::arch::Arch;
 use crate::cli::BuildOptions;
-use crate::paths::{HOST_ARCH, Profile, Repository};
+use crate::paths::{Profile, Repository};
 use crate::process::Invocation;
 use crate::setup::Setup;
 use crate::toolchain::{EbpfToolchain, host_cargo, musl_compiler};
@@ -18,32 +19,43 @@ const EBPF_BINARY: &str = "why502-ebpf";
 /// Builds what `options` say, and returns the path of `why502` (of the object, with `ebpf_only`).
 pub(crate) fn build(repository: &Repository, setup: &Setup<'_>, options: &BuildOptions) -> Result<PathBuf> {
     let toolchain = setup.ebpf_toolchain()?;
-    let arch = options.target.as_deref().map_or(HOST_ARCH, |triple| triple.split('-').next().unwrap_or(triple));
+    let target = options.target.as_deref();
+    let arch = Arch::of_target(target)?;
     let object = build_ebpf(repository, &toolchain, arch)?;
     if options.ebpf_only {
         return Ok(object);
     }
     let profile = if options.release { Profile::Release } else { Profile::Debug };
-    let cargo = match &options.target {
+    build_binary(repository, setup, "tracer-user", "why502", profile, target)
+}
+
+/// Builds a binary of user space, for `target` or for this machine, and returns its path.
+pub(crate) fn build_binary(
+    repository: &Repository,
+    setup: &Setup<'_>,
+    package: &str,
+    name: &str,
+    profile: Profile,
+    target: Option<&str>,
+) -> Result<PathBuf> {
+    let cargo = host_cargo().current_dir(&repository.root).args(["build", "--package", package, "--bin", name]);
+    let cargo = match profile {
+        Profile::Release => cargo.arg("--release"),
+        Profile::Debug => cargo,
+    };
+    let cargo = match target {
         Some(triple) => {
             setup.ensure_target(triple)?;
-            cross(host_cargo(), triple)
+            cross(cargo, triple).args(["--target", triple])
         }
-        None => host_cargo(),
+        None => cargo,
     };
-    let mut cargo = cargo.current_dir(&repository.root).args(["build", "--package", "tracer-user"]);
-    if options.release {
-        cargo = cargo.arg("--release");
-    }
-    if let Some(triple) = &options.target {
-        cargo = cargo.args(["--target", triple]);
-    }
-    cargo.run()?;
-    Ok(repository.binary("why502", profile, options.target.as_deref()))
+    cargo.run().with_context(|| format!("building {name}"))?;
+    Ok(repository.binary(name, profile, target))
 }
 
 /// Compiles the eBPF crate for machines of `arch` and puts the object where tracer-user/build.rs looks for it.
-fn build_ebpf(repository: &Repository, toolchain: &EbpfToolchain, arch: &str) -> Result<PathBuf> {
+fn build_ebpf(repository: &Repository, toolchain: &EbpfToolchain, arch: Arch) -> Result<PathBuf> {
     ebpf_cargo(repository, toolchain, arch, "build").arg("--release").run().context("building the eBPF programs")?;
     let built = repository.ebpf_build(arch).join(BPF_TARGET).join("release").join(EBPF_BINARY);
     let object = repository.ebpf_object(arch);
@@ -52,8 +64,8 @@ fn build_ebpf(repository: &Repository, toolchain: &EbpfToolchain, arch: &str) ->
 }
 
 /// `cargo COMMAND` for the eBPF crate with everything its target needs.
-pub(crate) fn ebpf_cargo(repository: &Repository, toolchain: &EbpfToolchain, arch: &str, command: &str) -> Invocation {
-    let flags = format!("-Cdebuginfo=2 -Clink-arg=--btf --cfg=bpf_target_arch=\"{arch}\"");
+pub(crate) fn ebpf_cargo(repository: &Repository, toolchain: &EbpfToolchain, arch: Arch, command: &str) -> Invocation {
+    let flags = format!("-Cdebuginfo=2 -Clink-arg=--btf --cfg=bpf_target_arch=\"{}\"", arch.name());
     toolchain
         .cargo()
         .current_dir(&repository.root)

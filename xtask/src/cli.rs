@@ -66,7 +66,7 @@ pub(crate) struct Passed {
 
 #[derive(Debug, Args)]
 pub(crate) struct VmOptions {
-    /// 5.10, 6.1, 6.12, 7.2 (fetched from Debian) or the path of a kernel image
+    /// 5.10, 6.1, 6.12, 7.2, 6.12-arm64 (fetched from Debian) or the path of a kernel image
     #[arg(long)]
     pub(crate) kernel: String,
 
@@ -110,7 +110,7 @@ pub(crate) struct TestOptions {
     #[arg(long)]
     pub(crate) vm: bool,
 
-    /// Only this kernel (repeatable; implies --vm): 5.10, 6.1, 6.12, 7.2 or the path of a kernel image
+    /// Only this kernel (repeatable; implies --vm): 5.10, 6.1, 6.12, 7.2, 6.12-arm64 or the path of a kernel image
     #[arg(long, value_name = "KERNEL")]
     pub(crate) kernel: Vec<String>,
 

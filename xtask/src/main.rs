@@ -3,6 +3,7 @@
 //! Owns the dispatch and the exit code, nothing else. Exit: 0 fine, 1 a step failed, 2 usage or something is
 //! missing that may not be installed (the commands that would install it have been printed).
 
+mod arch;
 mod archive;
 mod bench;
 mod build;

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// The architecture this program was compiled for, as Rust triples begin with it.
-pub(crate) const HOST_ARCH: &str = env::consts::ARCH;
+use crate::arch::Arch;
 
 #[derive(Debug)]
 pub(crate) struct Repository {
@@ -62,19 +61,18 @@ impl Repository {
         self.cache("lab")
     }
 
-    pub(crate) fn private_qemu(&self) -> PathBuf {
-        self.vm().join("qemu")
+    pub(crate) fn private_qemu(&self, arch: Arch) -> PathBuf {
+        self.vm().join(arch.tagged("qemu"))
     }
 
     /// cargo's target directory for the eBPF crate: its flags differ, and would rebuild everything in a shared one.
-    pub(crate) fn ebpf_build(&self, arch: &str) -> PathBuf {
-        if arch == HOST_ARCH { self.cache("ebpf-build") } else { self.cache(&format!("ebpf-build-{arch}")) }
+    pub(crate) fn ebpf_build(&self, arch: Arch) -> PathBuf {
+        self.cache(&arch.tagged("ebpf-build"))
     }
 
     /// The object that tracer-user/build.rs embeds; the same names are known there.
-    pub(crate) fn ebpf_object(&self, arch: &str) -> PathBuf {
-        let directory = self.cache("ebpf");
-        if arch == HOST_ARCH { directory.join("why502.o") } else { directory.join(format!("why502-{arch}.o")) }
+    pub(crate) fn ebpf_object(&self, arch: Arch) -> PathBuf {
+        self.cache("ebpf").join(format!("{}.o", arch.tagged("why502")))
     }
 
     /// A binary built by cargo for user space.

@@ -1,13 +1,14 @@
 //! `run` and `demo`: set up, build, and hand over to the program as root.
 
-use anyhow::{Context, Result};
+use std::path::PathBuf;
 
-use crate::build::build;
+use anyhow::Result;
+
+use crate::build::{build, build_binary};
 use crate::cli::BuildOptions;
 use crate::paths::{Profile, Repository};
 use crate::process::Invocation;
 use crate::setup::{Need, Setup};
-use crate::toolchain::host_cargo;
 
 /// Becomes `why502 arguments…`; returns only if that fails.
 pub(crate) fn run(repository: &Repository, setup: &Setup<'_>, arguments: &[String]) -> Result<u8> {
@@ -19,14 +20,13 @@ pub(crate) fn run(repository: &Repository, setup: &Setup<'_>, arguments: &[Strin
 pub(crate) fn demo(repository: &Repository, setup: &Setup<'_>, arguments: &[String]) -> Result<u8> {
     setup.ensure(&[Need::Ebpf, Need::Lab])?;
     let why502 = build(repository, setup, &release())?;
-    build_lab(repository)?;
-    let lab = Invocation::new(repository.binary("lab", Profile::Release, None));
+    let lab = Invocation::new(build_lab(repository, setup, None)?);
     Err(lab.args(["demo", "--why502"]).arg(why502).args(arguments).for_root().exec())
 }
 
-pub(crate) fn build_lab(repository: &Repository) -> Result<()> {
-    let cargo = host_cargo().current_dir(&repository.root);
-    cargo.args(["build", "--release", "--package", "lab"]).run().context("building the lab")
+/// Builds the lab, for `target` or for this machine, and returns its path.
+pub(crate) fn build_lab(repository: &Repository, setup: &Setup<'_>, target: Option<&str>) -> Result<PathBuf> {
+    build_binary(repository, setup, "lab", "lab", Profile::Release, target)
 }
 
 pub(crate) fn release() -> BuildOptions {

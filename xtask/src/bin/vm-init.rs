@@ -15,7 +15,8 @@ use rustix::termios::{self, OptionalActions};
 /// Where xtask has put the command: its directory and its words, separated by zero bytes.
 const COMMAND: &str = "/etc/vm-init/command";
 const MODULES: &str = "/etc/vm-init/modules";
-const OUTPUT: &str = "/dev/ttyS1";
+/// The variable with the name of the second serial port, set on the kernel's command line.
+const OUTPUT: &str = "VM_OUTPUT";
 
 /// As shells have it: not found, or not to be run.
 const NOT_RUN: i32 = 127;
@@ -29,7 +30,7 @@ fn main() -> Result<()> {
         NOT_RUN
     });
     let verdict = format!("VM-RESULT exit={code}");
-    if let Ok(mut output) = OpenOptions::new().write(true).open(OUTPUT) {
+    if let Ok(mut output) = output() {
         writeln!(output, "{verdict}").and_then(|()| Ok(termios::tcdrain(&output)?)).context("the verdict")?;
     }
     println!("{verdict}");
@@ -85,7 +86,7 @@ fn run() -> Result<i32> {
     let words = fs::read_to_string(COMMAND).with_context(|| format!("reading {COMMAND}"))?;
     let mut words = words.split('\0');
     let (directory, program) = (words.next().context("no directory")?, words.next().context("no command")?);
-    let output = OpenOptions::new().write(true).open(OUTPUT).with_context(|| format!("opening {OUTPUT}"))?;
+    let output = output()?;
     let mut settings = termios::tcgetattr(&output).context("settings of the serial port")?;
     settings.make_raw();
     termios::tcsetattr(&output, OptionalActions::Now, &settings).context("raw serial port")?;
@@ -95,12 +96,19 @@ fn run() -> Result<i32> {
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .env("HOME", "/root")
         .env("RUST_BACKTRACE", "1")
+        .env_remove(OUTPUT)
         .stdin(Stdio::null())
         .stdout(output.try_clone().context("second descriptor of the serial port")?)
         .stderr(output)
         .spawn()
         .with_context(|| format!("cannot run {program}"))?;
     wait_for(Pid::from_child(&child))
+}
+
+/// The second serial port.
+fn output() -> Result<File> {
+    let port = std::env::var_os(OUTPUT).with_context(|| format!("{OUTPUT} is not set"))?;
+    OpenOptions::new().write(true).open(&port).with_context(|| format!("opening {}", port.display()))
 }
 
 /// Also collects the orphans that only init can.

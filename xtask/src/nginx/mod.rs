@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::arch::Arch;
 use crate::archive::{Archive, Unavailable};
 use crate::paths::Repository;
 use crate::process::{Invocation, which};
@@ -32,6 +33,9 @@ pub(crate) const RELEASES: [Release; 4] = [
 /// The scenario of the stream module needs it.
 const STREAM: &str = "libnginx-mod-stream";
 
+/// What a virtual machine needs besides, where its programs cannot be this machine's.
+const MACHINE: [&str; 3] = ["iproute2", "dash", "coreutils"];
+
 const PROGRAM: &str = "usr/sbin/nginx";
 
 /// Users as nginx's workers need them: base-passwd would make these files when it is installed.
@@ -51,31 +55,43 @@ impl Release {
         found.with_context(|| format!("no nginx {name}: known are {}", known()))
     }
 
-    /// Its root directory, fetched if needed.
-    pub(crate) fn obtain(&self, repository: &Repository, setup: &Setup<'_>) -> Result<PathBuf> {
+    /// The one of a suite of Debian's.
+    pub(crate) fn of_suite(suite: &str) -> Result<&'static Self> {
+        let found = RELEASES.iter().find(|release| release.suite == suite);
+        found.with_context(|| format!("which nginx Debian {suite} has is not known here"))
+    }
+
+    /// Its root directory for machines of `arch`, fetched if needed.
+    pub(crate) fn obtain(&self, repository: &Repository, setup: &Setup<'_>, arch: Arch) -> Result<PathBuf> {
         let Self { name, suite, .. } = self;
-        let directory = repository.nginx().join(name);
+        let directory = repository.nginx().join(arch.tagged(name));
         if !directory.join(PROGRAM).is_file() {
-            let why = format!("nginx {name} from Debian {suite}, unpacked into target/nginx (nothing is installed)");
-            setup.allow(&why, &format!("cargo xtask test --nginx {name}"))?;
-            self.fetch(repository, &directory).context(Unavailable("nginx"))?;
+            let debian = arch.debian();
+            let why =
+                format!("nginx {name} from Debian {suite} {debian}, unpacked into target/nginx (nothing is installed)");
+            setup.allow(&why, "the same command without --offline")?;
+            self.fetch(repository, &directory, arch).context(Unavailable("nginx"))?;
         }
         Ok(directory)
     }
 
     /// Whole or not at all.
-    fn fetch(&self, repository: &Repository, directory: &Path) -> Result<()> {
+    fn fetch(&self, repository: &Repository, directory: &Path, arch: Arch) -> Result<()> {
         let Self { name, suite, package } = self;
-        let lists = repository.nginx().join("apt").join(suite);
-        let archive = Archive::open(&lists, suite)?;
-        let partial = repository.nginx().join(format!("{name}-partial"));
+        let lists = repository.nginx().join("apt").join(arch.tagged(suite));
+        let archive = Archive::open(&lists, suite, arch)?;
+        let partial = repository.nginx().join(format!("{}-partial", arch.tagged(name)));
         for old in [&partial, directory] {
             if old.exists() {
                 fs::remove_dir_all(old).with_context(|| format!("removing {}", old.display()))?;
             }
         }
         fs::create_dir_all(&partial).with_context(|| format!("creating {}", partial.display()))?;
-        let files = archive.download_whole(&[package, STREAM])?;
+        let mut packages = vec![*package, STREAM];
+        if arch != Arch::HOST {
+            packages.extend(MACHINE);
+        }
+        let files = archive.download_whole(&packages)?;
         self.check(&files)?;
         for file in &files {
             Invocation::new("dpkg-deb").arg("-x").arg(file).arg(&partial).output()?;

@@ -15,6 +15,7 @@ use std::fmt;
 
 use anyhow::Result;
 
+use crate::arch::Arch;
 use crate::paths::Repository;
 use crate::process::{Invocation, is_root};
 use crate::toolchain::EbpfToolchain;
@@ -34,12 +35,13 @@ pub(crate) enum Need {
     Lab,
     /// What loads nginx for the benchmark.
     Bench,
-    /// qemu and what unpacks kernels.
-    Vm,
+    /// qemu for such machines, and what unpacks kernels.
+    Vm(Arch),
 }
 
 impl Need {
-    pub(crate) const ALL: [Self; 4] = [Self::Ebpf, Self::Lab, Self::Bench, Self::Vm];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Ebpf, Self::Lab, Self::Bench, Self::Vm(Arch::X86_64), Self::Vm(Arch::Aarch64)];
 }
 
 #[derive(Debug)]
@@ -92,7 +94,7 @@ impl<'a> Setup<'a> {
                 }
                 Need::Lab => lab::ensure(self)?,
                 Need::Bench => bench::ensure(self)?,
-                Need::Vm => qemu::ensure(self)?,
+                Need::Vm(arch) => qemu::ensure(self, *arch)?,
             }
         }
         self.complete()

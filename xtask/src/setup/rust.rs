@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::{Installed, Privilege, Setup, apt};
+use crate::archive::Unavailable;
 use crate::process::{Invocation, which};
 use crate::toolchain::{EbpfToolchain, PINNED, musl_compiler};
 
@@ -60,11 +61,13 @@ fn toolchain_install(name: &str) -> Invocation {
 pub(super) fn ensure_target(setup: &Setup<'_>, target: &str) -> Result<()> {
     let installed = Invocation::new("rustc").args(["--print", "target-libdir", "--target", target]).output();
     if !installed.is_ok_and(|directory| Path::new(directory.trim()).is_dir()) {
+        let unavailable = Unavailable("Rust's standard library for another target");
         if which("rustup").is_none() {
-            bail!("no standard library for {target}, and no rustup to install it");
+            return Err(anyhow!("there is none for {target}, and no rustup to install it").context(unavailable));
         }
         let command = Invocation::new("rustup").args(["target", "add", target]);
-        setup.install(&format!("the standard library for {target}, by rustup"), Privilege::User, &[command])?;
+        let why = format!("the standard library for {target}, by rustup");
+        setup.install(&why, Privilege::User, &[command]).context(unavailable)?;
     }
     let Some(compiler) = musl_compiler(target) else { return Ok(()) };
     if which(&compiler).is_some() {

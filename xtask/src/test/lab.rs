@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use super::accuracy::file_name;
 use super::{Count, Failures, HOST, Outcome};
 use crate::build::build;
-use crate::paths::{Profile, Repository};
+use crate::paths::Repository;
 use crate::process::{Invocation, is_root};
 use crate::run::{build_lab, release};
 use crate::setup::{Need, Setup};
@@ -33,8 +33,7 @@ pub(super) fn prepare(repository: &Repository, setup: &Setup<'_>, step: &str) ->
     }
     setup.ensure(&[Need::Ebpf, Need::Lab])?;
     let why502 = build(repository, setup, &release())?;
-    build_lab(repository)?;
-    let lab = Invocation::new(repository.binary("lab", Profile::Release, None));
+    let lab = Invocation::new(build_lab(repository, setup, None)?);
     let lab = lab.current_dir(&repository.root).args(["run", "--why502"]).arg(why502);
     Ok(lab.arg("--json").arg(results))
 }

@@ -3,8 +3,9 @@
 use anyhow::Result;
 
 use super::{Outcome, Report};
+use crate::arch::Arch;
 use crate::build::ebpf_cargo;
-use crate::paths::{HOST_ARCH, Repository};
+use crate::paths::Repository;
 use crate::process::Invocation;
 use crate::setup::Setup;
 use crate::toolchain::host_cargo;
@@ -23,7 +24,7 @@ pub(super) fn steps(report: &mut Report, repository: &Repository, setup: &Setup<
                 toolchain.rustup_name().map(|name| format!(": rustup component add clippy --toolchain {name}"));
             return Ok(Outcome::skipped(format!("{} has no clippy{}", toolchain.name(), remedy.unwrap_or_default())));
         }
-        let clippy = ebpf_cargo(repository, &toolchain, HOST_ARCH, "clippy");
+        let clippy = ebpf_cargo(repository, &toolchain, Arch::HOST, "clippy");
         verdict(&clippy.args(["--release", "--", "-Dwarnings"]))
     });
 }

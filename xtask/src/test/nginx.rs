@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::lab;
 use super::{Outcome, Report};
+use crate::arch::Arch;
 use crate::cli::TestOptions;
 use crate::nginx::{RELEASES, Release, installed};
 use crate::paths::Repository;
@@ -38,7 +39,7 @@ fn run(repository: &Repository, setup: &Setup<'_>, step: &str, version: &str, al
     if !is_root() {
         return Ok(Outcome::skipped("loading eBPF programs takes root"));
     }
-    let root = Release::named(version)?.obtain(repository, setup)?;
+    let root = Release::named(version)?.obtain(repository, setup, Arch::HOST)?;
     let lab = lab::prepare(repository, setup, step)?;
     let requests = if all { ALL_REQUESTS } else { REQUESTS };
     let lab = lab.args(["--requests", &requests.to_string(), "--nginx-root"]).arg(root);

@@ -1,16 +1,19 @@
 //! The lab on other kernels: one step for each, and each with its own counts.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use anyhow::Result;
 
 use super::{Count, Failures, Outcome, Report};
+use crate::arch::Arch;
 use crate::build::build;
-use crate::cli::TestOptions;
-use crate::paths::{Profile, Repository};
+use crate::cli::{BuildOptions, TestOptions};
+use crate::paths::Repository;
 use crate::run::{build_lab, release};
 use crate::setup::{Need, Setup};
-use crate::vm::{RELEASES, Task, boot};
+use crate::vm::{RELEASES, Task, arch_of, boot};
 
 /// An emulated machine is some twenty times slower than this one.
 const DEADLINE: Duration = Duration::from_secs(30 * 60);
@@ -23,24 +26,29 @@ pub(super) fn steps(report: &mut Report, repository: &Repository, setup: &Setup<
         [] => RELEASES.iter().map(|release| release.name.to_owned()).collect(),
         chosen => chosen.to_vec(),
     };
-    let mut ready = None;
+    let mut ready = BTreeMap::new();
     for kernel in kernels {
         report.step(format!("vm {kernel}"), || {
-            let command = match &ready {
-                Some(command) => command,
-                None => ready.insert(prepare(repository, setup, options.all)?),
+            let arch = arch_of(&kernel)?;
+            let command = match ready.entry(arch) {
+                Entry::Occupied(command) => command.into_mut(),
+                Entry::Vacant(none) => none.insert(prepare(repository, setup, arch, options.all)?),
             };
             run(repository, setup, &kernel, command, options.all)
         });
     }
 }
 
-/// Builds what runs in the machines: the command.
-fn prepare(repository: &Repository, setup: &Setup<'_>, all: bool) -> Result<Vec<String>> {
-    setup.ensure(&[Need::Ebpf, Need::Lab, Need::Vm])?;
-    let why502 = build(repository, setup, &release())?;
-    build_lab(repository)?;
-    let lab = repository.binary("lab", Profile::Release, None);
+/// Builds what runs in machines of `arch`: the command.
+fn prepare(repository: &Repository, setup: &Setup<'_>, arch: Arch, all: bool) -> Result<Vec<String>> {
+    setup.ensure(&[Need::Ebpf, Need::Vm(arch)])?;
+    let target = arch.foreign_target();
+    if target.is_none() {
+        // Other machines come with Debian's.
+        setup.ensure(&[Need::Lab])?;
+    }
+    let why502 = build(repository, setup, &BuildOptions { target: target.map(str::to_owned), ..release() })?;
+    let lab = build_lab(repository, setup, target)?;
     let mut command = vec![lab.to_string_lossy().into_owned(), "run".into(), "--why502".into()];
     command.push(why502.to_string_lossy().into_owned());
     if !all {

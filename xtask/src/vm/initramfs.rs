@@ -84,6 +84,29 @@ impl Image {
         Ok(())
     }
 
+    /// All that is below `root`, as if that were the machine's root directory; links stay links.
+    pub(super) fn tree(&mut self, root: &Path) -> Result<()> {
+        self.branch(root, Path::new("/"))
+    }
+
+    fn branch(&mut self, from: &Path, to: &Path) -> Result<()> {
+        for entry in fs::read_dir(from).with_context(|| format!("reading {}", from.display()))? {
+            let entry = entry.with_context(|| format!("reading {}", from.display()))?;
+            let (from, to) = (entry.path(), to.join(entry.file_name()));
+            let kind = entry.file_type().with_context(|| format!("reading {}", from.display()))?;
+            if kind.is_symlink() {
+                let target = fs::read_link(&from).with_context(|| format!("reading {}", from.display()))?;
+                self.insert(&to, Entry::Link(target.to_string_lossy().into_owned()));
+            } else if kind.is_dir() {
+                self.insert(&to, Entry::Directory);
+                self.branch(&from, &to)?;
+            } else if kind.is_file() {
+                self.copy(&from, &to)?;
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn empty_directory(&mut self, path: &Path) -> Result<()> {
         self.insert(path, Entry::Directory);
         Ok(())
@@ -164,7 +187,24 @@ fn normal(path: &Path) -> PathBuf {
 mod tests {
     use std::path::Path;
 
-    use super::normal;
+    use super::{Entry, Image, normal};
+
+    #[test]
+    fn a_tree_keeps_its_links_and_merges_usr() {
+        let root = std::env::temp_dir().join(format!("tree-{}", std::process::id()));
+        std::fs::create_dir_all(root.join("bin")).unwrap();
+        std::fs::write(root.join("bin/dash"), "").unwrap();
+        std::os::unix::fs::symlink("dash", root.join("bin/sh")).unwrap();
+        std::os::unix::fs::symlink("usr/lib", root.join("lib")).unwrap();
+        let mut image = Image::new();
+        image.tree(&root).unwrap();
+        std::fs::remove_dir_all(root).unwrap();
+        let entry = |path: &str| image.entries.get(Path::new(path));
+        assert!(matches!(entry("/usr/bin/dash"), Some(Entry::Copy { .. })));
+        assert!(matches!(entry("/usr/bin/sh"), Some(Entry::Link(target)) if target == "dash"));
+        assert!(matches!(entry("/lib"), Some(Entry::Link(target)) if target == "usr/lib"));
+        assert!(matches!(entry("/bin"), Some(Entry::Link(target)) if target == "usr/bin"), "{:?}", entry("/bin"));
+    }
 
     #[test]
     fn paths_are_made_absolute_and_usr_is_merged() {

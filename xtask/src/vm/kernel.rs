@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::arch::Arch;
 use crate::archive::{Archive, Unavailable};
-use crate::paths::{HOST_ARCH, Repository};
+use crate::nginx;
+use crate::paths::Repository;
 use crate::process::Invocation;
 use crate::setup::Setup;
 
@@ -15,24 +17,31 @@ use crate::setup::Setup;
 #[derive(Debug)]
 pub(crate) struct Release {
     pub(crate) name: &'static str,
+    pub(crate) arch: Arch,
     suite: &'static str,
     /// What the package's name begins with.
     package: &'static str,
 }
 
-const FLAVOUR: &str = "-cloud-amd64";
-
-pub(crate) const RELEASES: [Release; 4] = [
-    Release { name: "5.10", suite: "bullseye", package: "linux-image-5.10." },
-    Release { name: "6.1", suite: "bookworm", package: "linux-image-6.1." },
-    Release { name: "6.12", suite: "trixie", package: "linux-image-6.12." },
+pub(crate) const RELEASES: [Release; 5] = [
+    Release { name: "5.10", arch: Arch::X86_64, suite: "bullseye", package: "linux-image-5.10." },
+    Release { name: "6.1", arch: Arch::X86_64, suite: "bookworm", package: "linux-image-6.1." },
+    Release { name: "6.12", arch: Arch::X86_64, suite: "trixie", package: "linux-image-6.12." },
     // From 7 on the image and its modules are packages of their own.
-    Release { name: "7.2", suite: "sid", package: "linux-binary-7.2." },
+    Release { name: "7.2", arch: Arch::X86_64, suite: "sid", package: "linux-binary-7.2." },
+    Release { name: "6.12-arm64", arch: Arch::Aarch64, suite: "trixie", package: "linux-image-6.12." },
 ];
+
+/// What the machine that boots it must have.
+pub(crate) fn arch_of(name: &str) -> Result<Arch> {
+    Ok(Release::named(name)?.map_or(Arch::HOST, |release| release.arch))
+}
 
 #[derive(Debug)]
 pub(super) struct Kernel {
     pub(super) name: String,
+    /// Where Debian has it; None: an image by path, which is for this machine's processor.
+    pub(super) release: Option<&'static Release>,
     pub(super) image: PathBuf,
     /// The directory `lib/modules/VERSION`, if there is one.
     pub(super) modules: Option<PathBuf>,
@@ -41,29 +50,28 @@ pub(super) struct Kernel {
 impl Kernel {
     /// By version, fetched if needed, or by the path of an image.
     pub(super) fn obtain(repository: &Repository, setup: &Setup<'_>, name: &str) -> Result<Self> {
-        let path = Path::new(name);
-        if name.contains('/') || path.is_file() {
-            let image = path.canonicalize().with_context(|| format!("kernel {name}"))?;
-            return Ok(Self { name: name.into(), image, modules: None });
-        }
-        let Some(release) = RELEASES.iter().find(|release| release.name == name) else {
-            let known = RELEASES.map(|release| release.name).join(", ");
-            bail!("no kernel {name}: known are {known}; any other by the path of its image");
+        let Some(release) = Release::named(name)? else {
+            let image = Path::new(name).canonicalize().with_context(|| format!("kernel {name}"))?;
+            return Ok(Self { name: name.into(), release: None, image, modules: None });
         };
-        if HOST_ARCH != "x86_64" {
-            bail!("Debian's kernels are fetched for x86-64 only, and this is {HOST_ARCH}");
-        }
         let directory = repository.vm().join("kernel").join(name);
         if !directory.is_dir() {
+            let Release { suite, arch, .. } = release;
+            let debian = arch.debian();
             let why =
-                format!("kernel {name} from Debian {}, unpacked into target/vm (nothing is installed)", release.suite);
+                format!("kernel {name} from Debian {suite} {debian}, unpacked into target/vm (nothing is installed)");
             setup.allow(&why, &format!("cargo xtask vm --kernel {name} -- true"))?;
             release.fetch(repository, &directory).context(Unavailable("the kernel"))?;
         }
-        Self::unpacked(name, &directory)
+        Self::unpacked(release, &directory)
     }
 
-    fn unpacked(name: &str, directory: &Path) -> Result<Self> {
+    /// What the machine that it boots must have.
+    pub(super) fn arch(&self) -> Arch {
+        self.release.map_or(Arch::HOST, |release| release.arch)
+    }
+
+    fn unpacked(release: &'static Release, directory: &Path) -> Result<Self> {
         // Old packages keep modules in /lib, newer ones in /usr/lib.
         let modules = ["lib/modules", "usr/lib/modules"]
             .iter()
@@ -76,20 +84,38 @@ impl Kernel {
             .chain(beside)
             .next()
             .with_context(|| format!("no kernel image in {0}; remove it to fetch it again", directory.display()))?;
-        Ok(Self { name: name.into(), image, modules })
+        Ok(Self { name: release.name.into(), release: Some(release), image, modules })
     }
 }
 
 impl Release {
+    /// By its name; None: that is the path of an image.
+    fn named(name: &str) -> Result<Option<&'static Self>> {
+        if name.contains('/') || Path::new(name).is_file() {
+            return Ok(None);
+        }
+        let Some(release) = RELEASES.iter().find(|release| release.name == name) else {
+            let known = RELEASES.map(|release| release.name).join(", ");
+            bail!("no kernel {name}: known are {known}; any other by the path of its image");
+        };
+        Ok(Some(release))
+    }
+
+    /// The nginx that Debian has beside it.
+    pub(super) fn nginx(&self) -> Result<&'static nginx::Release> {
+        nginx::Release::of_suite(self.suite)
+    }
+
     /// The newest package of this version, unpacked into `directory`; whole or not at all.
     fn fetch(&self, repository: &Repository, directory: &Path) -> Result<()> {
-        let Self { name, suite, package } = self;
-        let lists = repository.vm().join("apt").join(suite);
-        let archive = Archive::open(&lists, suite)?;
+        let Self { name, arch, suite, package } = self;
+        let lists = repository.vm().join("apt").join(name);
+        let archive = Archive::open(&lists, suite, *arch)?;
+        let flavour = format!("-cloud-{}", arch.debian());
         let mut candidates = archive.packages(package)?;
-        candidates.retain(|candidate| candidate.ends_with(FLAVOUR));
+        candidates.retain(|candidate| candidate.ends_with(&flavour));
         candidates.sort_by(|one, other| natural(one, other));
-        let image = candidates.last().with_context(|| format!("Debian {suite} has no {package}*{FLAVOUR} any more"))?;
+        let image = candidates.last().with_context(|| format!("Debian {suite} has no {package}*{flavour} any more"))?;
         let mut packages = vec![image.clone()];
         if let Some(version) = image.strip_prefix("linux-binary-") {
             packages.push(format!("linux-modules-{version}"));

@@ -5,6 +5,7 @@ mod initramfs;
 mod kernel;
 mod modules;
 mod qemu;
+mod userland;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,40 +13,21 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-pub(crate) use kernel::RELEASES;
+pub(crate) use kernel::{RELEASES, arch_of};
 pub(crate) use qemu::Qemu;
 
+use crate::build::build_binary;
 use crate::cli::VmOptions;
 use crate::paths::{Profile, Repository};
-use crate::process::{Invocation, which};
+use crate::process::Invocation;
 use crate::setup::{Need, Setup};
-use crate::toolchain::host_cargo;
 use initramfs::Image;
 use kernel::Kernel;
 use qemu::{Ending, Machine};
-
-/// Programs that every machine has, as far as this one has them.
-const PROGRAMS: [&str; 14] =
-    ["sh", "cat", "ls", "env", "head", "grep", "sleep", "kill", "uname", "mount", "dmesg", "ss", "ip", "nginx"];
-
-/// Files that those programs read.
-const FILES: [&str; 9] = [
-    "/etc/passwd",
-    "/etc/group",
-    "/etc/nsswitch.conf",
-    "/etc/services",
-    "/etc/protocols",
-    "/etc/nginx/mime.types",
-    "/etc/nginx/fastcgi_params",
-    "/etc/nginx/uwsgi_params",
-    "/etc/ssl/openssl.cnf",
-];
+use userland::Userland;
 
 /// A machine's directory in `target/vm` begins with this; the pid follows.
 const RUN: &str = "run-";
-
-/// Where nginx loads its modules from.
-const NGINX_MODULES: &str = "/usr/lib/nginx/modules";
 
 /// What to run, and on what.
 #[derive(Debug)]
@@ -80,10 +62,11 @@ pub(crate) fn vm(repository: &Repository, setup: &Setup<'_>, options: &VmOptions
 /// Boots, passes the command's output on (to `line`, too), and returns its exit code.
 /// A kernel that panics, hangs or ends without a verdict is an error.
 pub(crate) fn boot(repository: &Repository, setup: &Setup<'_>, task: &Task<'_>, line: impl FnMut(&str)) -> Result<u8> {
-    setup.ensure(&[Need::Vm])?;
+    let arch = arch_of(task.kernel)?;
+    setup.ensure(&[Need::Vm(arch)])?;
     let kernel = Kernel::obtain(repository, setup, task.kernel)?;
-    let qemu = Qemu::find(repository).context("qemu was there a moment ago")?;
-    let image = image(repository, &kernel, task)?;
+    let qemu = Qemu::find(repository, arch).context("qemu was there a moment ago")?;
+    let image = image(repository, setup, &kernel, task)?;
     remove_leftovers(repository)?;
     let directory = repository.vm().join(format!("{RUN}{}", std::process::id()));
     let machine = Machine { repository, directory: &directory, kernel: &kernel.image, memory_mib: task.memory_mib };
@@ -110,32 +93,20 @@ fn remove_leftovers(repository: &Repository) -> Result<()> {
     Ok(())
 }
 
-fn image(repository: &Repository, kernel: &Kernel, task: &Task<'_>) -> Result<Image> {
-    let cargo = host_cargo().current_dir(&repository.root);
-    cargo
-        .args(["build", "--quiet", "--package", "xtask", "--bin", "vm-init"])
-        .run()
-        .context("building the VM's init")?;
+fn image(repository: &Repository, setup: &Setup<'_>, kernel: &Kernel, task: &Task<'_>) -> Result<Image> {
+    let target = kernel.arch().foreign_target();
+    let init = build_binary(repository, setup, "xtask", "vm-init", Profile::Debug, target)?;
+    let userland = Userland::of(repository, setup, kernel)?;
     let mut image = Image::new();
-    image.program_as(&repository.binary("vm-init", Profile::Debug, None), Path::new("/init"))?;
-    for program in PROGRAMS {
-        if let Some(path) = which(program) {
-            image.program(&path)?;
-        }
-    }
-    for file in FILES.map(Path::new).into_iter().filter(|file| file.exists()) {
-        image.file(file)?;
-    }
-    if Path::new(NGINX_MODULES).is_dir() {
-        image.directory(Path::new(NGINX_MODULES))?;
-    }
+    image.program_as(&init, Path::new("/init"))?;
+    userland.add(&mut image)?;
     for path in ["/var/log/nginx", "/var/lib/nginx"] {
         image.empty_directory(Path::new(path))?;
     }
     let directory = task.directory;
-    let command = command(task.command, directory)?;
+    let command = command(task.command, directory, &userland)?;
     // Paths among the command's words are most likely meant to be there.
-    let words = command.iter().map(|word| directory.join(word)).filter(|path| path.is_file());
+    let words = command.iter().map(|word| directory.join(word)).filter(|path| path.is_file() && !userland.has(path));
     for path in words.chain(task.include.iter().map(|path| directory.join(path))) {
         image.include(&path)?;
     }
@@ -147,10 +118,12 @@ fn image(repository: &Repository, kernel: &Kernel, task: &Task<'_>) -> Result<Im
 }
 
 /// The command with its program as a full path.
-fn command(words: &[String], directory: &Path) -> Result<Vec<String>> {
+fn command(words: &[String], directory: &Path, userland: &Userland) -> Result<Vec<String>> {
     let (program, arguments) = words.split_first().context("no command given")?;
-    let path = if program.contains('/') { Some(directory.join(program)) } else { which(program) };
-    let path = path.filter(|path| path.is_file()).with_context(|| format!("{program}: no such program"))?;
+    let path = if program.contains('/') { Some(directory.join(program)) } else { userland.which(program) };
+    let path = path
+        .filter(|path| path.is_file() || userland.has(path))
+        .with_context(|| format!("{program}: no such program"))?;
     Ok([path.to_string_lossy().into_owned()].into_iter().chain(arguments.iter().cloned()).collect())
 }
 

@@ -1,7 +1,8 @@
 //! qemu: finding it, starting a machine with it, and what became of the machine.
 //!
-//! The first serial port is the kernel's console and goes to a file; the second carries the command's output. The
-//! verdict is read from the console, where no command writes by accident.
+//! The first serial port is the kernel's console and goes to a file; the second carries the command's output, and init
+//! learns its name from the kernel's command line. The verdict is read from the console, where no command writes by
+//! accident.
 
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -10,18 +11,58 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::initramfs::Image;
+use crate::arch::Arch;
 use crate::paths::Repository;
 use crate::process::{Invocation, which};
 
-const PROGRAM: &str = "qemu-system-x86_64";
 /// Lines of a console that are shown when something went wrong.
 const EXCERPT: usize = 30;
 const VERDICT: &str = "VM-RESULT exit=";
+/// Variable of init with the name of the second port.
+const OUTPUT: &str = "VM_OUTPUT";
 
-/// The system's qemu, or one unpacked into `target/vm/qemu`.
+/// The system's qemu, or one unpacked into `target/vm`.
 #[derive(Debug)]
 pub(crate) struct Qemu {
     command: Invocation,
+    arch: Arch,
+}
+
+/// What an architecture's machines are made of.
+struct Board {
+    machine: &'static str,
+    /// The processor, where it is emulated.
+    emulated: &'static str,
+    /// The second serial port, behind the console's.
+    second_port: &'static [&'static str],
+    /// As Linux calls them.
+    console: &'static str,
+    output: &'static str,
+}
+
+impl Board {
+    fn of(arch: Arch) -> Self {
+        match arch {
+            Arch::X86_64 => Self {
+                machine: "pc",
+                // Emulated, cmpxchg16b leaves rubbish in the upper bits of EFLAGS: an interrupt right after it ends in a
+                // double fault (qemu 7.2.22; kernels since 6.12 hit it within seconds of work in the allocator).
+                emulated: "max,cx16=off",
+                second_port: &["-serial", "stdio"],
+                console: "ttyS0",
+                output: "/dev/ttyS1",
+            },
+            Arch::Aarch64 => Self {
+                machine: "virt",
+                // Debian's programs sign their return addresses, and the architecture's own cipher is slow to emulate.
+                emulated: "max,pauth-impdef=on",
+                // The board itself has but one.
+                second_port: &["-chardev", "stdio,id=output", "-device", "pci-serial,chardev=output"],
+                console: "ttyAMA0",
+                output: "/dev/ttyS0",
+            },
+        }
+    }
 }
 
 /// What to boot.
@@ -44,12 +85,14 @@ pub(super) enum Ending {
 }
 
 impl Qemu {
-    pub(crate) fn find(repository: &Repository) -> Option<Self> {
-        let command = match which(PROGRAM) {
+    /// For machines of `arch`.
+    pub(crate) fn find(repository: &Repository, arch: Arch) -> Option<Self> {
+        let program = format!("qemu-system-{}", arch.name());
+        let command = match which(&program) {
             Some(system) => Invocation::new(system),
-            None => private(repository)?,
+            None => private(repository, arch, &program)?,
         };
-        command.clone().arg("--version").output().is_ok().then_some(Self { command })
+        command.clone().arg("--version").output().is_ok().then_some(Self { command, arch })
     }
 
     /// Runs the machine to its end; the lines of the command's output go to our stdout and to `line`.
@@ -74,23 +117,24 @@ impl Qemu {
     }
 
     fn boot(&self, machine: &Machine<'_>) -> Invocation {
-        // Emulated, cmpxchg16b leaves rubbish in the upper bits of EFLAGS: an interrupt right after it ends in a double
-        // fault (qemu 7.2.22; kernels since 6.12 hit it within seconds of work in the allocator).
-        let accelerator: &[&str] = match has_kvm() {
+        let Board { machine: board, emulated, second_port, console, output } = Board::of(self.arch);
+        let processor: &[&str] = match self.arch == Arch::HOST && has_kvm() {
             true => &["-accel", "kvm", "-accel", "tcg", "-cpu", "max"],
-            false => &["-accel", "tcg", "-cpu", "max,cx16=off"],
+            false => &["-accel", "tcg", "-cpu", emulated],
         };
         let option = |name: &str, path: &Path| format!("{name}{}", machine.repository.relative(path).display());
         self.command
             .clone()
             .current_dir(&machine.repository.root)
-            .args(accelerator.iter().copied())
+            .args(["-M", board])
+            .args(processor.iter().copied())
             .args(["-smp", "2", "-m", &machine.memory_mib.to_string()])
             .args(["-display", "none", "-monitor", "none", "-nic", "none", "-no-reboot", "-no-user-config"])
-            .args(["-serial", &option("file:", &machine.console()), "-serial", "stdio"])
+            .args(["-serial", &option("file:", &machine.console())])
+            .args(second_port.iter().copied())
             .args(["-kernel", &option("", machine.kernel), "-initrd", &option("", &machine.image())])
-            // An oops would otherwise go by unnoticed.
-            .args(["-append", "console=ttyS0 quiet panic=-1 oops=panic"])
+            // An oops would otherwise go by unnoticed. What the kernel does not know is handed to init as its environment.
+            .args(["-append", &format!("console={console} quiet panic=-1 oops=panic {OUTPUT}={output}")])
     }
 }
 
@@ -110,10 +154,10 @@ impl Machine<'_> {
 }
 
 /// qemu out of Debian packages that were unpacked into the repository. Paths are relative, to keep the line short.
-fn private(repository: &Repository) -> Option<Invocation> {
-    let root = repository.private_qemu();
+fn private(repository: &Repository, arch: Arch, program: &str) -> Option<Invocation> {
+    let root = repository.private_qemu(arch);
     let relative = |path: &Path| repository.relative(path).to_path_buf();
-    let program = root.join("usr/bin").join(PROGRAM);
+    let program = root.join("usr/bin").join(program);
     if !program.exists() {
         return None;
     }
