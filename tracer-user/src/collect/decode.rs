@@ -255,10 +255,14 @@ fn first_argument(literal: &str, bytes: &[u8], number: u64) -> String {
     let conversion = conversion.trim_start_matches(|letter: char| letter.is_ascii_digit());
     let mut letters = conversion.chars();
     match letters.next() {
-        Some('u') if matches!(letters.next(), Some('i' | 'z' | 'L' | 'A' | 'D')) => number.to_string(),
+        Some('u') => match letters.next() {
+            Some('i' | 'z' | 'L' | 'A') => number.to_string(),
+            // Of a number of 32 bits the upper half of the register means nothing.
+            Some('d' | 'D') => (number as u32).to_string(),
+            _ => String::new(),
+        },
         Some('i' | 'z' | 'O' | 'L') => number.cast_signed().to_string(),
-        // An int: the upper half of the register means nothing.
-        Some('d') => (number as u32).cast_signed().to_string(),
+        Some('d' | 'D') => (number as u32).cast_signed().to_string(),
         _ => String::new(),
     }
 }
@@ -303,6 +307,10 @@ mod tests {
             ("%V could not be resolved (%i: %s)", 0, "name"),
             ("%ui worker_connections are not enough", 7, "7"),
             ("upstream sent unexpected FastCGI record: %d", 0xffff_ffff, "-1"),
+            ("status %uD", 0xdead_beef_0000_0007, "7"),
+            ("offset %D", 0x0000_0001_ffff_ffff, "-1"),
+            ("flag %ud", 0xdead_beef_0000_0008, "8"),
+            ("flag %u", 1, ""),
             ("no live upstreams", 1, ""),
             ("%s in upstream \"%V\"", 1, ""),
             ("ends with %", 1, ""),

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 
 use super::{Installed, Privilege, Setup, apt};
+use crate::arch::Arch;
 use crate::archive::Unavailable;
 use crate::process::{Invocation, which};
 use crate::toolchain::{EbpfToolchain, PINNED, musl_compiler};
@@ -73,11 +74,12 @@ pub(super) fn ensure_target(setup: &Setup<'_>, target: &str) -> Result<()> {
     if which(&compiler).is_some() {
         return Ok(());
     }
-    let (arch, _) = target.split_once('-').context("a target has an architecture")?;
-    let (package, headers) = match arch {
-        "x86_64" => ("gcc".to_owned(), "libc6-dev"),
-        "aarch64" => (format!("gcc-{arch}-linux-gnu"), "libc6-dev-arm64-cross"),
-        _ => bail!("{target} needs a C compiler; name one in CC_{}", target.replace('-', "_")),
+    let arch = Arch::of_target(Some(target))?;
+    let (package, headers) = if arch == Arch::HOST {
+        ("gcc".to_owned(), "libc6-dev".to_owned())
+    } else {
+        (format!("gcc-{}-linux-gnu", arch.name().replace('_', "-")), format!("libc6-dev-{}-cross", arch.debian()))
     };
-    apt::ensure(setup, &format!("to compile the C parts of the dependencies for {arch}"), &[&package, headers])
+    let why = format!("to compile the C parts of the dependencies for {}", arch.name());
+    apt::ensure(setup, &why, &[&package, &headers])
 }
