@@ -69,7 +69,8 @@ impl Release {
             let debian = arch.debian();
             let why =
                 format!("nginx {name} from Debian {suite} {debian}, unpacked into target/nginx (nothing is installed)");
-            setup.allow(&why, "the same command without --offline")?;
+            let instead = if arch == Arch::HOST { format!("--nginx {name}") } else { "--vm".to_owned() };
+            setup.allow(&why, &format!("cargo xtask test {instead}"))?;
             self.fetch(repository, &directory, arch).context(Unavailable("nginx"))?;
         }
         Ok(directory)
