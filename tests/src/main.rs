@@ -45,9 +45,9 @@ struct Run {
     /// Check with nginx's logs alone that each fault happens as intended.
     #[arg(long, conflicts_with = "why502")]
     oracle_only: bool,
-    /// Only scenarios whose name contains this.
-    #[arg(long, default_value = "", value_name = "SUBSTR")]
-    filter: String,
+    /// Only scenarios whose name contains this (repeatable: this or that).
+    #[arg(long, value_name = "SUBSTR")]
+    filter: Vec<String>,
     /// Requests per case [default: 200, with --vm 5].
     #[arg(long)]
     requests: Option<usize>,
@@ -204,7 +204,7 @@ fn as_root() -> Result<()> {
 
 fn execute(run: &Run) -> Result<ExitCode> {
     if run.list {
-        for entry in scenarios::all().filter(|entry| entry.name().contains(&run.filter)) {
+        for entry in run::chosen(&run.filter) {
             println!("{}", entry.name());
         }
         return Ok(ExitCode::SUCCESS);
@@ -227,8 +227,10 @@ fn execute(run: &Run) -> Result<ExitCode> {
         doctor: OnceLock::new(),
         schema: run.schema.clone().or_else(|| published.exists().then_some(published)),
     };
-    if !scenarios::all().any(|entry| entry.name().contains(&run.filter)) {
-        bail!("no scenario has {:?} in its name; `lab run --list` shows them", run.filter);
+    for filter in &run.filter {
+        if !scenarios::all().any(|entry| entry.name().contains(filter)) {
+            bail!("no scenario has {filter:?} in its name; `lab run --list` shows them");
+        }
     }
     let mut results = Results::default();
     let totals = run::all(&options, &run.filter, run.doctor, &mut results);

@@ -89,18 +89,23 @@ const BY_HOOKS: &[&str] = &[
 /// Hook modes besides the best.
 const OTHER_HOOKS: [&str; 2] = ["no-fentry", "no-fentry,no-kprobe"];
 
-/// Runs all scenarios whose name contains `filter`, a line for each, and notes them in `results`; in a VM only [`IN_A_VM`],
-/// and [`BY_HOOKS`] in every hook mode. `doctor`: says before each mode what hooks it has.
-pub fn all(options: &Options, filter: &str, doctor: bool, results: &mut Results) -> Totals {
+/// The scenarios whose name contains one of `filters`; all where there is none.
+pub fn chosen(filters: &[String]) -> impl Iterator<Item = Entry> {
+    let wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter));
+    scenarios::all().filter(move |entry| wanted(entry.name()))
+}
+
+/// Runs the [`chosen`] scenarios, a line for each, and notes them in `results`; in a VM only [`IN_A_VM`], and [`BY_HOOKS`] in
+/// every hook mode. `doctor`: says before each mode what hooks it has.
+pub fn all(options: &Options, filters: &[String], doctor: bool, results: &mut Results) -> Totals {
     let mut totals = Totals::default();
     let named = |names: &[&str], entry: &Entry| names.iter().any(|family| entry.name().starts_with(family));
-    let chosen = || scenarios::all().filter(|entry| entry.name().contains(filter));
-    let here = chosen().filter(|entry| !options.vm || named(IN_A_VM, entry));
+    let here = chosen(filters).filter(|entry| !options.vm || named(IN_A_VM, entry));
     each(options, here, doctor, results, &mut totals);
     if options.vm && options.hooks.is_none() {
         for hooks in OTHER_HOOKS {
             let options = Options { hooks: Some(hooks.to_owned()), doctor: OnceLock::new(), ..options.clone() };
-            each(&options, chosen().filter(|entry| named(BY_HOOKS, entry)), doctor, results, &mut totals);
+            each(&options, chosen(filters).filter(|entry| named(BY_HOOKS, entry)), doctor, results, &mut totals);
         }
     }
     totals
