@@ -50,11 +50,17 @@ pub(super) fn file_name(step: &str) -> String {
 fn write(repository: &Repository, results: &[PathBuf], also: Vec<OsString>) -> Result<Outcome> {
     let lab = Invocation::new(repository.binary("lab", Profile::Release, None)).current_dir(&repository.root);
     let page = lab.arg("accuracy").args(also).args(results).output()?;
-    save(&repository.results().join("accuracy.md"), &page)?;
-    if env::var_os("WHY502_UPDATE_DOCS").is_some() {
-        save(&repository.root.join("docs/accuracy.md"), &page)?;
-    }
+    publish(repository, "accuracy.md", &page)?;
     Ok(Outcome::passed())
+}
+
+/// Writes a page beside the results, and into docs/ if that is wanted.
+pub(super) fn publish(repository: &Repository, name: &str, page: &str) -> Result<()> {
+    save(&repository.results().join(name), page)?;
+    if env::var_os("WHY502_UPDATE_DOCS").is_some() {
+        save(&repository.root.join("docs").join(name), page)?;
+    }
+    Ok(())
 }
 
 fn save(path: &Path, page: &str) -> Result<()> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::accuracy::file_name;
+use super::kernels::Reports;
 use super::{Count, Failures, HOST, Outcome};
 use crate::build::build;
 use crate::paths::Repository;
@@ -21,7 +22,11 @@ pub(super) fn host(repository: &Repository, setup: &Setup<'_>, all: bool) -> Res
     if !is_root() {
         return Ok(Outcome::skipped("loading eBPF programs takes root"));
     }
-    counted(&prepare(repository, setup, HOST)?, deadline(all))
+    let mut reports = Reports::default();
+    let lab = prepare(repository, setup, HOST)?.arg("--doctor");
+    let outcome = counted(&lab, deadline(all), |line| reports.read(line))?;
+    reports.write(repository, HOST)?;
+    Ok(outcome)
 }
 
 /// Builds all that it takes; the command that runs the lab for this step and leaves its results.
@@ -43,11 +48,12 @@ pub(super) fn deadline(all: bool) -> Duration {
 }
 
 /// Runs a command that ends with a line of counts.
-pub(super) fn counted(command: &Invocation, deadline: Duration) -> Result<Outcome> {
+pub(super) fn counted(command: &Invocation, deadline: Duration, mut also: impl FnMut(&str)) -> Result<Outcome> {
     let mut last = String::new();
     let mut failures = Failures::default();
     let status = command.stream(deadline, |line| {
         failures.read(line);
+        also(line);
         if !line.trim().is_empty() {
             line.clone_into(&mut last);
         }

@@ -5,6 +5,7 @@
 mod accuracy;
 mod count;
 mod failures;
+mod kernels;
 mod lab;
 mod lint;
 mod nginx;
@@ -133,6 +134,9 @@ pub(crate) fn test(repository: &Repository, setup: &Setup<'_>, options: &TestOpt
     }
     if selection.host || selection.nginx {
         accuracy::step(&mut report, repository);
+    }
+    if selection.host || selection.vm {
+        kernels::step(&mut report, repository);
     }
     let sum = report.print();
     Ok(u8::from(sum.failed > 0))

@@ -43,5 +43,5 @@ fn run(repository: &Repository, setup: &Setup<'_>, step: &str, version: &str, al
     let lab = lab::prepare(repository, setup, step)?;
     let requests = if all { ALL_REQUESTS } else { REQUESTS };
     let lab = lab.args(["--requests", &requests.to_string(), "--nginx-root"]).arg(root);
-    lab::counted(&lab, lab::deadline(all))
+    lab::counted(&lab, lab::deadline(all), |_| {})
 }

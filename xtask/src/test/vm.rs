@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
 
+use super::kernels::Reports;
 use super::{Count, Failures, Outcome, Report};
 use crate::arch::Arch;
 use crate::build::build;
 use crate::cli::{BuildOptions, TestOptions};
 use crate::paths::Repository;
+use crate::process::{Invocation, which};
 use crate::run::{build_lab, release};
 use crate::setup::{Need, Setup};
 use crate::vm::{RELEASES, Task, arch_of, boot};
@@ -75,6 +78,7 @@ fn prepare(repository: &Repository, setup: &Setup<'_>, arch: Arch, options: &Tes
         // Few requests: an emulated machine is slow.
         command.push("--vm".into());
     }
+    command.push("--doctor".into());
     if target.is_some() && options.kernel.is_empty() && !options.all {
         command.extend(ABROAD.iter().flat_map(|name| ["--filter".to_owned(), (*name).to_owned()]));
     }
@@ -84,19 +88,34 @@ fn prepare(repository: &Repository, setup: &Setup<'_>, arch: Arch, options: &Tes
 fn run(repository: &Repository, setup: &Setup<'_>, kernel: &str, command: &[String], all: bool) -> Result<Outcome> {
     let deadline = if all { LONG_DEADLINE } else { DEADLINE };
     // What the lab reads at run time.
-    let include: Vec<_> = [repository.root.join("docs")].into_iter().filter(|path| path.is_dir()).collect();
+    let mut include: Vec<_> = [repository.root.join("docs")].into_iter().filter(|path| path.is_dir()).collect();
+    if arch_of(kernel)?.foreign_target().is_none() {
+        include.extend(python());
+    }
     let directory = &repository.root;
     let task = Task { kernel, command, directory, include: &include, modules: &[], memory_mib: MEMORY_MIB, deadline };
     let mut count = None;
     let mut failures = Failures::default();
+    let mut reports = Reports::default();
     let code = boot(repository, setup, &task, |line| {
         failures.read(line);
+        reports.read(line);
         count = Count::from_summary(line).or(count);
     })?;
+    reports.write(repository, kernel)?;
     let outcome = match count {
         Some(count) if code == 0 || count.failed > 0 => Outcome::of(count),
         Some(count) => Outcome::of(count).and_failed(format!("exit code {code}, though it counted no failure")),
         None => Outcome::failed(format!("exit code {code}, without a line of counts")),
     };
     Ok(outcome.because(failures.into_lines()))
+}
+
+/// This machine's python with its library, for servers that fail; without it those scenarios are skipped.
+fn python() -> Vec<PathBuf> {
+    let Some(python) = which("python3") else { return Vec::new() };
+    let ask = ["-c", "import sysconfig; print(sysconfig.get_path('stdlib'))"];
+    let library = Invocation::new(&python).args(ask).output();
+    let library = library.ok().map(|path| PathBuf::from(path.trim())).filter(|path| path.is_dir());
+    library.map_or_else(Vec::new, |library| vec![python, library])
 }
