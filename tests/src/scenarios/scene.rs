@@ -27,7 +27,13 @@ pub(super) struct Scene {
 impl Scene {
     pub(super) fn set(scenario: &Scenario, why502: &Path, options: &Options) -> Result<Self> {
         let stage = Stage::set(scenario, options)?;
-        let tracer = Tracer::attach(why502, stage.nginx.pid(), &[], stage.directory.path())?;
+        Self::watch(stage, why502)
+    }
+
+    /// The tracer comes to a stage that is set.
+    pub(super) fn watch(stage: Stage, why502: &Path) -> Result<Self> {
+        let hooks: Vec<&str> = stage.options.hooks.iter().flat_map(|hooks| ["--hooks", hooks]).collect();
+        let tracer = Tracer::attach(why502, stage.nginx.pid(), &hooks, stage.directory.path())?;
         Ok(Self { stage, tracer })
     }
 

@@ -11,7 +11,7 @@ use super::Program;
 use super::scene::{Scene, Server, because, failure};
 use crate::scenario::{BASE, Need, Net, Scenario};
 use crate::stage::{Options, Stage};
-use crate::tracer::{Tracer, of_type};
+use crate::tracer::of_type;
 use crate::wait;
 
 const fn program(name: &'static str, run: fn(&Path, &Options) -> Result<String>) -> Program {
@@ -48,12 +48,6 @@ const PRIVATE: Scenario = Scenario { name: "unix/nginx-alone", net: Net::Private
 const PYTHON: &[&str] = &["python3"];
 const NOBODY: (&str, Value) = ("", Value::Null);
 
-/// The servers are there before the tracer.
-fn scene(stage: Stage, why502: &Path) -> Result<Scene> {
-    let tracer = Tracer::attach(why502, stage.nginx.pid(), &[], stage.directory.path())?;
-    Ok(Scene { stage, tracer })
-}
-
 /// A failure with what was learnt later.
 fn told(records: &[Value], uri: &str) -> Result<Value> {
     let mut failure = failure(records, uri)?.clone();
@@ -79,7 +73,7 @@ fn processes_that_end(why502: &Path, options: &Options) -> Result<String> {
     for fate in fates {
         servers.push(Server::at(&stage, &stage.directory.path().join(format!("{fate}.sock")), 64, PYTHON)?);
     }
-    let scene = scene(stage, why502)?;
+    let scene = Scene::watch(stage, why502)?;
     let mut pids = Vec::new();
     for (fate, server) in fates.into_iter().zip(&mut servers) {
         let mut client = scene.begin(&format!("/{fate}/now"))?;
@@ -124,7 +118,7 @@ fn listeners_that_end(why502: &Path, options: &Options) -> Result<String> {
     let directory = stage.directory.path().to_owned();
     let mut killed = Server::at(&stage, &directory.join("killed.sock"), 64, PYTHON)?;
     let mut exited = Server::at(&stage, &directory.join("exited.sock"), 64, PYTHON)?;
-    let scene = scene(stage, why502)?;
+    let scene = Scene::watch(stage, why502)?;
     killed.process.signal(libc::SIGKILL)?;
     killed.process.wait(wait::SOON)?;
     // It ends in the middle of an answer, and its file with it.
@@ -155,7 +149,7 @@ fn where_it_went(why502: &Path, options: &Options) -> Result<String> {
     fs::create_dir(&private)?;
     let mount = format!("mount -t tmpfs none {} && exec python3 \"$@\"", private.display());
     let private = Server::at(&stage, &private.join("app.sock"), 64, &["unshare", "--mount", "sh", "-c", &mount, "sh"])?;
-    let scene = scene(stage, why502)?;
+    let scene = Scene::watch(stage, why502)?;
     fs::remove_file(directory.join("removed.sock"))?;
     refused(&scene, &["/old/now", "/removed/now", "/private/now"])?;
     let named = |server: &Server| format!("[{}]", server.process.pid());
@@ -184,7 +178,7 @@ fn who_may_use_it(why502: &Path, options: &Options) -> Result<String> {
     for (name, mode) in [("mode.sock", 0o640), ("closed", 0o710)] {
         fs::set_permissions(directory.join(name), fs::Permissions::from_mode(mode))?;
     }
-    let scene = scene(stage, why502)?;
+    let scene = Scene::watch(stage, why502)?;
     refused(&scene, &["/mode/now", "/search/now"])?;
     let records = scene.records()?;
     let socket = told(&records, "/mode/now")?;
@@ -201,7 +195,7 @@ fn full_with_numbers(why502: &Path, options: &Options) -> Result<String> {
         let stage = Stage::set(scenario, options)?;
         let path = stage.directory.path().join("full.sock");
         let server = Server::at(&stage, &path, 0, PYTHON)?;
-        let scene = scene(stage, why502)?;
+        let scene = Scene::watch(stage, why502)?;
         let filler = UnixStream::connect(&path)?;
         refused(&scene, &["/full/now"])?;
         drop(filler);
