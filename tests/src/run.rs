@@ -81,6 +81,7 @@ const IN_A_VM: &[&str] = &[
     "cli/duration",
     "capture/kill_9",
     "commands/doctor",
+    "hooks/",
 ];
 
 /// What is seen through other hooks where the best are missing.
@@ -95,6 +96,7 @@ const BY_HOOKS: &[&str] = &[
     "witness/log_to_stderr",
     "kernel_only/unix",
     "kernel_only/unreachable_at_once",
+    "hooks/",
 ];
 /// Hook modes besides the best.
 const OTHER_HOOKS: [&str; 2] = ["no-fentry", "no-fentry,no-kprobe"];

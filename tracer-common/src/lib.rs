@@ -21,11 +21,9 @@ pub mod upstream;
 
 /// Hooks that not every kernel has, and whose absence others make up for: entries of the map `HOOKED`.
 pub mod hooked {
-    /// `unix_release_sock`: it sees every unix socket closed.
-    pub const UNIX_RELEASE: u32 = 0;
     /// `tcp_conn_request`: it sees every SYN.
-    pub const CONN_REQUEST: u32 = 1;
-    pub const COUNT: u32 = 2;
+    pub const CONN_REQUEST: u32 = 0;
+    pub const COUNT: u32 = 1;
 }
 
 /// Why a process counts as a server: values of the map `SERVERS`.

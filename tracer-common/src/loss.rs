@@ -27,10 +27,11 @@ pub enum Program {
     ConnRequest = 20,
     IcmpError = 21,
     Icmp6Error = 22,
+    UnixExit = 23,
 }
 
 impl Program {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::SetState,
         Self::DestroySock,
         Self::ReceiveReset,
@@ -54,6 +55,7 @@ impl Program {
         Self::ConnRequest,
         Self::IcmpError,
         Self::Icmp6Error,
+        Self::UnixExit,
     ];
 
     /// Its place is in the kernel, not in nginx.
@@ -69,7 +71,7 @@ impl Program {
             Self::ReceiveReset => "tcp_receive_reset",
             Self::SendReset => "tcp_send_reset",
             Self::RetransmitSkb => "tcp_retransmit_skb",
-            Self::ProcessExit => "sched_process_exit",
+            Self::ProcessExit | Self::UnixExit => "sched_process_exit",
             Self::ProcessExec => "sched_process_exec",
             Self::ProcessFork => "sched_process_fork",
             Self::LogErrorCore => "ngx_log_error_core",

@@ -9,6 +9,7 @@ mod connect;
 mod exhausted;
 mod handled;
 mod healthy;
+mod hooks;
 mod hostile;
 mod keepalive;
 mod kernel_only;
@@ -109,6 +110,7 @@ pub fn all() -> impl Iterator<Item = Entry> {
         commands::PROGRAMS,
         upgrade::PROGRAMS,
         hostile::PROGRAMS,
+        hooks::PROGRAMS,
         roots::PROGRAMS,
         unix_roots::PROGRAMS,
     ];

@@ -12,16 +12,15 @@ use aya_ebpf::{
 };
 use tracer_common::{
     event::{exit::Exit, kind},
-    hooked::UNIX_RELEASE,
     loss::Program,
     peer::Fate,
     server::FORKED,
 };
 
-use super::{peer, unix};
+use super::peer;
 use crate::{
     emit,
-    maps::{FATES, SERVERS, hooked},
+    maps::{FATES, SERVERS},
     read,
     settings::setting,
 };
@@ -116,19 +115,22 @@ pub(super) fn exited(tgid: u32) {
     }
 }
 
+/// The last thread of its process: do_exit() (kernel/exit.c) counts down before the tracepoint.
+#[inline(always)]
+pub(super) fn is_last(task: u64) -> bool {
+    let signal: u64 = read::kernel(task, setting!(offsets.task_signal));
+    read::kernel::<i32>(signal, setting!(offsets.signal_live)) == 0
+}
+
 #[inline(never)]
 fn server_exited(tgid: u32) -> i32 {
     // SAFETY: no arguments; the current task exists.
     let task = unsafe { bpf_get_current_task() };
-    let signal: u64 = read::kernel(task, setting!(offsets.task_signal));
-    // do_exit() counts down before the tracepoint; two threads may both find 0: the first takes the entry.
-    if read::kernel::<i32>(signal, setting!(offsets.signal_live)) != 0 || SERVERS.remove(tgid).is_err() {
+    // Two threads may both be the last: the first takes the entry.
+    if !is_last(task) || SERVERS.remove(tgid).is_err() {
         return 0;
     }
     let ending = peer::ending(task);
-    if !hooked(UNIX_RELEASE) {
-        unix::left_open(task, &ending);
-    }
     let Some(mut entry) = emit::reserve::<Exit>(Program::ProcessExit) else { return 0 };
     let event = Exit {
         header: emit::aside(kind::EXIT, Program::ProcessExit),

@@ -1,7 +1,7 @@
 //! Unix stream sockets: what can be read from one, and who closed its other end.
 //!
 //! Hook: fentry, or else kprobe, at `unix_release_sock(struct sock *sk, int embrion)`, 5.10 and later where the kernel has
-//! either; where it has neither, the exit of a server (`fate`) looks through its descriptors. Context: the process that
+//! either; where it has neither, raw tracepoint `sched:sched_process_exit` looks through the descriptors of an exiting server. Context: the process that
 //! closes, exiting or not. Cost: two look-ups per unix socket closed on the host.
 //! A unix socket makes no state change that any tracepoint tells: both ends stay ESTABLISHED, and the end that remains
 //! keeps its pointer to the other (net/unix/af_unix.c).
@@ -10,8 +10,8 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns, generated},
-    macros::{fentry, kprobe},
-    programs::{FEntryContext, ProbeContext},
+    macros::{fentry, kprobe, raw_tracepoint},
+    programs::{FEntryContext, ProbeContext, RawTracePointContext},
 };
 use tracer_common::{
     event::{kind, unix::GivenUp},
@@ -21,12 +21,13 @@ use tracer_common::{
 };
 
 use super::{
+    fate,
     nginx::words_of_nothing,
     peer::{self, Ending},
 };
 use crate::{
     emit,
-    maps::{UNIX, UNIX_CLOSED},
+    maps::{SERVERS, UNIX, UNIX_CLOSED},
     read::{self, Sock},
     settings::setting,
 };
@@ -49,6 +50,22 @@ pub(crate) fn unix_release(context: FEntryContext) -> i32 {
 #[kprobe]
 pub(crate) fn unix_release_kprobe(context: ProbeContext) -> u32 {
     released(context.arg(0).unwrap_or(0), context.arg::<i32>(1).unwrap_or(0).cast_unsigned()).cast_unsigned()
+}
+
+/// Where no hook sees closes: what an exiting server still has open ends with it. Runs before `process_exit`, which forgets
+/// the server.
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+pub(crate) fn unix_exit(_context: RawTracePointContext) -> i32 {
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    if SERVERS.get_ptr(tgid).is_none() {
+        return 0;
+    }
+    // SAFETY: no arguments; the current task exists.
+    let task = unsafe { bpf_get_current_task() };
+    if fate::is_last(task) {
+        left_open(task, &peer::ending(task));
+    }
+    0
 }
 
 /// A connect has succeeded.
@@ -244,13 +261,12 @@ fn inode_of(sk: u64) -> u64 {
     read::kernel(inode, setting!(offsets.inode_number))
 }
 
-/// The current process, a server, is exiting: every unix connection that it still has open ends with it. Asked where no
-/// hook sees them closed.
+/// The current process is exiting: every unix connection that it still has open ends with it.
 ///
 /// Little in the loop's body, and one branch: the verifier walks through it for each descriptor. What cannot be read reads
 /// as zero.
 #[inline(always)]
-pub(super) fn left_open(task: u64, ending: &Ending) {
+fn left_open(task: u64, ending: &Ending) {
     let files: u64 = read::kernel(task, setting!(offsets.task_files));
     let table: u64 = read::kernel(files, setting!(offsets.files_fdt));
     let descriptors: u32 = read::kernel(table, setting!(offsets.fdtable_max_fds));

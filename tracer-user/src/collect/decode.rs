@@ -55,7 +55,7 @@ impl Decoder {
     fn unix(&self, wire: &UnixSocket) -> UnixConnection {
         let closed_by = match self.sources.get(&(Program::UnixRelease as u16)) {
             Some(hook) => hook,
-            None => self.source(Program::ProcessExit as u16),
+            None => self.source(Program::UnixExit as u16),
         };
         unix::connection(wire, self.source(Program::Connect as u16), closed_by)
     }

@@ -48,14 +48,6 @@ pub struct Probe {
     pub name: Name,
     pub ways: &'static [Way],
     pub otherwise: Otherwise,
-    pub when: When,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum When {
-    Always,
-    /// Attached while it is needed: it would cost the whole host.
-    OnDemand,
 }
 
 const fn hook(
@@ -130,7 +122,6 @@ pub const DROPS: Probe = Probe {
         "looked at from the first segment that is sent again, not before",
     )],
     otherwise: Otherwise::None("this kernel gives no reasons for dropped packets"),
-    when: When::OnDemand,
 };
 
 /// Lines taken as nginx writes them: only while a process has no log that can be read, for every write of the host passes
@@ -148,31 +139,34 @@ pub const LINES: Probe = Probe {
         ]),
     ],
     otherwise: Otherwise::None("lines are read from files only"),
-    when: When::OnDemand,
 };
 
-/// The way in which closes of unix sockets are seen as they happen.
-pub const UNIX: Probe = Probe {
+/// Bytes are not counted, by none of them.
+const UNCOUNTED: &str = "bytes are not counted: whether a response was complete is nginx's word";
+
+/// Before the exits: what an exiting server has open is looked up before the server is forgotten.
+const UNIX: Probe = Probe {
     name: Name::UnixStream,
     ways: &[
         partial(
             &[hook(Program::UnixRelease, Kind::Fentry, "fentry/unix_release_sock", "unix_release", RELEASE)],
-            "bytes are not counted: whether a response was complete is nginx's word",
+            UNCOUNTED,
         ),
         partial(
             &[hook(Program::UnixRelease, Kind::Kprobe, "kprobe/unix_release_sock", "unix_release_kprobe", RELEASE)],
-            "bytes are not counted: whether a response was complete is nginx's word",
+            UNCOUNTED,
+        ),
+        partial(
+            &[hook(Program::UnixExit, Kind::RawTp, "raw_tp/sched_process_exit", "unix_exit", &[TASK])],
+            "who closed the other end is seen only where it exited",
         ),
     ],
-    otherwise: Otherwise::Partial(
-        "the socket at nginx's complaint, raw_tp/sched_process_exit",
-        "who closed the other end is seen only where it exited",
-    ),
-    when: When::Always,
+    otherwise: Otherwise::None("what becomes of a unix connection is nginx's word"),
 };
 
 /// All of them, in attaching order.
 pub const PROBES: &[Probe] = &[
+    UNIX,
     Probe {
         name: Name::ProcessExit,
         ways: &[
@@ -183,7 +177,6 @@ pub const PROBES: &[Probe] = &[
             partial(&[EXIT], "new workers are seen at first connect"),
         ],
         otherwise: Otherwise::Impossible,
-        when: When::Always,
     },
     Probe {
         name: Name::AcceptQueue,
@@ -205,7 +198,6 @@ pub const PROBES: &[Probe] = &[
             "backlog and limit at raw_tp/tcp_retransmit_skb, tcp_send_reset",
             "seen when something is sent again, not at each drop; not where several sockets share a port",
         ),
-        when: When::Always,
     },
     Probe {
         name: Name::Reset,
@@ -215,7 +207,6 @@ pub const PROBES: &[Probe] = &[
             partial(&[RECEIVE_RESET], "no tracepoint tcp_send_reset: who sent a reset on this host stays unknown"),
         ],
         otherwise: Otherwise::Impossible,
-        when: When::Always,
     },
     Probe {
         name: Name::SynRetransmit,
@@ -227,7 +218,6 @@ pub const PROBES: &[Probe] = &[
             &[SOCK, SK_BUFF],
         )])],
         otherwise: Otherwise::Partial("tcp_sock.total_retrans at close", "no times of retransmits"),
-        when: When::Always,
     },
     Probe {
         name: Name::Icmp,
@@ -245,9 +235,7 @@ pub const PROBES: &[Probe] = &[
             "sk_err, sk_err_soft",
             "an ICMP error shows as the error of the socket, without its sender",
         ),
-        when: When::Always,
     },
-    UNIX,
     Probe {
         name: Name::ConnectResult,
         ways: &[
@@ -265,7 +253,6 @@ pub const PROBES: &[Probe] = &[
             ]),
         ],
         otherwise: Otherwise::Word("connect(2) failing at once is seen through nginx's word only"),
-        when: When::Always,
     },
     Probe {
         name: Name::TcpLifecycle,
@@ -274,7 +261,6 @@ pub const PROBES: &[Probe] = &[
             hook(Program::SetState, Kind::TpBtf, "tp_btf/inet_sock_set_state", "set_state", &[SOCK, INT, INT]),
         ])],
         otherwise: Otherwise::Impossible,
-        when: When::Always,
     },
 ];
 
