@@ -23,7 +23,9 @@ pub mod upstream;
 pub mod hooked {
     /// `tcp_conn_request`: it sees every SYN.
     pub const CONN_REQUEST: u32 = 0;
-    pub const COUNT: u32 = 1;
+    /// `unix_release_sock`: it sees every unix socket closed.
+    pub const UNIX_RELEASE: u32 = 1;
+    pub const COUNT: u32 = 2;
 }
 
 /// Why a process counts as a server: values of the map `SERVERS`.

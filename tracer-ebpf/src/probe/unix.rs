@@ -15,6 +15,7 @@ use aya_ebpf::{
 };
 use tracer_common::{
     event::{kind, unix::GivenUp},
+    hooked::UNIX_RELEASE,
     loss::{Program, Reason},
     peer::{PEER_EXITING, PeerClosed},
     unix::{ACCEPTED, CONNECT_SEEN, CONNECTED, PATH_LEN, PEER_CLOSED, UnixClosed, UnixConnect, UnixSocket},
@@ -27,7 +28,7 @@ use super::{
 };
 use crate::{
     emit,
-    maps::{SERVERS, UNIX, UNIX_CLOSED},
+    maps::{SERVERS, UNIX, UNIX_CLOSED, hooked},
     read::{self, Sock},
     settings::setting,
 };
@@ -68,9 +69,12 @@ pub(crate) fn unix_exit(_context: RawTracePointContext) -> i32 {
     0
 }
 
-/// A connect has succeeded.
+/// A connect has succeeded: remembered until the close, where that is seen.
 #[inline(always)]
 pub(super) fn connected(sk: u64) {
+    if !hooked(UNIX_RELEASE) {
+        return;
+    }
     // SAFETY: no arguments, no effects.
     let started_ns = unsafe { bpf_ktime_get_ns() };
     let connect = UnixConnect { started_ns, tgid: (bpf_get_current_pid_tgid() >> 32) as u32, reserved: 0 };

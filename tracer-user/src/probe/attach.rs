@@ -20,7 +20,7 @@ use aya::{
 };
 use tracer_common::{
     drop::{DropKey, Dropped},
-    hooked::CONN_REQUEST,
+    hooked::{CONN_REQUEST, UNIX_RELEASE},
     icmp::IcmpError,
     listener::{ListenerKey, Overflowed},
     loss::Program,
@@ -140,9 +140,10 @@ impl Probes {
         let attached = |program: Program| {
             tried.iter().filter_map(Tried::way).flat_map(|way| way.hooks).any(|hook| hook.program == program)
         };
-        hooked
-            .set(CONN_REQUEST, u32::from(attached(Program::ConnRequest)), 0)
-            .map_err(|source| AttachError::Map { name: "HOOKED", source })?;
+        for (index, program) in [(CONN_REQUEST, Program::ConnRequest), (UNIX_RELEASE, Program::UnixRelease)] {
+            let set = hooked.set(index, u32::from(attached(program)), 0);
+            set.map_err(|source| AttachError::Map { name: "HOOKED", source })?;
+        }
         Ok(Self { ebpf, binaries: BTreeMap::new(), no_listeners: listeners, tried, drops, lines })
     }
 

@@ -80,7 +80,11 @@ pub(super) fn seed(map: &mut HashMap<MapData, u32, Process>, running: &[ProcessF
 pub(crate) fn listen(probes: &mut Probes, pid: u32) -> Visible {
     probes.attach_nginx(pid).map_or_else(
         |_| Visible::default(),
-        |binary| Visible { complaints: binary.no_complaints.is_none(), pages: binary.no_status.is_none() },
+        |binary| Visible {
+            complaints: binary.no_complaints.is_none(),
+            pages: binary.no_status.is_none(),
+            lines: false,
+        },
     )
 }
 

@@ -63,20 +63,22 @@ impl Engine {
 
     /// Those about which nginx will not say anything any more; the ring has been drained up to `now_ns`.
     pub(super) fn release_unspoken(&mut self, now_ns: u64) {
+        let unspoken = std::mem::take(&mut self.unspoken);
         let patience = |unspoken: &Unspoken| match unspoken.what {
-            Silent::Refused(_) if self.listening.contains(&unspoken.worker()) => COMPLAINT_NS,
+            Silent::Refused(_) if self.is_heard(unspoken.worker()) => COMPLAINT_NS,
             _ => HOLD_NS,
         };
         let due = |unspoken: &Unspoken| unspoken.moment.time_ns.saturating_add(patience(unspoken)) <= now_ns;
-        if !self.unspoken.iter().any(due) {
-            return;
-        }
-        let unspoken = std::mem::take(&mut self.unspoken);
         let (due, rest): (VecDeque<_>, _) = unspoken.into_iter().partition(due);
         self.unspoken = rest;
         for unspoken in due {
             self.remains_unspoken(&unspoken);
         }
+    }
+
+    /// Its complaints come, by the hook or out of its log.
+    fn is_heard(&self, worker: u32) -> bool {
+        self.listening.contains(&worker) || self.reading.contains(&worker)
     }
 
     /// The refused call that this worker complains about.
@@ -92,9 +94,13 @@ impl Engine {
         }
     }
 
+    /// nginx closes the socket right after the call.
     fn refusal_of(&self, connection: &Connection) -> bool {
+        const LATEST: usize = 16;
         self.unspoken
             .iter()
+            .rev()
+            .take(LATEST)
             .any(|unspoken| matches!(&unspoken.what, Silent::Refused(refusal) if refusal.sk == Some(connection.id.sk)))
     }
 

@@ -83,6 +83,8 @@ pub struct Engine {
     listening: HashSet<u32>,
     /// Workers whose error pages are visible.
     paging: HashSet<u32>,
+    /// Workers whose log's lines are their word.
+    reading: HashSet<u32>,
     /// Workers that exited lately: what the kernel closes for them then is no decision of nginx.
     gone: HashMap<u32, u64>,
     /// Last sequence seen of each worker; a gap is a loss.
@@ -100,6 +102,8 @@ pub struct Engine {
 pub struct Visible {
     pub complaints: bool,
     pub pages: bool,
+    /// Complaints come out of its log instead, later.
+    pub lines: bool,
 }
 
 /// Something that a request's memory can tell and no hook does: an attempt over a cached connection or a unix socket, and
@@ -195,6 +199,7 @@ impl Engine {
             recent: VecDeque::new(),
             listening: HashSet::new(),
             paging: HashSet::new(),
+            reading: HashSet::new(),
             gone: HashMap::new(),
             sequences: HashMap::new(),
             last_loss_ns: None,
@@ -214,9 +219,10 @@ impl Engine {
         self.others
     }
 
-    /// Whether nginx's complaints and error pages of this worker are visible from now on.
-    pub fn listens(&mut self, worker: u32, Visible { complaints, pages }: Visible) {
-        for (set, visible) in [(&mut self.listening, complaints), (&mut self.paging, pages)] {
+    /// What of this worker's words is visible from now on.
+    pub fn listens(&mut self, worker: u32, Visible { complaints, pages, lines }: Visible) {
+        let sets = [(&mut self.listening, complaints), (&mut self.paging, pages), (&mut self.reading, lines)];
+        for (set, visible) in sets {
             if visible {
                 set.insert(worker);
             } else {
@@ -358,6 +364,7 @@ impl Engine {
         self.requests.worker_gone(worker);
         self.listening.remove(&worker);
         self.paging.remove(&worker);
+        self.reading.remove(&worker);
         self.sequences.remove(&worker);
     }
 

@@ -350,7 +350,9 @@ pub(super) fn tell(engine: &mut Engine, act: Act) {
         Act::Event(event) => engine.event(event),
         Act::Tick(now_ns) => engine.tick(now_ns),
         Act::Lost(time_ns) => engine.lost(time_ns),
-        Act::Listens(worker, visible) => engine.listens(worker, Visible { complaints: visible, pages: visible }),
+        Act::Listens(worker, visible) => {
+            engine.listens(worker, Visible { complaints: visible, pages: visible, lines: false })
+        }
         Act::Memory(now_ns, now) => {
             for question in engine.questions(now_ns) {
                 assert_eq!((question.place.worker, question.place.start_offset), (WORKER, 960));
@@ -363,7 +365,7 @@ pub(super) fn tell(engine: &mut Engine, act: Act) {
 /// Plays the steps to an engine that hears [`WORKER`]; verdicts of all of it, the end included.
 pub(super) fn play(steps: impl IntoIterator<Item = Step>) -> Vec<Verdict> {
     let mut engine = Engine::new(Facts { jiffy_us: JIFFY_US });
-    engine.listens(WORKER, Visible { complaints: true, pages: true });
+    engine.listens(WORKER, Visible { complaints: true, pages: true, lines: false });
     for act in acts(steps) {
         tell(&mut engine, act);
     }

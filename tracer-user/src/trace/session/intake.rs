@@ -161,10 +161,11 @@ impl Session<'_> {
     pub(super) fn listen(&mut self, pid: u32) {
         self.decoder.meets(pid);
         if self.settings.nginx_witness {
-            let visible = workers::listen(&mut self.probes, pid);
-            self.engine.listens(pid, visible);
+            let mut visible = workers::listen(&mut self.probes, pid);
             let is_nginx = || ProcessFacts::read(pid).is_some_and(|process| process.looks_like_nginx());
-            if !visible.complaints && is_nginx() {
+            visible.lines = !visible.complaints && is_nginx();
+            self.engine.listens(pid, visible);
+            if visible.lines {
                 self.outbox.texts.fallback.add(pid);
                 self.outbox.texts.logs.follow(pid, Start::End);
             }
