@@ -252,9 +252,16 @@ fn lacks(need: Need, options: &Options) -> Option<String> {
             let least = Version(major, minor, patch);
             (options.nginx.version() < least).then(|| format!("nginx is older than {least}"))
         }
+        Need::DropReasons => drop_reasons(options).err().map(|error| format!("{error:#}")),
         Need::Observation(name) => observation(name, options).err().map(|error| format!("{error:#}")),
         Need::Tls => (!options.nginx.built_with("http_ssl_module")).then(|| "nginx without TLS".into()),
     }
+}
+
+fn drop_reasons(options: &Options) -> Result<()> {
+    let found = options.observations()?.iter().find(|found| found["name"] == "packet_drop");
+    ensure!(found.is_some_and(|found| found["state"] != "none"), "no reasons for dropped packets");
+    Ok(())
 }
 
 /// Whether why502 makes an observation by a hook of the kernel; an error says what serves instead.

@@ -96,6 +96,8 @@ pub enum Need {
     Version(u16, u16, u16),
     /// python3.
     Python,
+    /// A kernel that gives reasons for dropped packets.
+    DropReasons,
     /// A kernel on which why502 makes this observation as well as it can anywhere.
     Observation(&'static str),
 }

@@ -6,6 +6,7 @@
 #![no_std]
 
 pub mod address;
+pub mod call;
 pub mod drop;
 pub mod event;
 pub mod icmp;

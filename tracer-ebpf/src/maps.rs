@@ -6,6 +6,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf},
 };
 use tracer_common::{
+    call::Call,
     drop::{DropKey, Dropped},
     icmp::IcmpError,
     listener::{ListenerKey, Listening, Overflowed},
@@ -144,17 +145,6 @@ pub(crate) static NEW_SOCKET: Socket = Socket {
     ended_state: 0,
     reset_state: 0,
 };
-
-/// Arguments of a call on a socket, in user space's terms.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub(crate) struct Call {
-    /// Of its `struct sockaddr`.
-    pub(crate) address: u64,
-    pub(crate) descriptor: u32,
-    /// Of the address, in bytes.
-    pub(crate) length: u32,
-}
 
 /// A copy of the head of an `ngx_http_request_t`, for a moment.
 #[map]

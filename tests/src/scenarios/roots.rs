@@ -38,6 +38,7 @@ const TIMEOUT: Attempt = attempt(&["connect_timeout"], "upstream timed out (110 
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "roots/swallowed_by_a_filter",
+    needs: &[Need::DropReasons],
     upstreams: &[("a", Place::V4, Listen::Filtered(Filter::Everything, HEALTHY))],
     server: "proxy_connect_timeout 4s; location / { proxy_pass http://<a>; }",
     cases: &[get("/filtered").fails(504, &[TIMEOUT.root("firewall")]).amount(Amount::AtMost(5))],
@@ -242,7 +243,8 @@ fn final_ack(scenario: &Scenario, status: u16, why502: &Path, options: &Options)
     let listener = scene.stage.inside(|| {
         let listener = std::net::TcpListener::from(listener::bound(std::net::Ipv4Addr::LOCALHOST.into())?);
         filter::attach(&listener, Filter::Syn)?;
-        listener::listen(&listener, 0)?;
+        // Not 0: 5.10 keeps nothing half open then.
+        listener::listen(&listener, 1)?;
         Ok(listener)
     })?;
     let port = listener.local_addr()?.port();
@@ -252,14 +254,14 @@ fn final_ack(scenario: &Scenario, status: u16, why502: &Path, options: &Options)
     let half_open = || scene.stage.inside(|| Ok(sockets::half_open(port))).unwrap_or(0) == 1;
     wait::until("a half-open connection", wait::SOON, half_open)?;
     filter::detach(&listener)?;
-    let Ok(fillers) = fill(&scene.stage, port) else { return Ok(None) };
+    let (Ok(first), Ok(second)) = (fill(&scene.stage, port), fill(&scene.stage, port)) else { return Ok(None) };
     ensure!(client.receive("GET")?.status == status, "it did not fail as meant");
-    drop(fillers);
+    drop((first, second));
     let records = scene.records()?;
     let failure = failure(&records, &uri)?;
     let lab = format!("[{}]", std::process::id());
     because(failure, "accept_queue_full", None, &("", Value::Null), &[&lab, &port.to_string()])?;
-    ensure!(failure["root"]["listener"]["limit"] == 0, "{}", failure["root"]);
+    ensure!(failure["root"]["listener"]["limit"] == 1, "{}", failure["root"]);
     ensure!(of_type(&records, "overflow").any(|overflow| overflow["queue"] == "accept"), "no overflow record");
     Ok(Some(failure["cause"].as_str().unwrap_or_default().to_owned()))
 }

@@ -14,6 +14,7 @@ use aya_ebpf::{
 };
 use tracer_common::{
     address::mapped,
+    call::Call,
     event::{
         kind,
         refused::{BIND, CONNECT, Refused, SOCKET},
@@ -28,7 +29,7 @@ use super::{
 };
 use crate::{
     emit,
-    maps::{CALLS, Call},
+    maps::CALLS,
     owner,
     read::{self, Sock},
     settings::setting,

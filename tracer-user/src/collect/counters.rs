@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, fs, os::fd::RawFd};
 
-use aya::maps::{MapData, PerCpuArray, PerCpuHashMap};
+use aya::maps::{HashMap, MapData, PerCpuArray, PerCpuHashMap};
 use tracer_common::{
+    call::Call,
     loss::{Program, Reason, counter},
     upstream::{LATENCY_CLASSES, UpstreamCounts, UpstreamKey},
 };
@@ -36,12 +37,24 @@ pub struct Losses {
     /// Descriptors of the loaded programs.
     programs: Vec<(Program, RawFd)>,
     skipped: [u64; Program::ALL.len()],
+    /// Calls whose return is still to be seen.
+    calls: HashMap<MapData, u32, Call>,
 }
 
 impl Losses {
-    pub const fn new(map: PerCpuArray<MapData, u64>, programs: Vec<(Program, RawFd)>) -> Self {
+    pub const fn new(
+        map: PerCpuArray<MapData, u64>,
+        programs: Vec<(Program, RawFd)>,
+        calls: HashMap<MapData, u32, Call>,
+    ) -> Self {
         let seen = [[0; Reason::ALL.len()]; Program::ALL.len()];
-        Self { map, seen, programs, skipped: [0; Program::ALL.len()] }
+        Self { map, seen, programs, skipped: [0; Program::ALL.len()], calls }
+    }
+
+    /// Calls whose return has been missed, and whose thread has made none since; a worker's do not wait.
+    pub fn unreturned(&self) -> Option<Loss> {
+        let count = self.calls.keys().flatten().count() as u64;
+        (count > 0).then_some(Loss { program: Program::Connect, reason: Lost::Counted(Reason::KretprobeMissed), count })
     }
 
     /// What was lost since the last call.

@@ -19,6 +19,7 @@ use aya::{
     },
 };
 use tracer_common::{
+    call::Call,
     drop::{DropKey, Dropped},
     hooked::{CONN_REQUEST, UNIX_RELEASE},
     icmp::IcmpError,
@@ -308,6 +309,11 @@ impl Probes {
     /// Packets dropped lately.
     pub fn take_drops(&mut self) -> Result<HashMap<MapData, DropKey, Dropped>, AttachError> {
         self.take("DROPS")
+    }
+
+    /// Calls under way.
+    pub fn take_calls(&mut self) -> Result<HashMap<MapData, u32, Call>, AttachError> {
+        self.take("CALLS")
     }
 
     /// ICMP errors received lately.

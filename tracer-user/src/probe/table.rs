@@ -244,13 +244,17 @@ pub const PROBES: &[Probe] = &[
                 hook(Program::Bind, Kind::Fexit, "fexit/__sys_bind", "bind", CALL),
                 hook(Program::Connect, Kind::Fexit, "fexit/__sys_connect", "connect", CALL),
             ]),
-            full(&[
-                hook(Program::Socket, Kind::Kretprobe, "kretprobe/__sys_socket", "socket_kretprobe", SOCKET_CALL),
-                hook(Program::Bind, Kind::Kretprobe, "kretprobe/__sys_bind", "bind_kretprobe", CALL),
-                hook(Program::Bind, Kind::Kprobe, "kprobe/__sys_bind", "bind_kprobe", CALL),
-                hook(Program::Connect, Kind::Kretprobe, "kretprobe/__sys_connect", "connect_kretprobe", CALL),
-                hook(Program::Connect, Kind::Kprobe, "kprobe/__sys_connect", "connect_kprobe", CALL),
-            ]),
+            partial(
+                &[
+                    hook(Program::Socket, Kind::Kretprobe, "kretprobe/__sys_socket", "socket_kretprobe", SOCKET_CALL),
+                    hook(Program::Bind, Kind::Kretprobe, "kretprobe/__sys_bind", "bind_kretprobe", CALL),
+                    hook(Program::Bind, Kind::Kprobe, "kprobe/__sys_bind", "bind_kprobe", CALL),
+                    hook(Program::Connect, Kind::Kretprobe, "kretprobe/__sys_connect", "connect_kretprobe", CALL),
+                    hook(Program::Connect, Kind::Kprobe, "kprobe/__sys_connect", "connect_kprobe", CALL),
+                ],
+                // register_kretprobe(), kernel/kprobes.c: maxactive.
+                "returns are missed (and counted) while the host has more such calls waiting than the kernel keeps room for",
+            ),
         ],
         otherwise: Otherwise::Word("connect(2) failing at once is seen through nginx's word only"),
     },

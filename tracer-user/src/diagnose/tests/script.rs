@@ -351,7 +351,7 @@ pub(super) fn tell(engine: &mut Engine, act: Act) {
         Act::Tick(now_ns) => engine.tick(now_ns),
         Act::Lost(time_ns) => engine.lost(time_ns),
         Act::Listens(worker, visible) => {
-            engine.listens(worker, Visible { complaints: visible, pages: visible, lines: false })
+            engine.listens(worker, Visible { complaints: visible, pages: visible, lines: false });
         }
         Act::Memory(now_ns, now) => {
             for question in engine.questions(now_ns) {

@@ -125,7 +125,7 @@ impl<'a> Session<'a> {
             settings,
             sinks,
             events: probes.take_events()?,
-            losses: Losses::new(probes.take_losses()?, probes.descriptors()),
+            losses: Losses::new(probes.take_losses()?, probes.descriptors(), probes.take_calls()?),
             upstreams: probes.take_upstreams()?,
             debug: settings
                 .debug_probes

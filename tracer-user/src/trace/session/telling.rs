@@ -6,7 +6,7 @@ use tracer_common::loss::Reason;
 
 use super::{Session, Stopped};
 use crate::{
-    collect::counters::Lost,
+    collect::counters::{Loss, Lost},
     exit::say,
     kernel::clock,
     model::verdict::Verdict,
@@ -90,11 +90,16 @@ impl Session<'_> {
     }
 
     fn count_losses(&mut self) -> io::Result<()> {
+        let losses = self.losses.poll();
+        self.tell_losses(&losses)
+    }
+
+    fn tell_losses(&mut self, losses: &[Loss]) -> io::Result<()> {
         let now = clock::monotonic_ns();
-        for loss in self.losses.poll() {
-            // A skipped run need not have concerned anybody that is traced; where it did, the socket's state at nginx's
-            // complaint still tells.
-            if loss.reason != Lost::Recursion {
+        for loss in losses {
+            // A skipped run need not have concerned anybody that is traced, and nginx has its word about a call that failed;
+            // where they did, the socket's state at nginx's complaint still tells.
+            if !matches!(loss.reason, Lost::Recursion | Lost::Counted(Reason::KretprobeMissed)) {
                 self.engine.lost(now);
             }
             self.statistics.lost += loss.count;
@@ -135,6 +140,8 @@ impl Session<'_> {
         self.later(LAST_ANSWERS)?;
         self.overflows()?;
         self.count_losses()?;
+        let unreturned = self.losses.unreturned();
+        self.tell_losses(unreturned.as_slice())?;
         self.stats(interval_s)?;
         let reason = match stopped {
             Stopped::Signal | Stopped::Closed => record::EndReason::Signal,
