@@ -73,7 +73,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 ];
 
 /// Idle clients take what the worker may still open; then each socket() fails.
-fn with_every_file_open(stage: &Stage) -> Result<()> {
+pub(super) fn with_every_file_open(stage: &Stage) -> Result<()> {
     let worker = *stage.nginx.workers().first().context("a worker")?;
     // Descriptors above the limit are older than it and do not count.
     let counts = |entry: &std::fs::DirEntry| {

@@ -1,7 +1,9 @@
 //! The kernel witness alone (`--no-nginx`): it may know less, and must not claim more.
 
 use super::response::FAULTS;
-use crate::scenario::{Attempt, BASE, Confidence, Drive, Load, Need, Net, Scenario, Witness, attempt, get, post};
+use crate::scenario::{
+    Amount, Attempt, BASE, Confidence, Drive, Load, Need, Net, Scenario, Witness, attempt, get, post,
+};
 use crate::script::HEALTHY;
 use crate::script::Step::{Hold, Request};
 use crate::upstream::{Listen, Place};
@@ -99,6 +101,18 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         upstreams: &[("a", Place::V4, Listen::Accept(HEALTHY))],
         server: "location / { proxy_bind 192.0.2.7; proxy_pass http://<a>; }",
         cases: &[get("/bind").status(500).says(&["bind(192.0.2.7) failed (99"])],
+        ..AT_ONCE
+    },
+    Scenario {
+        name: "kernel_only/no_descriptor_left",
+        workers: Some(1),
+        upstreams: &[("a", Place::V4, Listen::Accept(HEALTHY))],
+        main: "worker_rlimit_nofile 40;",
+        server: "location / { proxy_pass http://<a>; }",
+        cases: &[get("/files")
+            .fails(500, &[at_most_likely(&["fds_exhausted"], "socket() failed (24 … while connecting to upstream")])
+            .amount(Amount::AtMost(20))],
+        drive: Drive::By(super::exhausted::with_every_file_open),
         ..AT_ONCE
     },
     Scenario {

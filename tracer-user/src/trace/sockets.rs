@@ -29,9 +29,9 @@ const MOST: usize = 4;
 const KEPT: usize = 256;
 /// Failures that wait for one look.
 const WAITING: usize = 4096;
-/// How often it is looked who listens, and how much of the time that may take.
+/// How often it is looked who listens, and the part of the time that it may take: one in so many.
 const PERIOD: Duration = Duration::from_secs(2);
-const SHARE: u32 = 100;
+const SHARE: u32 = 400;
 /// Upstreams outside of what the configuration says, as met in failures.
 const MET: usize = 256;
 
