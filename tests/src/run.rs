@@ -92,7 +92,6 @@ const BY_HOOKS: &[&str] = &[
     "unix/reset_with",
     "unix/processes_that_end",
     "roots/accept_queue_full",
-    "roots/full_at_the_final_ack",
     "witness/log_to_stderr",
     "kernel_only/unix",
     "kernel_only/unreachable_at_once",
