@@ -97,14 +97,18 @@ fn processes_that_end(why502: &Path, options: &Options) -> Result<String> {
         ("process_killed", ("signal", "SIGSEGV".into()), &["SIGSEGV"]),
         ("process_killed", ("signal", "SIGKILL".into()), &[&by, "in the middle of the response"]),
     ];
-    for ((fate, pid), (kind, how, words)) in fates.iter().zip(&pids).zip(expected) {
-        because(failure(&records, &format!("/{fate}/now"))?, kind, Some(*pid), &how, words)?;
-    }
-    // Who closes without dying is seen only where a hook sees every close.
-    let closed = failure(&records, "/close/now")?;
     let hooked = options.observations()?.iter().any(|found| {
         found["name"] == "unix_stream" && found["hook"].as_str().is_some_and(|hook| hook.contains("unix_release_sock"))
     });
+    for ((fate, pid), (kind, how, words)) in fates.iter().zip(&pids).zip(expected) {
+        let failure = failure(&records, &format!("/{fate}/now"))?;
+        // Without a hook only servers that are known are watched, and an emulated machine is slow to find them.
+        if hooked || !options.vm || !failure["root"].is_null() {
+            because(failure, kind, Some(*pid), &how, words)?;
+        }
+    }
+    // Who closes without dying is seen only where a hook sees every close.
+    let closed = failure(&records, "/close/now")?;
     if hooked {
         because(closed, "application_closed", Some(pids[4]), &NOBODY, &["without answering"])?;
     } else {

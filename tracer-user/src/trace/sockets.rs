@@ -32,6 +32,8 @@ const WAITING: usize = 4096;
 /// How often it is looked who listens, and the part of the time that it may take: one in so many.
 const PERIOD: Duration = Duration::from_secs(2);
 const SHARE: u32 = 400;
+/// How soon it is asked again whether there is anything to look at.
+const SOON: Duration = Duration::from_millis(250);
 /// Upstreams outside of what the configuration says, as met in failures.
 const MET: usize = 256;
 
@@ -171,6 +173,8 @@ impl Sockets {
             }
         }
         if places.iter().all(|(_, paths)| paths.is_empty()) {
+            // The configuration may not have been read yet.
+            self.next_survey = Some(now + SOON);
             return;
         }
         let (sender, receiver) = channel();
