@@ -32,8 +32,9 @@ const WAITING: usize = 4096;
 /// How often it is looked who listens, and the part of the time that it may take: one in so many.
 const PERIOD: Duration = Duration::from_secs(2);
 const SHARE: u32 = 400;
-/// How soon it is asked again whether there is anything to look at.
+/// How soon, and how often, it is asked again whether there is anything to look at.
 const SOON: Duration = Duration::from_millis(250);
+const EARLY: u32 = 20;
 /// Upstreams outside of what the configuration says, as met in failures.
 const MET: usize = 256;
 
@@ -69,6 +70,7 @@ pub(super) struct Sockets {
     /// What is seen, and how long that took.
     surveying: Option<Receiver<(Vec<Seen>, Duration)>>,
     next_survey: Option<Instant>,
+    early: u32,
     met: BTreeSet<(u32, String)>,
     /// Processes that listen and were not known to.
     new: Vec<Holder>,
@@ -174,7 +176,10 @@ impl Sockets {
         }
         if places.iter().all(|(_, paths)| paths.is_empty()) {
             // The configuration may not have been read yet.
-            self.next_survey = Some(now + SOON);
+            if self.early < EARLY {
+                self.early += 1;
+                self.next_survey = Some(now + SOON);
+            }
             return;
         }
         let (sender, receiver) = channel();
