@@ -14,6 +14,8 @@ use rustix::termios::{self, OptionalActions};
 
 /// Where xtask has put the command: its directory and its words, separated by zero bytes.
 const COMMAND: &str = "/etc/vm-init/command";
+/// As services of a distribution have it.
+const OPEN_FILES: u64 = 524_288;
 const MODULES: &str = "/etc/vm-init/modules";
 /// The variable with the name of the second serial port, set on the kernel's command line.
 const OUTPUT: &str = "VM_OUTPUT";
@@ -59,6 +61,8 @@ fn prepare() -> Result<()> {
     }
     let unlimited = Rlimit { current: None, maximum: None };
     setrlimit(Resource::Memlock, unlimited).context("raising the limit of locked memory")?;
+    let files = Rlimit { current: Some(OPEN_FILES), maximum: Some(OPEN_FILES) };
+    setrlimit(Resource::Nofile, files).context("raising the limit of open files")?;
     rustix::system::sethostname(b"vm").context("host name")?;
     load_modules()?;
     // Absent from machines whose host had no iproute2.
