@@ -112,7 +112,7 @@ impl Engine {
         let listening = self.listening.contains(&unspoken.worker());
         let decision = match &unspoken.what {
             Silent::Closed(connection) => rules::unspoken(connection, listening),
-            Silent::Refused(refusal) => rules::refused(refusal),
+            Silent::Refused(refusal) => rules::refused(refusal, self.is_heard(refusal.worker)),
             Silent::UnixClosed(unix) => rules::unix_unspoken(unix, listening),
         };
         if let Some(decision) = decision {

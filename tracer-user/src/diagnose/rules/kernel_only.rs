@@ -8,6 +8,7 @@ use super::{
 use crate::{
     diagnose::word::errno,
     model::{
+        address::Address,
         cause::Cause,
         event::{Connection, TcpState},
         unix::{Call, Refusal, UnixConnection},
@@ -85,9 +86,15 @@ fn received_nothing(connection: &Connection, error: i32) -> Decision {
     decision
 }
 
-/// A call failed at once, and nginx says nothing. A bind(2) that fails alone may be about a listener.
-pub fn refused(refusal: &Refusal) -> Option<Decision> {
-    (refusal.call != Call::Bind).then(|| of_refusal(refusal))
+/// Where the C library asks for users and groups, which nginx does when it starts: nothing there is no failure.
+const NAME_SERVICES: [&str; 5] = ["/var/run/nscd/", "/run/nscd/", "/run/systemd/", "/var/lib/sss/", "/var/run/dbus/"];
+
+/// A call failed at once, and nginx says nothing. `heard`: it would have, so that it was about something else. A bind(2) that
+/// fails alone may be about a listener.
+pub fn refused(refusal: &Refusal, heard: bool) -> Option<Decision> {
+    let name_service = matches!(&refusal.remote, Some(Address::Unix(path))
+        if NAME_SERVICES.iter().any(|directory| path.starts_with(directory)));
+    (!heard && refusal.call != Call::Bind && !name_service).then(|| of_refusal(refusal))
 }
 
 /// The same, and nginx made an error page right after it.
