@@ -1,5 +1,7 @@
 //! The cause that was meant when none is called so.
 
+use strsim::levenshtein as distance;
+
 use crate::model::cause::Cause;
 
 /// The cause with the most similar id; None when nothing is similar.
@@ -11,24 +13,9 @@ pub fn nearest(text: &str) -> Option<Cause> {
     {
         return Some(*whole);
     }
-    let scored = Cause::ALL.iter().map(|cause| (distance(&wanted, cause.id()), *cause));
+    let scored = Cause::ALL.iter().map(|cause| (distance(&part, cause.id()), *cause));
     let (edits, cause) = scored.min_by_key(|(edits, _)| *edits)?;
     (edits <= wanted.len().max(3) / 3).then_some(cause)
-}
-
-/// Insertions, deletions and replacements from one to the other.
-fn distance(wanted: &[char], id: &str) -> usize {
-    let mut row: Vec<usize> = (0..=wanted.len()).collect();
-    for (line, character) in id.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = line + 1;
-        for (column, other) in wanted.iter().enumerate() {
-            let replaced = diagonal + usize::from(character != *other);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[wanted.len()]
 }
 
 #[cfg(test)]
@@ -59,7 +46,7 @@ mod tests {
 
     #[test]
     fn distances() {
-        let of = |text: &str, id| distance(&text.chars().collect::<Vec<_>>(), id);
+        let of = |text: &str, id| distance(text, id);
         assert_eq!((of("kitten", "sitting"), of("", "abc"), of("abc", ""), of("abc", "abc")), (3, 3, 3, 0));
     }
 }

@@ -1,5 +1,7 @@
 //! Which path may have been meant. Pure.
 
+use strsim::levenshtein as edits;
+
 /// Names that differ more are different.
 const EDITS: usize = 2;
 /// Shorter names are alike by chance.
@@ -34,21 +36,6 @@ pub fn likeness(wanted: &str, other: &str) -> Option<Likeness> {
 /// /var/run is a link to /run nearly everywhere.
 pub fn plain(path: &str) -> &str {
     path.strip_prefix("/var").filter(|rest| rest.starts_with("/run/")).unwrap_or(path)
-}
-
-/// How many letters to insert, drop or change (Levenshtein's distance).
-fn edits(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (index, letter) in one.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], index + 1);
-        for (column, against) in other.iter().enumerate() {
-            let change = diagonal + usize::from(letter != *against);
-            diagonal = row[column + 1];
-            row[column + 1] = change.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[other.len()]
 }
 
 #[cfg(test)]
