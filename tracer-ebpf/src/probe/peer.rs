@@ -76,16 +76,7 @@ fn closed(sk: impl Sock, task: u64) -> i32 {
         remote_port: read::local_port(sk),
         netns: if is_loopback(local_address) { sk.network_namespace() } else { 0 },
     };
-    let ending = ending(task);
-    let closed = PeerClosed {
-        // SAFETY: no arguments, no effects.
-        time_ns: unsafe { bpf_ktime_get_ns() },
-        tgid: ending.tgid,
-        parent: ending.parent,
-        exit_code: ending.exit_code,
-        flags: ending.flags,
-        comm: ending.comm,
-    };
+    let closed = ending(task).closes();
     // An LRU map: there is always room.
     i32::from(PEERS.insert(&key, &closed, 0).is_ok())
 }
@@ -98,6 +89,22 @@ pub(super) struct Ending {
     pub(super) exit_code: u32,
     pub(super) flags: u32,
     pub(super) comm: Comm,
+}
+
+impl Ending {
+    /// It closes something now.
+    #[inline(always)]
+    pub(super) fn closes(&self) -> PeerClosed {
+        PeerClosed {
+            // SAFETY: no arguments, no effects.
+            time_ns: unsafe { bpf_ktime_get_ns() },
+            tgid: self.tgid,
+            parent: self.parent,
+            exit_code: self.exit_code,
+            flags: self.flags,
+            comm: self.comm,
+        }
+    }
 }
 
 /// Reads it from one of its threads.

@@ -17,7 +17,7 @@ use tracer_common::{
     event::{kind, unix::GivenUp},
     hooked::UNIX_RELEASE,
     loss::{Program, Reason},
-    peer::{PEER_EXITING, PeerClosed},
+    peer::PEER_EXITING,
     unix::{ACCEPTED, CONNECT_SEEN, CONNECTED, PATH_LEN, PEER_CLOSED, UnixClosed, UnixConnect, UnixSocket},
 };
 
@@ -101,23 +101,9 @@ fn released(sk: u64, embryo: u32) -> i32 {
 #[inline(never)]
 fn other_closed(sk: u64, embryo: u32) -> u32 {
     // SAFETY: no arguments; the current task exists.
-    let mut end = by(&peer::ending(unsafe { bpf_get_current_task() }));
-    end.embryo = embryo;
+    let by = peer::ending(unsafe { bpf_get_current_task() }).closes();
+    let mut end = UnixClosed { by, unread: 0, embryo };
     closed(sk, &mut end)
-}
-
-#[inline(always)]
-fn by(ending: &Ending) -> UnixClosed {
-    let by = PeerClosed {
-        // SAFETY: no arguments, no effects.
-        time_ns: unsafe { bpf_ktime_get_ns() },
-        tgid: ending.tgid,
-        parent: ending.parent,
-        exit_code: ending.exit_code,
-        flags: ending.flags,
-        comm: ending.comm,
-    };
-    UnixClosed { by, unread: 0, embryo: 0 }
 }
 
 /// This end of a connection is being closed by the current process: remembers it for the other end.
@@ -275,7 +261,7 @@ fn left_open(task: u64, ending: &Ending) {
     let table: u64 = read::kernel(files, setting!(offsets.files_fdt));
     let descriptors: u32 = read::kernel(table, setting!(offsets.fdtable_max_fds));
     let files: u64 = read::kernel(table, setting!(offsets.fdtable_fd));
-    let mut end = by(ending);
+    let mut end = UnixClosed { by: ending.closes(), unread: 0, embryo: 0 };
     for descriptor in 0..DESCRIPTORS {
         if descriptor >= descriptors {
             break;
