@@ -62,8 +62,8 @@ pub struct Forbidden {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Elsewhere {
     pub owner: Name,
-    /// It has the same mounts and root directory: its file was taken away.
-    pub same_scope: bool,
+    /// Where it listens there is not its file either, in its own eyes: it was taken away.
+    pub removed: bool,
 }
 
 /// Seen.
@@ -132,8 +132,9 @@ pub fn look(asked: &Asked, known: &Known) -> Option<Look> {
         near: near.iter().map(|(path, listener)| (path.clone(), owner(listener))).collect(),
         elsewhere: elsewhere.and_then(|listener| {
             let owner = owner(listener)?;
-            let same_scope = View::of(owner.pid, clock::monotonic_ns())?.scope == view.scope;
-            Some(Elsewhere { owner, same_scope })
+            let theirs = View::of(owner.pid, clock::monotonic_ns())?;
+            let removed = theirs.scope == view.scope || !reaches(&theirs, &listeners, &asked.path, listener);
+            Some(Elsewhere { owner, removed })
         }),
         served: found.map(|(listener, by_name)| Served {
             holders: holding(listener),
@@ -231,13 +232,15 @@ fn near<'a>(view: &View, listeners: &'a [Listener], wanted: &str) -> Vec<(String
     if alike.len() > NEAR {
         return Vec::new();
     }
-    let reached = |path: &str, listener: &Listener| {
-        let walk = view.walk(path);
-        serving(listeners, walk.as_ref(), path, None).is_some_and(|(found, _)| found.inode == listener.inode)
-    };
-    alike.retain(|(_, path, listener)| reached(path, listener));
+    alike.retain(|(_, path, listener)| reaches(view, listeners, path, listener));
     alike.sort_unstable_by_key(|(_, path, _)| *path);
     alike.into_iter().map(|(_, path, listener)| (path.clone(), listener)).collect()
+}
+
+/// Does the path lead to that listener, in these eyes?
+fn reaches(view: &View, listeners: &[Listener], path: &str, listener: &Listener) -> bool {
+    let walk = view.walk(path);
+    serving(listeners, walk.as_ref(), path, None).is_some_and(|(found, _)| found.inode == listener.inode)
 }
 
 /// Who holds these; what is known still holds while one of the holders lives.
@@ -308,7 +311,7 @@ mod tests {
         let moved = directory.join("moved");
         fs::rename(&path, &moved).expect("ours");
         let gone = seen(&path);
-        assert!(gone.served.is_none() && gone.elsewhere.expect("we still listen").same_scope);
+        assert!(gone.served.is_none() && gone.elsewhere.expect("we still listen").removed);
         fs::rename(&moved, &path).expect("ours");
         drop(listener);
         let left = seen(&path);

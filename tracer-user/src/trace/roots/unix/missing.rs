@@ -36,7 +36,7 @@ pub(super) fn root(asked: &Asked, look: &Look, past: Option<Past>) -> Option<Fou
     let what = missing(asked, walk)?;
     if let Some(elsewhere) = &look.elsewhere {
         let who = text::name(&elsewhere.owner);
-        let (how, hint) = if elsewhere.same_scope {
+        let (how, hint) = if elsewhere.removed {
             (
                 "its file was removed",
                 format!(
@@ -54,7 +54,7 @@ pub(super) fn root(asked: &Asked, look: &Look, past: Option<Past>) -> Option<Fou
                 ),
             )
         };
-        let joint = if elsewhere.same_scope { "but" } else { "though" };
+        let joint = if elsewhere.removed { "but" } else { "though" };
         // The one that listens is not gone, whatever became of its file.
         let other = past.filter(|past| past.process.pid != elsewhere.owner.pid);
         let before = other.as_ref().map_or_else(String::new, |past| format!("; {}", past.text));
@@ -174,9 +174,9 @@ mod tests {
     #[test]
     fn listened_on_and_yet_not_there() {
         let asked = asked("/tmp/a.sock");
-        for (same_scope, words) in [(true, "but its file was removed"), (false, "another mount namespace")] {
+        for (removed, words) in [(true, "but its file was removed"), (false, "another mount namespace")] {
             let mut look = look(missing("/tmp/a.sock", true));
-            look.elsewhere = Some(Elsewhere { owner: fpm(), same_scope });
+            look.elsewhere = Some(Elsewhere { owner: fpm(), removed });
             let text = root(&asked, &look, None).expect("a reason").root.text;
             assert!(text.contains("php-fpm8.3[412] does listen on /tmp/a.sock") && text.contains(words), "{text}");
         }
