@@ -113,7 +113,7 @@ impl Engine {
         let decision = match &unspoken.what {
             Silent::Closed(connection) => rules::unspoken(connection, listening),
             Silent::Refused(refusal) => rules::refused(refusal, self.is_heard(refusal.worker)),
-            Silent::UnixClosed(unix) => rules::unix_unspoken(unix, listening),
+            Silent::UnixClosed(_) => None,
         };
         if let Some(decision) = decision {
             let failure = self.kernel_failure(unspoken, decision, Purpose::Unknown, None);

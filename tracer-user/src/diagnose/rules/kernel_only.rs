@@ -114,14 +114,8 @@ fn of_refusal(refusal: &Refusal) -> Decision {
     Decision::likely(cause, Phase::Connect, refusal.errno)
 }
 
-/// The other end went away without reading all that was sent, or died; nginx says nothing. `listening`: it would have.
-pub fn unix_unspoken(unix: &UnixConnection, listening: bool) -> Option<Decision> {
-    let left_unread = unix.closing()?.unread > 0;
-    // What died may have answered before: bytes are not counted here.
-    (left_unread && !listening).then(|| unread(unix))
-}
-
-/// The same, and nginx made a 502 right after it.
+/// The other end of a unix socket went away without reading all that was sent, or died, and nginx made a 502 right after it.
+/// Without that nothing can be said: bytes are not counted on unix sockets, and the answer may have been whole.
 pub fn unix_with_status(unix: &UnixConnection, status: u16) -> Option<Decision> {
     let closing = unix.closing()?;
     let decision = || {

@@ -13,7 +13,7 @@ use crate::model::{
 };
 
 pub use keepalive::{Reuse, reuse};
-pub use kernel_only::{refused, refused_with_status, unix_unspoken, unix_with_status, unspoken, with_status};
+pub use kernel_only::{refused, refused_with_status, unix_with_status, unspoken, with_status};
 
 use super::word::{Said, errno, phase};
 
