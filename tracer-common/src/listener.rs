@@ -32,17 +32,39 @@ crate::wire_pod!(Listening, 16);
 #[repr(C)]
 pub struct Overflowed {
     pub last_ns: u64,
-    /// Segments seen to go unanswered while the accept queue was over its limit. Not every drop: those of traced
-    /// clients' retransmits, of the kernel's own SYN-ACK retransmits, and resets.
+    /// While the accept queue was over its limit. With a hook at `tcp_conn_request`: every SYN, and besides each time that the
+    /// kernel sends a SYN-ACK again, or a reset. Else also traced clients' segments sent again, and not every SYN.
     pub accept: u64,
-    /// SYNs seen to go unanswered while the SYN queue was over its limit and the accept queue was not.
+    /// SYNs while the SYN queue was full: not every one, and some may have been let in.
     pub syn: u64,
-    /// Connections in the accept queue, and its limit, at the last of them.
+    /// Connections in the accept queue, and its limit, at the last of those.
     pub queued: u32,
     pub limit: u32,
-    /// Half-open connections at the last of them.
+    /// Half-open connections, and their limit, at the last of those.
     pub half_open: u32,
+    pub half_open_limit: u32,
+    /// net.core.somaxconn of its network namespace; 0: not known.
+    pub somaxconn: u32,
     pub reserved: u32,
 }
 
-crate::wire_pod!(Overflowed, 40);
+crate::wire_pod!(Overflowed, 48);
+
+impl Overflowed {
+    /// Counts of both, and the numbers of the later.
+    #[must_use]
+    pub fn and(self, other: &Self) -> Self {
+        let later = if self.last_ns >= other.last_ns { self } else { *other };
+        let of_accept = if self.accept > 0 && (later == self || other.accept == 0) { self } else { *other };
+        let of_syn = if self.syn > 0 && (later == self || other.syn == 0) { self } else { *other };
+        Self {
+            accept: self.accept + other.accept,
+            syn: self.syn + other.syn,
+            queued: of_accept.queued,
+            limit: of_accept.limit,
+            half_open: of_syn.half_open,
+            half_open_limit: of_syn.half_open_limit,
+            ..later
+        }
+    }
+}

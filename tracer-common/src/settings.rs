@@ -69,6 +69,9 @@ pub struct Offsets {
     pub sock_ack_backlog: u32,
     pub sock_max_ack_backlog: u32,
     pub request_queue_length: u32,
+    pub net_syncookies: u32,
+    pub net_max_syn_backlog: u32,
+    pub net_somaxconn: u32,
     pub tcp_bytes_acked: u32,
     pub skb_device: u32,
     pub device_net: u32,
@@ -137,6 +140,9 @@ impl Offsets {
         sock_ack_backlog: ABSENT,
         sock_max_ack_backlog: ABSENT,
         request_queue_length: ABSENT,
+        net_syncookies: ABSENT,
+        net_max_syn_backlog: ABSENT,
+        net_somaxconn: ABSENT,
         tcp_bytes_acked: ABSENT,
         skb_device: ABSENT,
         device_net: ABSENT,
@@ -177,6 +183,7 @@ pub struct Settings {
     pub victim_is_task: u32,
     /// 1: programs log through aya-log (`--debug-probes`).
     pub debug: u32,
+    pub reserved: u32,
 }
 
 impl Settings {
@@ -191,7 +198,8 @@ impl Settings {
         drop_reasons: [0; DROP_REASON_WORDS],
         victim_is_task: 0,
         debug: 0,
+        reserved: 0,
     };
 }
 
-crate::wire_pod!(Settings, 64 * 4 + 16 * 8 + 16 * 4 + 6 * 4 + 8 * DROP_REASON_WORDS);
+crate::wire_pod!(Settings, 67 * 4 + 16 * 8 + 16 * 4 + 7 * 4 + 8 * DROP_REASON_WORDS);

@@ -3,7 +3,7 @@
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf},
 };
 use tracer_common::{
     call::Call,
@@ -81,7 +81,7 @@ pub(crate) static LISTENERS: HashMap<ListenerKey, Listening> = HashMap::with_max
 
 /// Drops at listeners.
 #[map]
-pub(crate) static OVERFLOWS: LruHashMap<ListenerKey, Overflowed> = LruHashMap::with_max_entries(1024, 0);
+pub(crate) static OVERFLOWS: LruPerCpuHashMap<ListenerKey, Overflowed> = LruPerCpuHashMap::with_max_entries(1024, 0);
 
 /// Packets dropped a moment ago.
 #[map]

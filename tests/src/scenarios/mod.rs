@@ -20,6 +20,7 @@ mod negative;
 mod no_attempt;
 mod origins;
 mod protocols;
+mod queues;
 mod refusal;
 mod reload;
 mod response;
@@ -112,6 +113,7 @@ pub fn all() -> impl Iterator<Item = Entry> {
         hostile::PROGRAMS,
         hooks::PROGRAMS,
         roots::PROGRAMS,
+        queues::PROGRAMS,
         unix_roots::PROGRAMS,
     ];
     traffic.into_iter().flatten().map(Entry::Traffic).chain(programs.into_iter().flatten().map(Entry::Program))

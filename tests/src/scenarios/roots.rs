@@ -9,15 +9,15 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::Program;
-use super::scene::{Scene, Server, because, failure, free_port};
+use super::scene::{Scene, Server, because, failure, fill, free_port};
 use crate::child::signal_pid;
-use crate::filter::{self, Filter};
-use crate::scenario::{Amount, Attempt, BASE, Need, Net, Scenario, attempt, get};
+use crate::filter::Filter;
+use crate::scenario::{Amount, Attempt, BASE, Need, Scenario, attempt, get};
 use crate::script::HEALTHY;
-use crate::stage::{Options, Stage};
-use crate::tracer::{Tracer, of_type};
+use crate::stage::Options;
+use crate::tracer::of_type;
 use crate::upstream::{Listen, Place};
-use crate::{listener, sockets, wait};
+use crate::wait;
 
 const fn program(name: &'static str, run: fn(&Path, &Options) -> Result<String>) -> Program {
     Program { name, needs: &[Need::Python], run }
@@ -28,9 +28,6 @@ pub(super) const PROGRAMS: &[Program] = &[
     program("roots/killed_for_memory", killed_for_memory),
     program("roots/worker_killed_by_its_master", worker_killed),
     program("roots/nobody_listens_any_more", nobody_listens),
-    program("roots/accept_queue_full", accept_queue_full),
-    Program { name: "roots/full_at_the_final_ack", needs: &[], run: full_at_the_final_ack },
-    Program { name: "roots/full_before_it_was_let_in", needs: &[], run: full_before },
     program("roots/strangers_are_not_named", strangers),
 ];
 
@@ -50,7 +47,7 @@ const SERVER: &str = "proxy_connect_timeout 3s; proxy_read_timeout 3s;\n\
      location ~ ^/p(?<port>[0-9]+)/ { proxy_pass http://127.0.0.1:$port; }\n\
      location ~ ^/six(?<port6>[0-9]+)/ { proxy_pass http://[::1]:$port6; }";
 
-const HOST: Scenario = Scenario { name: "roots/nginx", workers: Some(1), server: SERVER, ..BASE };
+pub(super) const HOST: Scenario = Scenario { name: "roots/nginx", workers: Some(1), server: SERVER, ..BASE };
 
 fn processes_that_end(why502: &Path, options: &Options) -> Result<String> {
     let scene = Scene::set(&HOST, why502, options)?;
@@ -180,120 +177,6 @@ fn nobody_listens(why502: &Path, options: &Options) -> Result<String> {
         because(failure(&records, family)?, "address_family", None, &("", Value::Null), &[&there])?;
     }
     Ok(format!("killed {pid}; neighbour named: {named}; ::1: {}", family.is_some()))
-}
-
-const PRIVATE: Scenario = Scenario { name: "roots/nginx-alone", net: Net::Private(&[]), ..HOST };
-const ABORTING: Scenario = Scenario { net: Net::Private(&[("ipv4.tcp_abort_on_overflow", "1")]), ..PRIVATE };
-
-fn accept_queue_full(why502: &Path, options: &Options) -> Result<String> {
-    let (mut seen, mut kinds) = (Vec::new(), Vec::new());
-    // The listener is there before the tracer, and after it.
-    for before in [true, false] {
-        let stage = Stage::set(&PRIVATE, options)?;
-        let attach = |stage: &Stage| Tracer::attach(why502, stage.nginx.pid(), &[], stage.directory.path());
-        let mut early = None;
-        if before {
-            early = Some(Server::start(&stage, "127.0.0.1", 4000, 0, 0)?);
-        }
-        let scene = Scene { tracer: attach(&stage)?, stage };
-        let server = early.map_or_else(|| Server::start(&scene.stage, "127.0.0.1", 4000, 0, 0), Ok)?;
-        let fillers = fill(&scene.stage, server.port)?;
-        let uri = server.uri("full");
-        ensure!(scene.get(&uri)? == 504, "it did not time out");
-        let dropped = || scene.tracer.lines().iter().any(|line| line.contains("\"type\":\"overflow\""));
-        wait::until("an overflow record", wait::SOON, dropped)?;
-        let pid = server.process.pid();
-        drop(fillers);
-        let records = scene.records()?;
-        let failure = failure(&records, &uri)?;
-        because(failure, "accept_queue_full", None, &("", Value::Null), &["127.0.0.1:4000", &pid.to_string()])?;
-        let listener = &failure["root"]["listener"];
-        ensure!(listener["limit"] == 0 && listener["queued"] == 1 && listener["owner"]["pid"] == pid, "{listener}");
-        let overflow = of_type(&records, "overflow").next().context("no overflow record")?;
-        ensure!(overflow["queue"] == "accept" && overflow["owner"]["pid"] == pid, "{overflow}");
-        seen.push(failure["cause"].to_string());
-        kinds.push(failure["root"]["kind"].to_string());
-    }
-    Ok(format!("{} before, {} after", seen[0], seen[1]))
-}
-
-/// The queue fills up between SYN and final ACK: nginx thinks that it is connected.
-fn full_at_the_final_ack(why502: &Path, options: &Options) -> Result<String> {
-    let mut seen = Vec::new();
-    for (scenario, status) in [(&PRIVATE, 504), (&ABORTING, 502)] {
-        let mut tries = 0;
-        seen.push(loop {
-            tries += 1;
-            match final_ack(scenario, status, why502, options)? {
-                Some(cause) => break cause,
-                None => ensure!(tries < TRIES, "nginx's retransmission came first, {tries} times"),
-            }
-        });
-    }
-    ensure!(seen == ["response_timeout", "reset_before_response"], "{seen:?}");
-    Ok(seen.join(", "))
-}
-
-/// How often the fault is injected at most: nginx's kernel may send again before the queue is filled.
-const TRIES: u32 = 3;
-
-/// The cause; None: nginx's connection was let in before the queue was full.
-fn final_ack(scenario: &Scenario, status: u16, why502: &Path, options: &Options) -> Result<Option<String>> {
-    let scene = Scene::set(scenario, why502, options)?;
-    let listener = scene.stage.inside(|| {
-        let listener = std::net::TcpListener::from(listener::bound(std::net::Ipv4Addr::LOCALHOST.into())?);
-        filter::attach(&listener, Filter::Syn)?;
-        // Not 0: 5.10 keeps nothing half open then.
-        listener::listen(&listener, 1)?;
-        Ok(listener)
-    })?;
-    let port = listener.local_addr()?.port();
-    let uri = format!("/p{port}/full");
-    let mut client = scene.begin(&uri)?;
-    // nginx's connection is half open at this end: its ACK was lost.
-    let half_open = || scene.stage.inside(|| Ok(sockets::half_open(port))).unwrap_or(0) == 1;
-    wait::until("a half-open connection", wait::SOON, half_open)?;
-    filter::detach(&listener)?;
-    let (Ok(first), Ok(second)) = (fill(&scene.stage, port), fill(&scene.stage, port)) else { return Ok(None) };
-    ensure!(client.receive("GET")?.status == status, "it did not fail as meant");
-    drop((first, second));
-    let records = scene.records()?;
-    let failure = failure(&records, &uri)?;
-    let lab = format!("[{}]", std::process::id());
-    because(failure, "accept_queue_full", None, &("", Value::Null), &[&lab, &port.to_string()])?;
-    ensure!(failure["root"]["listener"]["limit"] == 1, "{}", failure["root"]);
-    ensure!(of_type(&records, "overflow").any(|overflow| overflow["queue"] == "accept"), "no overflow record");
-    Ok(Some(failure["cause"].as_str().unwrap_or_default().to_owned()))
-}
-
-/// Fills the accept queue of a listener with a backlog of 0: it holds one connection.
-fn fill(stage: &Stage, port: u16) -> Result<Vec<TcpStream>> {
-    let address = (std::net::Ipv4Addr::LOCALHOST, port).into();
-    let connect = || TcpStream::connect_timeout(&address, wait::SOON).context("filling the accept queue");
-    stage.inside(|| Ok(vec![connect()?]))
-}
-
-/// The queue was full when nginx came; later it was let in, and then not answered: the queue is no reason for that.
-fn full_before(why502: &Path, options: &Options) -> Result<String> {
-    let scene = Scene::set(&PRIVATE, why502, options)?;
-    let listener = scene.stage.inside(|| {
-        let listener = std::net::TcpListener::from(listener::bound(std::net::Ipv4Addr::LOCALHOST.into())?);
-        listener::listen(&listener, 0)?;
-        Ok(listener)
-    })?;
-    let port = listener.local_addr()?.port();
-    let fillers = fill(&scene.stage, port)?;
-    let uri = format!("/p{port}/late");
-    let mut client = scene.begin(&uri)?;
-    let dropped = || scene.tracer.lines().iter().any(|line| line.contains("\"type\":\"overflow\""));
-    wait::until("an overflow record", wait::SOON, dropped)?;
-    let accepted = [listener.accept()?, listener.accept()?];
-    ensure!(client.receive("GET")?.status == 504, "it did not time out");
-    drop((accepted, fillers));
-    let records = scene.records()?;
-    let failure = failure(&records, &uri)?;
-    ensure!(failure["cause"] == "response_timeout" && failure["root"].is_null(), "{failure}");
-    Ok("no root".into())
 }
 
 /// Failures of one kind, while others die and overflow all the time: nobody of them may be named.

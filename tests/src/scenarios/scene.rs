@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{ChildStdout, Command, Stdio};
@@ -17,6 +18,7 @@ use crate::listener;
 use crate::scenario::Scenario;
 use crate::stage::{Options, Stage};
 use crate::tracer::{Tracer, of_type};
+use crate::wait;
 
 /// A stage with the tracer watching.
 pub(super) struct Scene {
@@ -126,6 +128,13 @@ impl Server {
 pub(super) fn free_port() -> Result<u16> {
     let socket = listener::bound(std::net::Ipv4Addr::LOCALHOST.into())?;
     Ok(std::net::TcpListener::from(socket).local_addr()?.port())
+}
+
+/// Fills the accept queue of a listener with a backlog of 0: it holds one connection.
+pub(super) fn fill(stage: &Stage, port: u16) -> Result<Vec<TcpStream>> {
+    let address = (std::net::Ipv4Addr::LOCALHOST, port).into();
+    let connect = || TcpStream::connect_timeout(&address, wait::SOON).context("filling the accept queue");
+    stage.inside(|| Ok(vec![connect()?]))
 }
 
 /// The failure whose request line has this in it.

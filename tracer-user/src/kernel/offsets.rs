@@ -48,6 +48,9 @@ const WANTED: &[Wanted] = wanted! {
     Optional tcp_copied_seq = "tcp_sock"."copied_seq": 4;
     Required tcp_lsndtime = "tcp_sock"."lsndtime": 4;
     Optional tcp_total_retrans = "tcp_sock"."total_retrans": 4;
+    Optional net_syncookies = "net"."ipv4.sysctl_tcp_syncookies": 1;
+    Optional net_somaxconn = "net"."core.sysctl_somaxconn": 4;
+    Optional net_max_syn_backlog = "net"."ipv4.sysctl_max_syn_backlog": 4;
     Optional net_inum = "net"."ns.inum": 4;
     Optional skb_head = "sk_buff"."head": 8;
     Optional skb_network_header = "sk_buff"."network_header": 2;
@@ -106,7 +109,12 @@ pub fn resolve(btf: &Btf) -> Result<Resolved, BtfError> {
     let mut offsets = Offsets::ABSENT;
     let mut missing = Vec::new();
     for wanted in WANTED {
-        let offset = match (btf.member(wanted.of, wanted.member, wanted.size), &wanted.need) {
+        let found = btf.member(wanted.of, wanted.member, wanted.size).or_else(|error| match wanted.size {
+            // A small number that was an `int` once (5.10): its lowest byte comes first.
+            1 => btf.member(wanted.of, wanted.member, 4).map_err(|_| error),
+            _ => Err(error),
+        });
+        let offset = match (found, &wanted.need) {
             (Ok(member), _) => member.offset,
             (Err(error), Need::Required) => return Err(error),
             (Err(error), Need::Optional) => {

@@ -138,11 +138,8 @@ impl Probes {
             }
         }
         let mut hooked: Array<_, u32> = take(&mut ebpf, "HOOKED")?;
-        let attached = |program: Program| {
-            tried.iter().filter_map(Tried::way).flat_map(|way| way.hooks).any(|hook| hook.program == program)
-        };
         for (index, program) in [(CONN_REQUEST, Program::ConnRequest), (UNIX_RELEASE, Program::UnixRelease)] {
-            let set = hooked.set(index, u32::from(attached(program)), 0);
+            let set = hooked.set(index, u32::from(attached(&tried, program)), 0);
             set.map_err(|source| AttachError::Map { name: "HOOKED", source })?;
         }
         Ok(Self { ebpf, binaries: BTreeMap::new(), no_listeners: listeners, tried, drops, lines })
@@ -285,9 +282,9 @@ impl Probes {
         self.take("SERVERS")
     }
 
-    /// Drops at listeners.
-    pub fn take_overflows(&mut self) -> Result<HashMap<MapData, ListenerKey, Overflowed>, AttachError> {
-        self.take("OVERFLOWS")
+    /// Drops at listeners, and whether each SYN that is dropped is seen.
+    pub fn take_overflows(&mut self) -> Result<(PerCpuHashMap<MapData, ListenerKey, Overflowed>, bool), AttachError> {
+        Ok((self.take("OVERFLOWS")?, attached(&self.tried, Program::ConnRequest)))
     }
 
     /// Looks at dropped packets, or ceases to. Some, once: it cannot, and why.
@@ -366,6 +363,10 @@ fn uprobe<'a>(ebpf: &'a mut Ebpf, symbol: &'static str) -> Result<&'a mut UProbe
 
 fn iterator(ebpf: &mut Ebpf) -> Result<&mut Iter, AttachError> {
     ebpf.program_mut(LISTENERS).and_then(|program| program.try_into().ok()).ok_or(AttachError::Absent(LISTENERS))
+}
+
+fn attached(tried: &[Tried], program: Program) -> bool {
+    tried.iter().filter_map(Tried::way).flat_map(|way| way.hooks).any(|hook| hook.program == program)
 }
 
 /// An error and its sources in one line.

@@ -191,7 +191,7 @@ pub const PROBES: &[Probe] = &[
             ]),
             partial(
                 &[SYNACK],
-                "seen when something is sent again, not at each drop; not where several sockets share a port",
+                "seen when something is sent again, else looked at each second: drops are not counted",
             ),
         ],
         otherwise: Otherwise::Partial(

@@ -111,20 +111,23 @@ impl Converter {
         record::Exit { time: self.time(event.time_ns), pid, comm, code, signal, oom, upstreams }
     }
 
-    /// Connections were dropped at a listener.
-    pub(super) fn overflow(&self, place: Place, seen: &Overflowed) -> record::Overflow {
-        let accept = seen.accept >= seen.syn;
+    /// Connections were dropped at a listener; of each of its queues that was full.
+    pub(super) fn overflows(&self, place: Place, seen: &Overflowed) -> impl Iterator<Item = record::Overflow> {
         let owner = self.host.owners.live(place).map(|live| &live.owner);
-        record::Overflow {
-            time: self.time(seen.last_ns),
-            address: place.address.to_string(),
-            queue: if accept { record::Queue::Accept } else { record::Queue::Syn },
-            limit: Some(seen.limit),
-            queued: Some(if accept { seen.queued } else { seen.half_open }),
-            // Some drops are seen, not all.
-            count: None,
-            owner: owner.map(|name| record::Owner { pid: name.pid, comm: name.comm.clone() }),
-        }
+        let of = |queue, seen_to_drop: u64, exact: bool, queued, limit| {
+            (seen_to_drop > 0).then(|| record::Overflow {
+                time: self.time(seen.last_ns),
+                address: place.address.to_string(),
+                queue,
+                limit: Some(limit),
+                queued: Some(queued),
+                count: exact.then_some(seen_to_drop),
+                owner: owner.map(|name| record::Owner { pid: name.pid, comm: name.comm.clone() }),
+            })
+        };
+        let accept = of(record::Queue::Accept, seen.accept, self.host.overflows.exact, seen.queued, seen.limit);
+        let syn = of(record::Queue::Syn, seen.syn, false, seen.half_open, seen.half_open_limit);
+        accept.into_iter().chain(syn)
     }
 
     /// As `failure`; only a response without failures has advice of its own.

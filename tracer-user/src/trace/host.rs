@@ -6,7 +6,7 @@ use std::{
     io::Read as _,
     net::SocketAddr,
     os::fd::AsFd as _,
-    sync::mpsc::{Receiver, channel},
+    sync::mpsc::{Receiver, TryRecvError, channel},
     thread,
     time::Duration,
 };
@@ -14,9 +14,9 @@ use std::{
 use anyhow::Context as _;
 use aya::maps::{HashMap, MapData};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use tracer_common::server::LISTENS;
+use tracer_common::{listener::Overflowed, server::LISTENS};
 
-use super::{roots, sockets::Sockets};
+use super::{backlogs::Backlogs, roots, sockets::Sockets};
 use crate::{
     collect::{drop::Drops, host::Peers, icmp::Icmps, idle::Idle, overflow::Overflows},
     context::{
@@ -41,6 +41,7 @@ pub(super) struct Host {
     pub(super) owners: Owners,
     pub(super) peers: Peers,
     pub(super) overflows: Overflows,
+    backlogs: Backlogs,
     pub(super) drops: Drops,
     pub(super) icmp: Icmps,
     pub(super) idle: Idle,
@@ -52,11 +53,13 @@ pub(super) struct Host {
 
 impl Host {
     pub(super) fn new(probes: &mut Probes, drop_reasons: BTreeMap<u32, String>) -> anyhow::Result<Self> {
+        let (overflows, all_seen) = probes.take_overflows()?;
         Ok(Self {
             listeners: Listeners::default(),
             owners: Owners::default(),
             peers: Peers::new(probes.take_peers()?, probes.take_fates()?),
-            overflows: Overflows::new(probes.take_overflows()?),
+            overflows: Overflows::new(overflows, all_seen),
+            backlogs: Backlogs::default(),
             drops: Drops::new(probes.take_drops()?, probes.take_last_retransmit()?, drop_reasons),
             icmp: Icmps::new(probes.take_icmp()?, &probes.sources()),
             idle: Idle::new(probes.take_idle()?, clock::jiffy_us()),
@@ -101,9 +104,18 @@ impl Host {
         probes.watch_drops(wanted)
     }
 
+    pub(super) fn is_looking_around(&self) -> bool {
+        self.snapshot.is_some()
+    }
+
     /// Takes in what the thread found, once it is there.
     pub(super) fn looked_around(&mut self) {
-        let Some(found) = self.snapshot.as_ref().and_then(|snapshot| snapshot.try_recv().ok()) else { return };
+        let Some(snapshot) = &self.snapshot else { return };
+        let found = match snapshot.try_recv() {
+            Ok(found) => found,
+            Err(TryRecvError::Empty) => return,
+            Err(TryRecvError::Disconnected) => Vec::new(),
+        };
         self.snapshot = None;
         for (holder, _) in found.iter().flat_map(|found| &found.holders) {
             // An LRU map: there is always room.
@@ -119,6 +131,19 @@ impl Host {
         for holder in self.sockets.surveyed(patience).into_iter().filter(|holder| holder.name.pid != INIT) {
             let _ = self.servers.insert(holder.name.pid, LISTENS, 0);
         }
+    }
+
+    /// Listeners that dropped connections since the last call, with what was counted of it: as the kernel programs saw it, else as
+    /// seen in the network namespaces of these processes.
+    pub(super) fn overflowed(&mut self, pids: impl Iterator<Item = u32>) -> Vec<(Place, Overflowed)> {
+        let mut found = self.overflows.poll();
+        if !self.overflows.exact {
+            let looked = self.backlogs.look(pids);
+            let new = looked.into_iter().filter(|(place, _)| !found.iter().any(|(known, _)| known == place));
+            let new: Vec<_> = new.collect();
+            found.extend(new);
+        }
+        found
     }
 
     /// Takes in an event; true: a process ended that served one of these upstreams.

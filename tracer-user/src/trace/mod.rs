@@ -1,5 +1,6 @@
 //! The live session: loads the programs, reads their events, lets the engine judge, hands records to the sinks.
 
+mod backlogs;
 mod comeback;
 mod convert;
 mod fallback;

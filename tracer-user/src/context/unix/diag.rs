@@ -4,10 +4,10 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{self, BufRead as _, BufReader},
-    os::{fd::AsFd as _, unix::ffi::OsStrExt as _},
+    os::unix::ffi::OsStrExt as _,
 };
 
-use netlink_packet_core::{Emitable as _, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::Emitable as _;
 use netlink_packet_sock_diag::{
     SockDiagMessage,
     unix::{
@@ -15,10 +15,9 @@ use netlink_packet_sock_diag::{
         nlas::{Nla, UnixDiagName},
     },
 };
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::walk::FileId;
+use crate::context::sock_diag::{self, enter, netns};
 
 const SOCK_STREAM: u8 = 1;
 /// __SO_ACCEPTCON, include/uapi/linux/net.h: the flags of /proc/net/unix.
@@ -69,11 +68,6 @@ pub fn somaxconn(pid: u32) -> Option<u32> {
     fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?.trim().parse().ok()
 }
 
-fn netns(pid: u32) -> Option<u64> {
-    let link = fs::read_link(format!("/proc/{pid}/ns/net")).ok()?;
-    link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
-}
-
 /// Network namespaces with a process in each.
 fn namespaces(first: Option<(u64, u32)>) -> BTreeMap<u64, u32> {
     let mut found: BTreeMap<u64, u32> = first.into_iter().collect();
@@ -89,51 +83,22 @@ fn namespaces(first: Option<(u64, u32)>) -> BTreeMap<u64, u32> {
     found
 }
 
-fn enter(pid: u32) -> io::Result<()> {
-    let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
-    Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
-}
-
 fn inside(netns: u64, pid: u32) -> io::Result<Vec<Listener>> {
     enter(pid).and_then(|()| dump(netns)).or_else(|_| table(netns, pid))
 }
 
 /// Asks the kernel about the namespace that the thread is in.
 fn dump(netns: u64) -> io::Result<Vec<Listener>> {
-    let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
     let request = SockDiagMessage::UnixRequest(UnixRequest {
         state_flags: StateFlags::LISTEN,
         inode: 0,
         show_flags: ShowFlags::NAME | ShowFlags::VFS | ShowFlags::RQLEN,
         cookie: [0; 8],
     });
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    let mut request = NetlinkMessage::new(header, request.into());
-    request.finalize();
-    let mut bytes = vec![0; request.buffer_len()];
-    request.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
-    let mut found = Vec::new();
-    loop {
-        let (bytes, _) = socket.recv_from_full()?;
-        let mut rest = bytes.as_slice();
-        while !rest.is_empty() {
-            let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest).map_err(io::Error::other)?;
-            match message.payload {
-                NetlinkPayload::Done(_) => return Ok(found),
-                NetlinkPayload::Error(error) => return Err(error.to_io()),
-                NetlinkPayload::InnerMessage(SockDiagMessage::UnixResponse(response)) => {
-                    found.extend(listener(netns, &response));
-                }
-                _ => {}
-            }
-            let length = (message.header.length as usize).next_multiple_of(4);
-            rest = rest.get(length.max(4)..).unwrap_or_default();
-        }
-    }
+    sock_diag::dump(request, |message| match message {
+        SockDiagMessage::UnixResponse(response) => listener(netns, &response),
+        _ => None,
+    })
 }
 
 fn listener(netns: u64, response: &UnixResponse) -> Option<Listener> {

@@ -30,14 +30,14 @@ pub(super) fn root(
                 record::RootKind::AcceptQueueFull,
                 format!("the accept queue of {at} was full{size}: {who} did not accept fast enough"),
                 format!(
-                    "let {who} accept sooner (more workers, faster answers); a longer queue (its listen backlog and \
-                     net.core.somaxconn) only helps against bursts"
+                    "let {who} accept sooner (more workers, faster answers); a longer queue ({}) only helps against bursts",
+                    longer(seen)
                 ),
                 seen.map(|seen| seen.queued),
             )
         }
         QueueFull::Syn => {
-            let size = seen.map_or_else(String::new, |seen| numbers(seen.half_open, seen.limit));
+            let size = seen.map_or_else(String::new, |seen| numbers(seen.half_open, seen.half_open_limit));
             (
                 record::RootKind::SynQueueFull,
                 format!("the SYN queue of {at} was full{size}: handshakes begun by others were not completed"),
@@ -48,12 +48,25 @@ pub(super) fn root(
     };
     let listener = record::Listener {
         address: at.to_string(),
-        limit: seen.map(|seen| seen.limit),
+        limit: seen.map(|seen| if full == QueueFull::Accept { seen.limit } else { seen.half_open_limit }),
         queued,
         owner: owner.map(|name| record::Owner { pid: name.pid, comm: name.comm.clone() }),
     };
     let root = record::Root { kind, text, process: None, listener: Some(listener) };
     Some(Found { root, hint: Some(hint), evidence: None })
+}
+
+/// What the limit is made of: the lesser of what listen(2) was given and net.core.somaxconn (__sys_listen(), net/socket.c).
+fn longer(seen: Option<&Overflowed>) -> String {
+    match seen {
+        Some(Overflowed { limit, somaxconn, .. }) if *somaxconn > *limit => {
+            format!("its listen backlog is {limit}; net.core.somaxconn allows {somaxconn}")
+        }
+        Some(Overflowed { limit, somaxconn, .. }) if *somaxconn == *limit => {
+            format!("net.core.somaxconn is {somaxconn}, its listen backlog no less: raise both")
+        }
+        _ => "its listen backlog and net.core.somaxconn".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -82,5 +95,25 @@ mod tests {
             "the accept queue of 127.0.0.1:3000 was full (129, its limit is 128): php-fpm[412] did not accept fast enough"
         );
         assert_eq!(found.listener.expect("a listener").limit, Some(128));
+        let hint = |somaxconn| {
+            let seen = Overflowed { somaxconn, ..seen };
+            root(&failure, at, Some(&owner), Some(&seen)).and_then(|found| found.hint).expect("a hint")
+        };
+        assert!(hint(4096).contains("its listen backlog is 128; net.core.somaxconn allows 4096"), "{}", hint(4096));
+        assert!(hint(128).contains("raise both"), "{}", hint(128));
+        assert!(hint(0).contains("its listen backlog and net.core.somaxconn"), "{}", hint(0));
+    }
+
+    #[test]
+    fn half_open_connections_have_numbers_of_their_own() {
+        let at = "127.0.0.1:3000".parse().expect("an address");
+        let mut failure = failure(Cause::ConnectTimeout);
+        failure.connection.queue_full = Some(QueueFull::Syn);
+        let seen = Overflowed { limit: 128, half_open: 97, half_open_limit: 96, ..Overflowed::default() };
+        let found = root(&failure, at, None, Some(&seen)).expect("a reason").root;
+        assert_eq!(found.kind, RootKind::SynQueueFull);
+        assert!(found.text.contains("(97, its limit is 96)"), "{}", found.text);
+        let listener = found.listener.expect("a listener");
+        assert_eq!((listener.limit, listener.queued), (Some(96), Some(97)));
     }
 }

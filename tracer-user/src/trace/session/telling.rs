@@ -62,7 +62,10 @@ impl Session<'_> {
 
     pub(super) fn every_second(&mut self) -> io::Result<()> {
         self.converter.wall_offset_ns = clock::wall_offset_ns();
-        self.overflows()?;
+        // Whose the listeners are may not be known yet.
+        if !self.converter.host.is_looking_around() {
+            self.overflows()?;
+        }
         self.count_losses()
     }
 
@@ -82,9 +85,10 @@ impl Session<'_> {
     }
 
     fn overflows(&mut self) -> io::Result<()> {
-        for (place, seen) in self.converter.host.overflows.poll() {
-            let overflow = self.converter.overflow(place, &seen);
-            self.sinks.write(Record::Overflow(overflow))?;
+        for (place, seen) in self.converter.host.overflowed(self.traced.iter().copied()) {
+            for overflow in self.converter.overflows(place, &seen) {
+                self.sinks.write(Record::Overflow(overflow))?;
+            }
         }
         Ok(())
     }

@@ -1,0 +1,229 @@
+//! Listeners whose queues are full: upstreams', and nginx's own.
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::Program;
+use super::roots::HOST;
+use super::scene::{Scene, Server, because, failure, fill};
+use crate::child::signal_pid;
+use crate::filter::{self, Filter};
+use crate::scenario::{Need, Net, Scenario};
+use crate::stage::{Options, Stage};
+use crate::tracer::{Tracer, of_type};
+use crate::{listener, sockets, wait};
+
+const fn program(name: &'static str, run: fn(&Path, &Options) -> Result<String>) -> Program {
+    Program { name, needs: &[], run }
+}
+
+pub(super) const PROGRAMS: &[Program] = &[
+    Program { name: "roots/accept_queue_full", needs: &[Need::Python], run: accept_queue_full },
+    program("roots/full_at_the_final_ack", full_at_the_final_ack),
+    program("roots/full_before_it_was_let_in", full_before),
+    program("roots/syn_queue_full", syn_queue_full),
+    program("roots/queue_of_nginx_itself", nginx_itself),
+];
+
+const PRIVATE: Scenario = Scenario { name: "roots/nginx-alone", net: Net::Private(&[]), ..HOST };
+const ABORTING: Scenario = Scenario { net: Net::Private(&[("ipv4.tcp_abort_on_overflow", "1")]), ..PRIVATE };
+
+fn accept_queue_full(why502: &Path, options: &Options) -> Result<String> {
+    let (mut seen, mut kinds) = (Vec::new(), Vec::new());
+    // The listener is there before the tracer, and after it.
+    for before in [true, false] {
+        let stage = Stage::set(&PRIVATE, options)?;
+        let attach = |stage: &Stage| Tracer::attach(why502, stage.nginx.pid(), &[], stage.directory.path());
+        let mut early = None;
+        if before {
+            early = Some(Server::start(&stage, "127.0.0.1", 4000, 0, 0)?);
+        }
+        let scene = Scene { tracer: attach(&stage)?, stage };
+        let server = early.map_or_else(|| Server::start(&scene.stage, "127.0.0.1", 4000, 0, 0), Ok)?;
+        let fillers = fill(&scene.stage, server.port)?;
+        let uri = server.uri("full");
+        ensure!(scene.get(&uri)? == 504, "it did not time out");
+        let dropped = || scene.tracer.lines().iter().any(|line| line.contains("\"type\":\"overflow\""));
+        wait::until("an overflow record", wait::SOON, dropped)?;
+        let pid = server.process.pid();
+        drop(fillers);
+        let records = scene.records()?;
+        let failure = failure(&records, &uri)?;
+        because(failure, "accept_queue_full", None, &("", Value::Null), &["127.0.0.1:4000", &pid.to_string()])?;
+        let listener = &failure["root"]["listener"];
+        ensure!(listener["limit"] == 0 && listener["queued"] == 1 && listener["owner"]["pid"] == pid, "{listener}");
+        let overflow = of_type(&records, "overflow").next().context("no overflow record")?;
+        ensure!(overflow["queue"] == "accept" && overflow["owner"]["pid"] == pid, "{overflow}");
+        seen.push(failure["cause"].to_string());
+        kinds.push(failure["root"]["kind"].to_string());
+    }
+    Ok(format!("{} before, {} after", seen[0], seen[1]))
+}
+
+/// The queue fills up between SYN and final ACK: nginx thinks that it is connected.
+fn full_at_the_final_ack(why502: &Path, options: &Options) -> Result<String> {
+    let mut seen = Vec::new();
+    for (scenario, status) in [(&PRIVATE, 504), (&ABORTING, 502)] {
+        let mut tries = 0;
+        seen.push(loop {
+            tries += 1;
+            match final_ack(scenario, status, why502, options)? {
+                Some(cause) => break cause,
+                None => ensure!(tries < TRIES, "nginx's retransmission came first, {tries} times"),
+            }
+        });
+    }
+    ensure!(seen == ["response_timeout", "reset_before_response"], "{seen:?}");
+    Ok(seen.join(", "))
+}
+
+/// How often the fault is injected at most: nginx's kernel may send again before the queue is filled.
+const TRIES: u32 = 3;
+
+/// The cause; None: nginx's connection was let in before the queue was full.
+fn final_ack(scenario: &Scenario, status: u16, why502: &Path, options: &Options) -> Result<Option<String>> {
+    let scene = Scene::set(scenario, why502, options)?;
+    let listener = scene.stage.inside(|| {
+        let listener = std::net::TcpListener::from(listener::bound(std::net::Ipv4Addr::LOCALHOST.into())?);
+        filter::attach(&listener, Filter::Syn)?;
+        // Not 0: 5.10 keeps nothing half open then.
+        listener::listen(&listener, 1)?;
+        Ok(listener)
+    })?;
+    let port = listener.local_addr()?.port();
+    let uri = format!("/p{port}/full");
+    let mut client = scene.begin(&uri)?;
+    // nginx's connection is half open at this end: its ACK was lost.
+    let half_open = || scene.stage.inside(|| Ok(sockets::half_open(port))).unwrap_or(0) == 1;
+    wait::until("a half-open connection", wait::SOON, half_open)?;
+    filter::detach(&listener)?;
+    let (Ok(first), Ok(second)) = (fill(&scene.stage, port), fill(&scene.stage, port)) else { return Ok(None) };
+    ensure!(client.receive("GET")?.status == status, "it did not fail as meant");
+    drop((first, second));
+    let records = scene.records()?;
+    let failure = failure(&records, &uri)?;
+    let lab = format!("[{}]", std::process::id());
+    because(failure, "accept_queue_full", None, &("", Value::Null), &[&lab, &port.to_string()])?;
+    ensure!(failure["root"]["listener"]["limit"] == 1, "{}", failure["root"]);
+    ensure!(of_type(&records, "overflow").any(|overflow| overflow["queue"] == "accept"), "no overflow record");
+    Ok(Some(failure["cause"].as_str().unwrap_or_default().to_owned()))
+}
+
+/// The queue was full when nginx came; later it was let in, and then not answered: the queue is no reason for that.
+fn full_before(why502: &Path, options: &Options) -> Result<String> {
+    let scene = Scene::set(&PRIVATE, why502, options)?;
+    let listener = scene.stage.inside(|| {
+        let listener = std::net::TcpListener::from(listener::bound(std::net::Ipv4Addr::LOCALHOST.into())?);
+        listener::listen(&listener, 0)?;
+        Ok(listener)
+    })?;
+    let port = listener.local_addr()?.port();
+    let fillers = fill(&scene.stage, port)?;
+    let uri = format!("/p{port}/late");
+    let mut client = scene.begin(&uri)?;
+    let dropped = || scene.tracer.lines().iter().any(|line| line.contains("\"type\":\"overflow\""));
+    wait::until("an overflow record", wait::SOON, dropped)?;
+    let accepted = [listener.accept()?, listener.accept()?];
+    ensure!(client.receive("GET")?.status == 504, "it did not time out");
+    drop((accepted, fillers));
+    let records = scene.records()?;
+    let failure = failure(&records, &uri)?;
+    ensure!(failure["cause"] == "response_timeout" && failure["root"].is_null(), "{failure}");
+    Ok("no root".into())
+}
+
+/// Handshakes that others began fill the SYN queue, and there are no cookies: as far as the listener's limit allows, and the host's.
+const NO_COOKIES: Scenario = Scenario { net: Net::Private(&[("ipv4.tcp_syncookies", "0")]), ..PRIVATE };
+const FEW: Scenario =
+    Scenario { net: Net::Private(&[("ipv4.tcp_syncookies", "0"), ("ipv4.tcp_max_syn_backlog", "4")]), ..PRIVATE };
+
+fn syn_queue_full(why502: &Path, options: &Options) -> Result<String> {
+    let mut seen = Vec::new();
+    for (scenario, backlog, half_open, limit) in [(&NO_COOKIES, 1, 2, 1), (&FEW, 64, 4, 3)] {
+        let scene = Scene::set(scenario, why502, options)?;
+        let listener = scene.stage.inside(|| {
+            let listener = std::net::TcpListener::from(listener::bound(std::net::Ipv4Addr::LOCALHOST.into())?);
+            filter::attach(&listener, Filter::Syn)?;
+            listener::listen(&listener, backlog)?;
+            Ok(listener)
+        })?;
+        let address = listener.local_addr()?;
+        // The last may not get in: some kernels take one less.
+        let begin = || Ok((0..half_open).map(|_| TcpStream::connect_timeout(&address, LITTLE)).collect::<Vec<_>>());
+        let others = scene.stage.inside(begin)?;
+        let uri = format!("/p{}/full", address.port());
+        ensure!(scene.get(&uri)? == 504, "it did not time out");
+        drop(others);
+        let records = scene.records()?;
+        let failure = failure(&records, &uri)?;
+        let lab = format!("SYN queue of {address} was full");
+        because(failure, "syn_queue_full", None, &("", Value::Null), &[&lab, &format!("its limit is {limit}")])?;
+        ensure!(failure["root"]["listener"]["owner"]["pid"] == std::process::id(), "{}", failure["root"]);
+        let overflow = of_type(&records, "overflow").next().context("no overflow record")?;
+        ensure!(overflow["queue"] == "syn" && overflow["limit"] == limit, "{overflow}");
+        seen.push(overflow["queued"].to_string());
+    }
+    Ok(format!("{} half open", seen.join(", ")))
+}
+
+const LITTLE: Duration = Duration::from_millis(300);
+
+/// nginx does not accept: its clients wait, and nginx never says a word about it.
+const SHORT: Scenario =
+    Scenario { http: "server { listen 127.0.0.1:4001 backlog=1; location / { return 204; } }", ..PRIVATE };
+
+fn nginx_itself(why502: &Path, options: &Options) -> Result<String> {
+    let scene = Scene::set(&SHORT, why502, options)?;
+    let workers = scene.stage.nginx.workers();
+    workers.iter().try_for_each(|pid| signal_pid(*pid, libc::SIGSTOP))?;
+    let clients = scene.stage.inside(|| {
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 4001));
+        // Two fit in; the SYNs of the others are sent again a second later, when it has been looked at once.
+        let mut clients = vec![];
+        for _ in 0..2 {
+            clients.push(TcpStream::connect(address)?);
+        }
+        let others = std::thread::scope(|scope| {
+            let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(2500)).is_err();
+            let threads: Vec<_> = (0..3).map(|_| scope.spawn(connect)).collect();
+            threads.into_iter().filter_map(|thread| thread.join().ok()).filter(|refused| *refused).count()
+        });
+        ensure!(others == 3, "{others} of 3 did not get in");
+        Ok(clients)
+    })?;
+    let dropped = scene.stage.inside(listen_overflows)?;
+    let told = || scene.tracer.lines().iter().any(|line| line.contains("\"type\":\"overflow\""));
+    wait::until("an overflow record", wait::SOON, told)?;
+    workers.iter().try_for_each(|pid| signal_pid(*pid, libc::SIGCONT))?;
+    drop(clients);
+    let nginx: Vec<u32> = workers.iter().copied().chain([scene.stage.nginx.pid()]).collect();
+    let records = scene.records()?;
+    let session = of_type(&records, "session").next().context("no session")?;
+    let observed = session["observations"].as_array().into_iter().flatten();
+    let exact = observed.filter(|one| one["name"] == "accept_queue").any(|one| one["state"] == "full");
+    let mut counted = 0;
+    for overflow in of_type(&records, "overflow") {
+        ensure!(overflow["address"] == "127.0.0.1:4001" && overflow["queue"] == "accept", "{overflow}");
+        ensure!(overflow["limit"] == 1 && overflow["queued"] == 2, "{overflow}");
+        ensure!(nginx.iter().any(|pid| overflow["owner"]["pid"] == *pid), "{overflow}");
+        ensure!(overflow["count"].is_u64() == exact, "{overflow}");
+        counted += overflow["count"].as_u64().unwrap_or(0);
+    }
+    ensure!(!exact || counted == dropped, "{counted} counted, {dropped} dropped");
+    ensure!(of_type(&records, "failure").next().is_none(), "nginx failed nobody");
+    Ok(if exact { format!("{counted} of {dropped} dropped") } else { format!("{dropped} dropped, seen") })
+}
+
+/// `ListenOverflows` of the thread's network namespace: /proc/net/netstat has a line of names above one of numbers.
+fn listen_overflows() -> Result<u64> {
+    let text = fs::read_to_string("/proc/thread-self/net/netstat")?;
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
+    let (names, numbers) = (lines.next().context("no names")?, lines.next().context("no numbers")?);
+    let mut found = names.split(' ').zip(numbers.split(' ')).filter(|(name, _)| *name == "ListenOverflows");
+    Ok(found.next().context("no ListenOverflows")?.1.parse()?)
+}

@@ -1,0 +1,94 @@
+//! The queues of TCP listeners at one moment, as the kernel lists them.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use netlink_packet_sock_diag::{
+    SockDiagMessage,
+    constants::{AF_INET, AF_INET6, IPPROTO_TCP},
+    inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags, nlas::Nla},
+};
+
+use super::sock_diag::{dump, enter, netns};
+use crate::model::host::Place;
+
+/// A listener's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backlog {
+    pub place: Place,
+    /// The kernel's name for the socket, not used again for another.
+    pub cookie: u64,
+    /// Connections in the accept queue, and its limit: one more fits in.
+    pub queued: u32,
+    pub limit: u32,
+    /// What it dropped since it is there, for whatever reason: sk_drops, modulo 2³².
+    pub drops: u32,
+}
+
+/// Those in the network namespaces of these processes. Changes the network namespace of the calling thread: for threads that
+/// do nothing else. A namespace that cannot be asked has none.
+pub fn backlogs(pids: impl IntoIterator<Item = u32>) -> Vec<Backlog> {
+    let namespaces: BTreeMap<u64, u32> = pids.into_iter().filter_map(|pid| Some((netns(pid)?, pid))).collect();
+    let mut found = Vec::new();
+    for (netns, pid) in namespaces {
+        let Ok(netns) = u32::try_from(netns) else { continue };
+        if enter(pid).is_err() {
+            continue;
+        }
+        for (family, socket_id) in [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())] {
+            let request = SockDiagMessage::InetRequest(InetRequest {
+                family,
+                protocol: IPPROTO_TCP,
+                extensions: ExtensionFlags::SKMEMINFO,
+                states: StateFlags::LISTEN,
+                socket_id,
+            });
+            found.extend(dump(request, |message| of(netns, message)).unwrap_or_default());
+        }
+    }
+    found
+}
+
+fn of(netns: u32, message: SockDiagMessage) -> Option<Backlog> {
+    let SockDiagMessage::InetResponse(response) = message else { return None };
+    let InetResponse { header, nlas } = *response;
+    let drops = nlas.iter().find_map(|attribute| match attribute {
+        Nla::MemInfo(memory) => Some(memory.drops),
+        _ => None,
+    })?;
+    let address = SocketAddr::new(header.socket_id.source_address, header.socket_id.source_port);
+    let cookie = u64::from_ne_bytes(header.socket_id.cookie);
+    Some(Backlog {
+        place: Place { netns, address },
+        cookie,
+        queued: header.recv_queue,
+        limit: header.send_queue,
+        drops,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::{TcpListener, TcpStream},
+        thread,
+    };
+
+    use super::backlogs;
+
+    #[test]
+    fn our_own_listener_and_who_waits_there() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let _waiting = TcpStream::connect(address).expect("it listens");
+        let own = std::process::id();
+        let all = thread::spawn(move || backlogs([own, own, u32::MAX])).join().expect("no panic");
+        // Kernels without sock_diag for TCP tell nothing.
+        if all.is_empty() {
+            return;
+        }
+        let ours: Vec<_> = all.iter().filter(|backlog| backlog.place.address == address).collect();
+        assert_eq!(ours.len(), 1, "each namespace is asked once");
+        assert_eq!((ours[0].queued, ours[0].drops), (1, 0));
+        assert!(ours[0].limit > 0);
+    }
+}
