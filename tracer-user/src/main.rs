@@ -20,7 +20,7 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Trace(settings) => watch(&settings.watch, settings.sinks()?),
         Command::Record(settings) => watch(&settings.watch, settings.sinks()?),
         Command::Explain(settings) => {
-            std::io::stdout().write_all(explain::answer(settings.cause, columns()).as_bytes())?;
+            std::io::stdout().write_all(explain::answer(settings.subject, columns()).as_bytes())?;
             Ok(Exit::Fine)
         }
         Command::Doctor(settings) => {

@@ -3,6 +3,7 @@
 use std::{num::NonZeroU64, time::Duration};
 
 use crate::{
+    explain::Subject,
     model::cause::Cause,
     probe::hook::Avoided,
     sink::{
@@ -62,10 +63,10 @@ pub struct WatchSettings {
     pub debug_probes: bool,
 }
 
-/// What a cause means; all of them without one.
+/// What a cause or a reason means; all of them without one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExplainSettings {
-    pub cause: Option<Cause>,
+    pub subject: Option<Subject>,
 }
 
 /// Can it run here.

@@ -45,7 +45,15 @@ fn explain(why502: &Path, _: &Options) -> Result<String> {
     let list = output(Command::new(why502).arg("explain"), SHORT)?;
     ends(&list, 0, &[])?;
     let list = String::from_utf8_lossy(&list.stdout).into_owned();
-    for cause in ["connect_refused", "stale_keepalive", "response_timeout", "no_live_upstreams", "unexplained"] {
+    for cause in [
+        "connect_refused",
+        "stale_keepalive",
+        "response_timeout",
+        "no_live_upstreams",
+        "unexplained",
+        "oom_killed",
+        "route",
+    ] {
         ensure!(list.contains(cause), "{cause} is not in the list");
         ends(&output(Command::new(why502).args(["explain", cause]), SHORT)?, 0, &[])?;
     }

@@ -20,7 +20,7 @@ impl From<Cli> for Command {
                 let log = capture(log, log_max_size, log_keep);
                 Self::Record(RecordSettings { watch: watch_settings(target, watch), log })
             }
-            Some(Subcommand::Explain { cause }) => Self::Explain(ExplainSettings { cause }),
+            Some(Subcommand::Explain { subject }) => Self::Explain(ExplainSettings { subject }),
             Some(Subcommand::Doctor { target, format }) => {
                 let TargetArgs { process, pid, no_nginx, hooks } = target;
                 let processes = process_names(process, &pid);

@@ -8,6 +8,7 @@ use clap::{Args, Parser};
 
 use super::convert::DEFAULT_LOG;
 use super::value;
+use crate::explain::Subject;
 use crate::model::cause::Cause;
 use crate::probe::hook::Avoided;
 use crate::settings::Format;
@@ -53,11 +54,11 @@ pub(super) enum Subcommand {
         #[command(flatten)]
         capture: CaptureArgs,
     },
-    /// What a cause means, what to check and what to change; a list without one
+    /// What a cause or a reason means, what to check and what to change; a list without one
     Explain {
-        /// The id of a cause, as connect_refused
-        #[arg(value_parser = value::cause)]
-        cause: Option<Cause>,
+        /// The id of a cause, as connect_refused, or of a reason, as accept_queue_full
+        #[arg(value_name = "ID", value_parser = value::subject)]
+        subject: Option<Subject>,
     },
     /// Can it run here: what is observed, by which hook, and what is missing
     Doctor {

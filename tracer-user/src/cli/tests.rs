@@ -7,7 +7,9 @@ use clap::CommandFactory;
 use super::convert::DEFAULT_LOG;
 use super::options::Cli;
 use super::parse_from;
+use crate::explain::Subject;
 use crate::model::cause::Cause;
+use crate::model::root::RootKind;
 use crate::settings::{Command, DoctorSettings, ExplainSettings, Format, RecordSettings, TraceSettings};
 use crate::sink::terminal::{ColorChoice, Verbosity};
 
@@ -169,8 +171,13 @@ fn record_has_a_place_of_its_own() {
 
 #[test]
 fn explain() {
-    assert_eq!(parse("explain"), Command::Explain(ExplainSettings { cause: None }));
-    assert_eq!(parse("explain no_resolver"), Command::Explain(ExplainSettings { cause: Some(Cause::NoResolver) }));
+    assert_eq!(parse("explain"), Command::Explain(ExplainSettings { subject: None }));
+    for (id, subject) in
+        [("no_resolver", Subject::Cause(Cause::NoResolver)), ("oom_killed", Subject::Reason(RootKind::OomKilled))]
+    {
+        let expected = Command::Explain(ExplainSettings { subject: Some(subject) });
+        assert_eq!(parse(&format!("explain {id}")), expected);
+    }
     assert!(refused("explain stalekeepalive").contains("did you mean stale_keepalive?"));
     assert!(refused("explain xyzzy").contains("`why502 explain` lists them"));
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::explain;
+use crate::explain::{self, Subject};
 use crate::model::cause::Cause;
 
 pub(super) const DEFAULT_LOG_SIZE: &str = "64MiB";
@@ -43,6 +43,8 @@ pub(super) enum ValueError {
     Keep,
     #[error("no cause is called that{}; `why502 explain` lists them", suggestion(.0))]
     Cause(Option<&'static str>),
+    #[error("no cause or reason is called that{}; `why502 explain` lists them", suggestion(.0))]
+    Subject(Option<&'static str>),
     #[error("expected the name of a program, without its directory")]
     ProcessName,
     #[error("expected a file; for standard output use --format json")]
@@ -99,7 +101,12 @@ fn number(text: &str) -> Option<(u64, &str)> {
 }
 
 pub(super) fn cause(text: &str) -> Result<Cause, ValueError> {
-    Cause::from_id(text).ok_or_else(|| ValueError::Cause(explain::nearest(text).map(Cause::id)))
+    let ids = Cause::ALL.iter().map(|cause| cause.id());
+    Cause::from_id(text).ok_or_else(|| ValueError::Cause(explain::nearest(text, ids)))
+}
+
+pub(super) fn subject(text: &str) -> Result<Subject, ValueError> {
+    Subject::from_id(text).ok_or_else(|| ValueError::Subject(explain::nearest(text, Subject::ids())))
 }
 
 pub(super) fn process_name(text: &str) -> Result<String, ValueError> {

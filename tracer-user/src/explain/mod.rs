@@ -1,10 +1,11 @@
-//! What each cause means, and what to do about it: data, and its two forms (terminal, docs/causes.md).
+//! What each cause and each reason means, and what to do about it: data, and its two forms (terminal, docs/causes.md).
 
 mod after;
 mod connect;
 mod host;
 mod nearest;
 mod none;
+mod reasons;
 mod render;
 mod response;
 mod tls;
@@ -13,10 +14,10 @@ mod wrap;
 
 pub use nearest::nearest;
 pub use render::markdown;
-use render::{list, text};
+use render::{list, of_reason, text};
 pub(crate) use wrap::wrap;
 
-use crate::model::cause::Cause;
+use crate::model::{cause::Cause, root::RootKind};
 
 /// One cause, for people.
 #[derive(Clone, Copy, Debug)]
@@ -65,9 +66,34 @@ pub fn hint(cause: Cause) -> &'static str {
     explanation(cause).map_or("", |explanation| explanation.hint)
 }
 
-/// What `why502 explain` prints, in lines of at most so many columns: one cause, or the list of all.
-pub fn answer(cause: Option<Cause>, columns: usize) -> String {
-    cause.and_then(explanation).map_or_else(|| list(columns), |explanation| text(explanation, columns))
+/// What can be asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    Cause(Cause),
+    Reason(RootKind),
+}
+
+impl Subject {
+    /// The one with this id.
+    pub fn from_id(id: &str) -> Option<Self> {
+        Cause::from_id(id).map(Self::Cause).or_else(|| RootKind::from_id(id).map(Self::Reason))
+    }
+
+    /// Ids of all.
+    pub fn ids() -> impl Iterator<Item = &'static str> + Clone {
+        let causes = Cause::ALL.iter().map(|cause| cause.id());
+        causes.chain(RootKind::ALL.iter().map(|kind| kind.id()))
+    }
+}
+
+/// What `why502 explain` prints, in lines of at most so many columns: one cause or reason, or the list of all.
+pub fn answer(subject: Option<Subject>, columns: usize) -> String {
+    let found = match subject {
+        Some(Subject::Cause(cause)) => explanation(cause).map(|explanation| text(explanation, columns)),
+        Some(Subject::Reason(kind)) => reasons::reason(kind).map(|reason| of_reason(reason, columns)),
+        None => None,
+    };
+    found.unwrap_or_else(|| list(columns))
 }
 
 /// Shorter way to write a table.

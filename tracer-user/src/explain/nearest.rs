@@ -1,27 +1,25 @@
-//! The cause that was meant when none is called so.
+//! The id that was meant when nothing is called so.
 
 use strsim::levenshtein as distance;
 
-use crate::model::cause::Cause;
-
-/// The cause with the most similar id; None when nothing is similar.
-pub fn nearest(text: &str) -> Option<Cause> {
+/// The most similar of these; None when nothing is similar.
+pub fn nearest(text: &str, ids: impl Iterator<Item = &'static str> + Clone) -> Option<&'static str> {
     let wanted: Vec<char> = text.to_lowercase().chars().map(|c| if c == '-' { '_' } else { c }).take(64).collect();
     let part: String = wanted.iter().collect();
     if wanted.len() >= 3
-        && let Some(whole) = Cause::ALL.iter().find(|cause| cause.id().contains(&part))
+        && let Some(whole) = ids.clone().find(|id| id.contains(&part))
     {
-        return Some(*whole);
+        return Some(whole);
     }
-    let scored = Cause::ALL.iter().map(|cause| (distance(&part, cause.id()), *cause));
-    let (edits, cause) = scored.min_by_key(|(edits, _)| *edits)?;
-    (edits <= wanted.len().max(3) / 3).then_some(cause)
+    let scored = ids.map(|id| (distance(&part, id), id));
+    let (edits, id) = scored.min_by_key(|(edits, _)| *edits)?;
+    (edits <= wanted.len().max(3) / 3).then_some(id)
 }
 
 #[cfg(test)]
 mod tests {
     use super::{distance, nearest};
-    use crate::model::cause::Cause;
+    use crate::{explain::Subject, model::cause::Cause};
 
     #[test]
     fn typing_errors_find_their_cause() {
@@ -37,11 +35,17 @@ mod tests {
             ("tls_handshake_failure", Cause::TlsHandshakeFailed),
         ];
         for (text, cause) in cases {
-            assert_eq!(nearest(text), Some(cause), "{text}");
+            assert_eq!(nearest(text, Subject::ids()), Some(cause.id()), "{text}");
         }
         for text in ["", "xyzzy", "502", "a"] {
-            assert_eq!(nearest(text), None, "{text}");
+            assert_eq!(nearest(text, Subject::ids()), None, "{text}");
         }
+    }
+
+    #[test]
+    fn reasons_are_found_where_they_are_asked_for() {
+        assert_eq!(nearest("oom", Subject::ids()), Some("oom_killed"));
+        assert_eq!(nearest("oom", Cause::ALL.iter().map(|cause| cause.id())), None);
     }
 
     #[test]

@@ -2,7 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::{Explanation, GROUPS, wrap};
+use super::{
+    Check, Explanation, GROUPS,
+    reasons::{REASONS, Reason},
+    wrap,
+};
 
 const FRONT: &str = "\
 # Causes
@@ -28,21 +32,36 @@ pub(super) fn text(explanation: &Explanation, columns: usize) -> String {
         out.push_str("\nWhat nginx writes\n");
         nginx.iter().for_each(|message| paragraph(message, "  ", "    ", columns, &mut out));
     }
+    to_do(check, change, columns, &mut out);
+    out
+}
+
+/// One reason.
+pub(super) fn of_reason(reason: &Reason, columns: usize) -> String {
+    let Reason { kind, meaning, known, check, change } = reason;
+    let mut out = format!("{kind}: a reason behind a cause (root)\n\n");
+    paragraph(meaning, "", "", columns, &mut out);
+    out.push_str("\nHow it is known\n");
+    paragraph(known, "  ", "  ", columns, &mut out);
+    to_do(check, change, columns, &mut out);
+    out
+}
+
+fn to_do(check: &[Check], change: &[&str], columns: usize, out: &mut String) {
     if !check.is_empty() {
         out.push_str("\nWhat to check\n");
-        for check in *check {
-            paragraph(check.what, "  - ", "    ", columns, &mut out);
+        for check in check {
+            paragraph(check.what, "  - ", "    ", columns, out);
             if !check.command.is_empty() {
                 // Never wrapped: commands are there to be copied.
-                put(&mut out, format_args!("      {}\n", check.command));
+                put(out, format_args!("      {}\n", check.command));
             }
         }
     }
     if !change.is_empty() {
         out.push_str("\nWhat to change\n");
-        change.iter().for_each(|change| paragraph(change, "  - ", "    ", columns, &mut out));
+        change.iter().for_each(|change| paragraph(change, "  - ", "    ", columns, out));
     }
-    out
 }
 
 /// All causes by group, one line each.
@@ -56,7 +75,12 @@ pub(super) fn list(columns: usize) -> String {
         }
         out.push('\n');
     }
-    out.push_str("why502 explain CAUSE says more.\n");
+    out.push_str("Reasons behind a cause\n");
+    for reason in REASONS {
+        let head = format!("  {:<24}", reason.kind);
+        paragraph(first_sentence(reason.meaning), &head, &" ".repeat(26), columns, &mut out);
+    }
+    out.push_str("\nwhy502 explain ID says more.\n");
     out
 }
 
@@ -69,8 +93,21 @@ pub fn markdown() -> String {
             section(explanation, &mut out);
         }
     }
+    out.push_str(REASONS_FRONT);
+    for reason in REASONS {
+        let Reason { kind, meaning, known, check, change } = reason;
+        put(&mut out, format_args!("\n### `{kind}`\n\n{meaning}\n\n- **How it is known:** {known}\n"));
+        to_do_markdown(check, change, &mut out);
+    }
     out
 }
+
+const REASONS_FRONT: &str = "
+## Reasons
+
+Behind a cause there is a reason where it could be established on this host: `root` in records, the words after the cause in a
+terminal. It is named only where it belongs to this very connection, or to the place it was refused at.
+";
 
 fn section(explanation: &Explanation, out: &mut String) {
     let Explanation { cause, status, meaning, kernel, nginx, check, change, hint } = explanation;
@@ -80,9 +117,13 @@ fn section(explanation: &Explanation, out: &mut String) {
         put(out, format_args!("- **nginx writes:** {}\n", messages.join(" · ")));
     }
     put(out, format_args!("- **In short:** {hint}\n"));
+    to_do_markdown(check, change, out);
+}
+
+fn to_do_markdown(check: &[Check], change: &[&str], out: &mut String) {
     if !check.is_empty() {
         out.push_str("\nCheck:\n\n");
-        for check in *check {
+        for check in check {
             match check.command {
                 "" => put(out, format_args!("- {}\n", check.what)),
                 command => put(out, format_args!("- {}: `{command}`\n", check.what)),

@@ -4,8 +4,13 @@ use std::path::Path;
 
 use unicode_width::UnicodeWidthStr;
 
-use super::{GROUPS, explanation, hint, list, markdown, text};
-use crate::model::cause::Cause;
+use super::{
+    GROUPS, explanation, hint, list, markdown,
+    reasons::{REASONS, reason},
+    render::of_reason,
+    text,
+};
+use crate::model::{cause::Cause, root::RootKind};
 
 #[test]
 fn every_cause_is_explained_once_and_in_order() {
@@ -49,10 +54,34 @@ fn lines_keep_to_their_columns_but_for_commands_and_log_lines() {
 }
 
 #[test]
+fn every_reason_is_explained_once_and_in_order() {
+    let explained: Vec<_> = REASONS.iter().map(|each| each.kind).collect();
+    assert_eq!(explained, RootKind::ALL);
+    for kind in RootKind::ALL {
+        let each = reason(*kind).unwrap();
+        assert!(each.meaning.ends_with('.') && each.known.ends_with('.'), "{kind}");
+        assert!(!each.check.is_empty() && !each.change.is_empty(), "{kind}");
+        assert!(each.change.iter().all(|change| change.ends_with('.')), "{kind}");
+        let parts = [each.meaning, each.known].into_iter().chain(each.change.iter().copied());
+        for part in parts.chain(each.check.iter().map(|check| check.what)) {
+            assert!(!part.contains("  ") && !part.contains('\n') && !part.contains('`'), "{kind}: {part}");
+        }
+        let text = of_reason(each, 80);
+        assert!(text.starts_with(&format!("{kind}: ")), "{text}");
+        for line in text.lines().skip(1).filter(|line| !line.starts_with("      ")) {
+            assert!(line.width() <= 80, "{line}");
+        }
+    }
+}
+
+#[test]
 fn the_list_names_all() {
     let list = list(80);
     for cause in Cause::ALL {
         assert!(list.lines().any(|line| line.split_whitespace().next() == Some(cause.id())), "{cause}\n{list}");
+    }
+    for kind in RootKind::ALL {
+        assert!(list.lines().any(|line| line.split_whitespace().next() == Some(kind.id())), "{kind}\n{list}");
     }
     assert!(list.lines().all(|line| line.width() <= 80), "{list}");
 }

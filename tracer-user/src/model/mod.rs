@@ -6,5 +6,6 @@ pub mod configured;
 pub mod event;
 pub mod host;
 pub mod observation;
+pub mod root;
 pub mod unix;
 pub mod verdict;

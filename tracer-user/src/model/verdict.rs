@@ -1,5 +1,6 @@
 //! Verdicts: what the engine concludes.
 
+pub use super::root::RootKind;
 use std::sync::Arc;
 
 use super::{address::Address, cause::Cause, configured::Configured, unix::Closing};
@@ -55,16 +56,6 @@ pub struct Evidence {
     pub time_ns: u64,
     pub source: &'static str,
     pub text: String,
-}
-
-/// Kinds of reasons that the rules can establish so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RootKind {
-    NotListening,
-    UnreadData,
-    ApplicationClosed,
-    AddressFamily,
-    PeerIdleClose,
 }
 
 /// The reason behind the cause.

@@ -189,10 +189,7 @@ pub const PROBES: &[Probe] = &[
                 hook(Program::ConnRequest, Kind::Kprobe, "kprobe/tcp_conn_request", "conn_request_kprobe", REQUEST),
                 SYNACK,
             ]),
-            partial(
-                &[SYNACK],
-                "seen when something is sent again, else looked at each second: drops are not counted",
-            ),
+            partial(&[SYNACK], "seen when something is sent again, else looked at each second: drops are not counted"),
         ],
         otherwise: Otherwise::Partial(
             "backlog and limit at raw_tp/tcp_retransmit_skb, tcp_send_reset",

@@ -3,8 +3,8 @@
 //! Plain owned values with the names of the JSON fields. Absent knowledge is `None` and null in JSON, never a guess.
 //! Nothing here decides anything.
 
-mod cause;
 mod failure;
+mod id;
 mod line;
 mod nginx;
 mod root;

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
+pub use crate::model::root::RootKind;
 
 /// The reason behind a cause.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,88 +15,6 @@ pub struct Root {
     pub text: String,
     pub process: Option<ProcessFate>,
     pub listener: Option<Listener>,
-}
-
-/// What kind of reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RootKind {
-    NotListening,
-    AddressFamily,
-    AcceptQueueFull,
-    SynQueueFull,
-    ProcessExited,
-    ProcessKilled,
-    OomKilled,
-    ProcessStopped,
-    ApplicationClosed,
-    UnreadData,
-    PeerIdleClose,
-    Firewall,
-    Icmp,
-    Route,
-    RemoteSilent,
-    RemoteReset,
-    SocketFile,
-    Ports,
-    FdLimit,
-    Limits,
-}
-
-impl RootKind {
-    pub const ALL: &[Self] = &[
-        Self::NotListening,
-        Self::AddressFamily,
-        Self::AcceptQueueFull,
-        Self::SynQueueFull,
-        Self::ProcessExited,
-        Self::ProcessKilled,
-        Self::OomKilled,
-        Self::ProcessStopped,
-        Self::ApplicationClosed,
-        Self::UnreadData,
-        Self::PeerIdleClose,
-        Self::Firewall,
-        Self::Icmp,
-        Self::Route,
-        Self::RemoteSilent,
-        Self::RemoteReset,
-        Self::SocketFile,
-        Self::Ports,
-        Self::FdLimit,
-        Self::Limits,
-    ];
-
-    /// The id in records.
-    pub const fn id(self) -> &'static str {
-        match self {
-            Self::NotListening => "not_listening",
-            Self::AddressFamily => "address_family",
-            Self::AcceptQueueFull => "accept_queue_full",
-            Self::SynQueueFull => "syn_queue_full",
-            Self::ProcessExited => "process_exited",
-            Self::ProcessKilled => "process_killed",
-            Self::OomKilled => "oom_killed",
-            Self::ProcessStopped => "process_stopped",
-            Self::ApplicationClosed => "application_closed",
-            Self::UnreadData => "unread_data",
-            Self::PeerIdleClose => "peer_idle_close",
-            Self::Firewall => "firewall",
-            Self::Icmp => "icmp",
-            Self::Route => "route",
-            Self::RemoteSilent => "remote_silent",
-            Self::RemoteReset => "remote_reset",
-            Self::SocketFile => "socket_file",
-            Self::Ports => "ports",
-            Self::FdLimit => "fd_limit",
-            Self::Limits => "limits",
-        }
-    }
-
-    /// The kind with this id.
-    pub fn from_id(id: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|kind| kind.id() == id)
-    }
 }
 
 /// A process that a reason names, and how it ended if it did.

@@ -277,13 +277,7 @@ fn connection(facts: verdict::ConnectionFacts) -> record::Connection {
 
 fn root(root: verdict::Root) -> record::Root {
     record::Root {
-        kind: match root.kind {
-            verdict::RootKind::NotListening => record::RootKind::NotListening,
-            verdict::RootKind::UnreadData => record::RootKind::UnreadData,
-            verdict::RootKind::ApplicationClosed => record::RootKind::ApplicationClosed,
-            verdict::RootKind::AddressFamily => record::RootKind::AddressFamily,
-            verdict::RootKind::PeerIdleClose => record::RootKind::PeerIdleClose,
-        },
+        kind: root.kind,
         text: root.text,
         process: root.process.map(|(pid, comm)| record::ProcessFate { pid, comm, code: None, signal: None, oom: None }),
         listener: None,

@@ -30,7 +30,7 @@ pub(super) fn root(failure: &Failure, actor: &Actor, fate: Option<&Fate>, closed
             return None;
         }
         let root = record::Root {
-            kind: record::RootKind::ApplicationClosed,
+            kind: RootKind::ApplicationClosed,
             text: format!("{who} closed the connection without answering, and was not about to exit"),
             process: Some(process),
             listener: None,
@@ -42,9 +42,9 @@ pub(super) fn root(failure: &Failure, actor: &Actor, fate: Option<&Fate>, closed
         return Some(Found { root, hint: Some(hint), evidence: Some(evidence(actor, closed_ns)) });
     };
     let kind = match actor.ending {
-        _ if process.oom == Some(true) => record::RootKind::OomKilled,
-        Ending::Killed { .. } => record::RootKind::ProcessKilled,
-        _ => record::RootKind::ProcessExited,
+        _ if process.oom == Some(true) => RootKind::OomKilled,
+        Ending::Killed { .. } => RootKind::ProcessKilled,
+        _ => RootKind::ProcessExited,
     };
     let with = match failure.cause {
         Cause::ClosedBeforeResponse | Cause::ResetBeforeResponse | Cause::SendFailed => " with the request unanswered",
@@ -117,7 +117,6 @@ mod tests {
             host::{Actor, Ending, Fate, Name},
             verdict::{Root, RootKind},
         },
-        record,
         trace::roots::samples::failure,
     };
 
@@ -134,14 +133,14 @@ mod tests {
         Fate { oom_ns, signal: signal.map(sender) }
     }
 
-    fn said(ending: Ending, fate: Option<&Fate>) -> (record::RootKind, String) {
+    fn said(ending: Ending, fate: Option<&Fate>) -> (RootKind, String) {
         let found = root(&failure(Cause::ClosedBeforeResponse), &actor(ending), fate, 1_000).expect("a reason");
         (found.root.kind, found.root.text)
     }
 
     #[test]
     fn how_it_ended() {
-        use record::RootKind::{ApplicationClosed, OomKilled, ProcessExited, ProcessKilled};
+        use RootKind::{ApplicationClosed, OomKilled, ProcessExited, ProcessKilled};
         let by_bash = fate(None, Some((900, 9, 399)));
         for (ending, fate, kind, text) in [
             (killed(9), None, ProcessKilled, "python3[412] was killed by SIGKILL with the request unanswered"),
@@ -179,11 +178,11 @@ mod tests {
     #[test]
     fn memory_does_not_explain_another_death() {
         let fate = fate(Some(990), None);
-        assert_eq!(said(killed(11), Some(&fate)).0, record::RootKind::ProcessKilled);
-        assert_eq!(said(Ending::Exited(0), Some(&fate)).0, record::RootKind::ProcessExited);
+        assert_eq!(said(killed(11), Some(&fate)).0, RootKind::ProcessKilled);
+        assert_eq!(said(Ending::Exited(0), Some(&fate)).0, RootKind::ProcessExited);
         // A victim of an earlier process of that number.
         let found = root(&failure(Cause::ClosedBeforeResponse), &actor(killed(9)), Some(&fate), 200_000_000_000);
-        assert_eq!(found.expect("a reason").root.kind, record::RootKind::ProcessKilled);
+        assert_eq!(found.expect("a reason").root.kind, RootKind::ProcessKilled);
     }
 
     #[test]
@@ -202,6 +201,6 @@ mod tests {
         failure.root = Some(Root { kind: RootKind::UnreadData, text: String::new(), process: None });
         assert!(root(&failure, &actor(Ending::Alive), None, 1_000).is_none());
         let found = root(&failure, &actor(killed(9)), None, 1_000).expect("a death says more");
-        assert_eq!(found.root.kind, record::RootKind::ProcessKilled);
+        assert_eq!(found.root.kind, RootKind::ProcessKilled);
     }
 }

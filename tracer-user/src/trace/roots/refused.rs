@@ -47,7 +47,7 @@ pub(super) fn root(
     };
     if !listeners.is_empty() {
         let other_family = listeners.iter().all(|listener| listener.is_ipv4() != upstream.is_ipv4());
-        let kind = if other_family { record::RootKind::AddressFamily } else { record::RootKind::NotListening };
+        let kind = if other_family { RootKind::AddressFamily } else { RootKind::NotListening };
         let elsewhere: Vec<String> = listeners.iter().map(|address| owned(*address, netns, owners)).collect();
         let elsewhere = elsewhere.join(", ");
         let hint = format!("let nginx connect to {}, or let the upstream listen on {}", listeners[0], upstream.ip());
@@ -58,9 +58,9 @@ pub(super) fn root(
         Some((address, owner)) => {
             let hint = format!("start the upstream, or point nginx at {address} if that is it");
             let text = format!("{nothing}; {} listens on {address}", text::name(owner));
-            found(record::RootKind::NotListening, text, Some(hint))
+            found(RootKind::NotListening, text, Some(hint))
         }
-        None => found(record::RootKind::NotListening, nothing, None),
+        None => found(RootKind::NotListening, nothing, None),
     }
 }
 
@@ -72,15 +72,15 @@ fn after(failure: &Failure, nothing: &str, gone: &Gone, fate: Option<&Fate>, own
     let process = text::process(actor, fate, *time_ns);
     let (kind, what, hint) = match text::end(actor, fate, *time_ns) {
         None => (
-            record::RootKind::NotListening,
+            RootKind::NotListening,
             format!("{who} listened there and stopped {ago} before"),
             format!("find out why {who} stopped listening"),
         ),
         Some(end) => {
             let kind = match actor.ending {
-                _ if process.oom == Some(true) => record::RootKind::OomKilled,
-                Ending::Killed { .. } => record::RootKind::ProcessKilled,
-                _ => record::RootKind::ProcessExited,
+                _ if process.oom == Some(true) => RootKind::OomKilled,
+                Ending::Killed { .. } => RootKind::ProcessKilled,
+                _ => RootKind::ProcessExited,
             };
             let hint = format!("start {} again; {}", actor.name.comm, ended::hint(actor, fate, *time_ns));
             (kind, format!("{who}, the last that did, {end} {ago} before"), hint)
