@@ -1,4 +1,4 @@
-//! TCP listeners of a network namespace, as /proc/PID/net shows them at the moment of asking.
+//! TCP listeners of a network namespace, as /proc/PID/net shows them, kept current by the kernel's events for a while.
 
 use std::{
     collections::HashMap,
@@ -8,48 +8,86 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long an answer is good for: a flood of refused connects asks once.
-const FRESH: Duration = Duration::from_secs(1);
-/// Answers kept.
-const CAPACITY: usize = 1024;
+use crate::{
+    kernel::clock,
+    model::host::{Change, HostEvent},
+};
 
-/// Listeners by network namespace and port, asked for once a second at most.
+/// How long a list is good for, at least, and by how long it took to read: a flood of refused connects reads once.
+const FRESH: Duration = Duration::from_secs(1);
+const SHARE: u32 = 50;
+/// Network namespaces that are kept.
+const CAPACITY: usize = 64;
+
+/// Listeners by network namespace.
 #[derive(Debug, Default)]
 pub struct Listeners {
-    /// By network namespace and port.
-    known: HashMap<(u32, u16), Answer>,
+    known: HashMap<u32, List>,
 }
 
-/// What was found, and when; None: it could not be read.
-type Answer = (Instant, Option<Vec<SocketAddr>>);
+#[derive(Debug)]
+struct List {
+    begun: Instant,
+    taken_ns: u64,
+    took: Duration,
+    /// None: it could not be read.
+    by_port: Option<HashMap<u16, Vec<SocketAddr>>>,
+}
+
+impl List {
+    fn read(pid: u32) -> Self {
+        let (begun, taken_ns) = (Instant::now(), clock::monotonic_ns());
+        let by_port = all(pid).map(|all| {
+            let mut by_port: HashMap<u16, Vec<SocketAddr>> = HashMap::new();
+            for (address, _) in all {
+                by_port.entry(address.port()).or_default().push(address);
+            }
+            by_port
+        });
+        Self { begun, taken_ns, took: begun.elapsed(), by_port }
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.begun.elapsed() < FRESH.max(self.took * SHARE)
+    }
+}
 
 impl Listeners {
-    /// As [`on_port`], of the network namespace `netns` that process `pid` is in.
+    /// Addresses on which something listens on `port` in the network namespace `netns`, which process `pid` is in; None: it
+    /// cannot be read.
     pub fn on_port(&mut self, netns: u32, pid: u32, port: u16) -> Option<&[SocketAddr]> {
-        if self.known.len() >= CAPACITY {
-            self.known.clear();
+        if self.known.get(&netns).is_none_or(|list| !list.is_fresh()) {
+            if self.known.len() >= CAPACITY {
+                self.known.clear();
+            }
+            self.known.insert(netns, List::read(pid));
         }
-        let (asked, answer) = self.known.entry((netns, port)).or_insert_with(|| (Instant::now(), on_port(pid, port)));
-        if asked.elapsed() > FRESH {
-            (*asked, *answer) = (Instant::now(), on_port(pid, port));
+        let by_port = self.known.get(&netns)?.by_port.as_ref()?;
+        Some(by_port.get(&port).map_or(&[], Vec::as_slice))
+    }
+
+    /// Takes in that something listens, or does no more.
+    pub fn event(&mut self, event: &HostEvent) {
+        let (Change::Listens(place) | Change::ListensNoMore(place)) = event.change else { return };
+        let Some(list) = self.known.get_mut(&place.netns).filter(|list| list.taken_ns < event.time_ns) else { return };
+        let Some(by_port) = &mut list.by_port else { return };
+        let addresses = by_port.entry(place.address.port()).or_default();
+        if event.change == Change::Listens(place) {
+            addresses.push(place.address);
+        } else if let Some(index) = addresses.iter().position(|address| *address == place.address) {
+            // Where several share the place, one of them.
+            addresses.swap_remove(index);
         }
-        answer.as_deref()
     }
 }
 
 /// `st` of a listening socket.
 const LISTEN: &str = "0A";
 
-/// Addresses on which something listens on `port`, in the network namespace of process `pid`; None: it cannot be read.
+/// All listeners in the network namespace of process `pid`, with the inodes of their sockets; None: it cannot be read.
 ///
 /// The kernel lists listeners first (tcp_seq_start(), net/ipv4/tcp_ipv4.c), so that reading ends where the connections
 /// begin, however many there are.
-pub fn on_port(pid: u32, port: u16) -> Option<Vec<SocketAddr>> {
-    let found = all(pid)?.into_iter().map(|(address, _)| address);
-    Some(found.filter(|address| address.port() == port).collect())
-}
-
-/// All listeners in the network namespace of process `pid`, with the inodes of their sockets; None: it cannot be read.
 pub fn all(pid: u32) -> Option<Vec<(SocketAddr, u64)>> {
     let mut found = Vec::new();
     for (file, parse) in [("tcp", v4 as fn(&str) -> Option<SocketAddr>), ("tcp6", v6)] {
@@ -102,7 +140,11 @@ fn v6(text: &str) -> Option<SocketAddr> {
 mod tests {
     use std::net::TcpListener;
 
-    use super::{on_port, v4, v6};
+    use super::{Listeners, v4, v6};
+    use crate::{
+        kernel::clock::monotonic_ns,
+        model::host::{Actor, Change, Ending, HostEvent, Name, Place},
+    };
 
     #[test]
     fn addresses_of_proc() {
@@ -116,7 +158,21 @@ mod tests {
     fn our_own_listener() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
-        assert_eq!(on_port(std::process::id(), address.port()), Some(vec![address]));
-        assert_eq!(on_port(u32::MAX, 80), None);
+        let (mut listeners, own) = (Listeners::default(), std::process::id());
+        let (earlier, port) = (monotonic_ns(), address.port());
+        assert_eq!(listeners.on_port(7, own, port), Some([address].as_slice()));
+        assert_eq!(listeners.on_port(8, u32::MAX, 80), None);
+        let name = Name { pid: own, comm: "app".into() };
+        let actor = Actor { name, parent: 1, worker: false, ending: Ending::Alive };
+        let mut happens = |time_ns, change| {
+            listeners.event(&HostEvent { time_ns, actor: actor.clone(), change });
+            listeners.on_port(7, own, port).map(<[_]>::len)
+        };
+        let place = Place { netns: 7, address };
+        assert_eq!(happens(earlier, Change::Listens(place)), Some(1), "it is in the list already");
+        assert_eq!(happens(u64::MAX, Change::Listens(place)), Some(2), "another shares the port");
+        assert_eq!(happens(u64::MAX, Change::ListensNoMore(place)), Some(1));
+        assert_eq!(happens(u64::MAX, Change::ListensNoMore(place)), Some(0));
+        assert_eq!(happens(u64::MAX, Change::ListensNoMore(place)), Some(0));
     }
 }

@@ -8,4 +8,5 @@ pub mod owners;
 pub mod ports;
 pub mod process;
 pub mod sock_diag;
+pub mod stat;
 pub mod unix;

@@ -6,7 +6,10 @@ use std::{
     net::SocketAddr,
 };
 
-use super::listeners;
+use super::{
+    listeners,
+    stat::{Stat, pids},
+};
 use crate::model::host::{Actor, Change, Ending, HostEvent, Name, Place};
 
 /// Listeners remembered, live and gone.
@@ -145,14 +148,13 @@ pub fn snapshot(namespaces: &[(u32, u32)]) -> Vec<Found> {
         }
     }
     by_inode.remove(&0);
-    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
-    for pid in processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
+    for pid in pids() {
         let inodes = sockets(pid, |inode| by_inode.contains_key(&inode));
         if inodes.is_empty() {
             continue;
         }
-        let (Ok(comm), parent) = (fs::read(format!("/proc/{pid}/comm")), parent(pid)) else { continue };
-        let name = Name { pid, comm: String::from_utf8_lossy(&comm).trim_end().to_owned() };
+        let Some(Stat { comm, parent, .. }) = Stat::read(pid) else { continue };
+        let name = Name { pid, comm };
         for inode in inodes {
             if let Some(found) = by_inode.get_mut(&inode) {
                 found.holders.push((name.clone(), parent));
@@ -173,13 +175,6 @@ pub(super) fn sockets(pid: u32, wanted: impl Fn(u64) -> bool) -> HashSet<u64> {
         })
         .filter(|inode| wanted(*inode))
         .collect()
-}
-
-/// Parent of a process; 0: it is gone.
-fn parent(pid: u32) -> u32 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let after = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    after.split_ascii_whitespace().nth(1).and_then(|parent| parent.parse().ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::stat::{Stat, pids};
+
 /// Processes remembered after they are gone, so that late verdicts can still name them.
 const CAPACITY: usize = 4096;
 
@@ -63,14 +65,9 @@ impl ProcessFacts {
     /// Is it nginx, as far as names tell? Other programs may have logs too, but none that says what became of a connection.
     pub fn looks_like_nginx(&self) -> bool {
         let named = |name: &str| NGINX.contains(&name);
-        self.role != Role::Other || named(&self.comm) || self.executable_name().is_some_and(|name| named(&name))
-    }
-
-    /// Name that `--process` is compared with besides the comm: basename of the executable, cut as a comm is.
-    pub fn executable_name(&self) -> Option<String> {
-        let name = self.executable.as_ref()?.file_name()?.to_string_lossy().into_owned();
-        let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
-        Some(name.chars().take(15).collect())
+        self.role != Role::Other
+            || named(&self.comm)
+            || self.executable.as_deref().and_then(name_of).is_some_and(|name| named(&name))
     }
 }
 
@@ -99,15 +96,39 @@ fn cgroup(file: &Path) -> Option<String> {
     text.lines().find(|line| line.starts_with("0::")).or_else(|| text.lines().next()).and_then(path)
 }
 
-/// All processes for which `wanted` says so.
-pub fn find(wanted: impl Fn(&ProcessFacts) -> bool) -> Vec<ProcessFacts> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter_map(ProcessFacts::read)
-        .filter(wanted)
-        .collect()
+/// All processes of the host at one moment: little of each, so that thousands are no matter.
+#[derive(Debug)]
+pub struct Running {
+    by_pid: HashMap<u32, Stat>,
+}
+
+impl Running {
+    pub fn read() -> Self {
+        Self { by_pid: pids().into_iter().filter_map(|pid| Some((pid, Stat::read(pid)?))).collect() }
+    }
+
+    /// None: it was not there.
+    pub fn get(&self, pid: u32) -> Option<&Stat> {
+        self.by_pid.get(&pid)
+    }
+
+    /// The facts of those that are wanted.
+    pub fn find(&self, wanted: impl Fn(u32, &Stat) -> bool) -> Vec<ProcessFacts> {
+        let found = self.by_pid.iter().filter(|(pid, stat)| wanted(**pid, stat));
+        found.filter_map(|(pid, _)| ProcessFacts::read(*pid)).collect()
+    }
+}
+
+/// Name that `--process` is compared with besides the comm: basename of the executable, cut as a comm is. None without
+/// permission.
+pub fn executable_name(pid: u32) -> Option<String> {
+    name_of(&fs::read_link(format!("/proc/{pid}/exe")).ok()?)
+}
+
+fn name_of(executable: &Path) -> Option<String> {
+    let name = executable.file_name()?.to_string_lossy().into_owned();
+    let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
+    Some(name.chars().take(15).collect())
 }
 
 /// Processes that verdicts name: read once, kept after they are gone.

@@ -168,6 +168,7 @@ impl Host {
             }
         }
         self.owners.event(event);
+        self.listeners.event(event);
         served.extend(self.sockets.event(event).into_iter().map(|path| Address::Unix(path).to_string()));
         served
     }

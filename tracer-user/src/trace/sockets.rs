@@ -15,15 +15,17 @@ use std::{
 
 use crate::{
     context::unix::{
+        diag::Namespaces,
         holders::Holder,
-        look::{Asked, Look, Seen, look, survey},
+        look::{Asked, Known, Look, Seen, look, survey},
         places::Places,
     },
     model::{address::Address, cause::Cause, host::HostEvent, verdict::Failure},
 };
 
-/// How long what was seen is good for: a flood of failures looks once.
+/// How long what was seen is good for, at least, and by how long it took to see: a flood of failures looks once.
 const FRESH: Duration = Duration::from_secs(1);
+const FRESH_SHARE: u32 = 20;
 /// Looks on their way, and kept.
 const MOST: usize = 4;
 const KEPT: usize = 256;
@@ -49,7 +51,7 @@ pub(super) struct Answer {
 enum Looked {
     /// Others are looked at.
     Queued,
-    Waiting(Receiver<Option<Look>>),
+    Waiting(Receiver<(Option<Look>, Duration)>),
     Seen(Option<Arc<Look>>),
 }
 
@@ -59,6 +61,7 @@ struct Asking {
     asked: Asked,
     since: Instant,
     looked: Looked,
+    fresh: Duration,
     late: Vec<(u64, u64)>,
 }
 
@@ -68,9 +71,11 @@ pub(super) struct Sockets {
     pub(super) places: Places,
     asking: Vec<Asking>,
     /// What is seen, and how long that took.
-    surveying: Option<Receiver<(Vec<Seen>, Duration)>>,
+    surveying: Option<Receiver<(Vec<Seen>, Namespaces, Duration)>>,
     next_survey: Option<Instant>,
     early: u32,
+    /// Of the host, when last looked.
+    namespaces: Arc<Namespaces>,
     met: BTreeSet<(u32, String)>,
     /// Processes that listen and were not known to.
     new: Vec<Holder>,
@@ -88,21 +93,23 @@ impl Sockets {
             self.met.insert((asked.worker, asked.path.clone()));
         }
         let since = Instant::now();
-        self.asking.push(Asking { cause, asked, since, looked: Looked::Queued, late: Vec::new() });
+        self.asking.push(Asking { cause, asked, since, looked: Looked::Queued, fresh: FRESH, late: Vec::new() });
         self.begin();
     }
 
     /// Begins to look for those whose turn it is.
     fn begin(&mut self) {
         let on_the_way = self.asking.iter().filter(|asking| matches!(asking.looked, Looked::Waiting(_))).count();
-        let known = self.places.holders();
+        let known = Known { holders: self.places.holders(), namespaces: Arc::clone(&self.namespaces) };
         let queued = self.asking.iter_mut().filter(|asking| matches!(asking.looked, Looked::Queued));
         for asking in queued.take(MOST.saturating_sub(on_the_way)) {
             let (sender, receiver) = channel();
             let (question, known) = (asking.asked.clone(), known.clone());
             let look = move || {
+                let begun = Instant::now();
+                let seen = look(&question, &known);
                 // Nobody waits for it any more when the session has ended.
-                let _ = sender.send(look(&question, &known));
+                let _ = sender.send((seen, begun.elapsed()));
             };
             asking.looked = match thread::Builder::new().name("look-at-socket".into()).spawn(look) {
                 Ok(_) => Looked::Waiting(receiver),
@@ -186,8 +193,8 @@ impl Sockets {
         let known = self.places.holders();
         let look = move || {
             let begun = Instant::now();
-            let seen = survey(&places, &known);
-            let _ = sender.send((seen, begun.elapsed()));
+            let (seen, namespaces) = survey(&places, &known);
+            let _ = sender.send((seen, namespaces, begun.elapsed()));
         };
         if thread::Builder::new().name("look-at-sockets".into()).spawn(look).is_ok() {
             self.surveying = Some(receiver);
@@ -198,8 +205,9 @@ impl Sockets {
     pub(super) fn surveyed(&mut self, patience: Duration) -> Vec<Holder> {
         if let Some(receiver) = &self.surveying {
             match receiver.recv_timeout(patience) {
-                Ok((seen, took)) => {
+                Ok((seen, namespaces, took)) => {
                     self.surveying = None;
+                    self.namespaces = Arc::new(namespaces);
                     self.next_survey = Some(Instant::now() + PERIOD.max(took * SHARE));
                     self.see(seen);
                 }
@@ -229,14 +237,17 @@ impl Sockets {
 
 impl Asking {
     fn is_of_use(&self) -> bool {
-        self.since.elapsed() < FRESH || !self.late.is_empty() || !matches!(self.looked, Looked::Seen(_))
+        self.since.elapsed() < self.fresh || !self.late.is_empty() || !matches!(self.looked, Looked::Seen(_))
     }
 
     /// Takes what was seen if it comes in time.
     fn wait(&mut self, patience: Duration) -> Option<Seen> {
         let Looked::Waiting(receiver) = &self.looked else { return None };
         let look = match receiver.recv_timeout(patience) {
-            Ok(look) => look.map(Arc::new),
+            Ok((look, took)) => {
+                self.fresh = FRESH.max(took * FRESH_SHARE);
+                look.map(Arc::new)
+            }
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => return None,
         };

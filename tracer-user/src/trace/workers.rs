@@ -6,7 +6,10 @@ use aya::maps::{HashMap, MapData};
 use tracer_common::process::{Process, TRACED};
 
 use crate::{
-    context::process::{ProcessFacts, Role, find},
+    context::{
+        process::{ProcessFacts, Role, Running, executable_name},
+        stat::Stat,
+    },
     diagnose::engine::Visible,
     model::observation::{Name, Observation, State},
     nginx::{
@@ -28,29 +31,28 @@ pub(crate) struct Target {
 
 impl Target {
     /// The same question as the kernel programs ask (tracer-ebpf, owner.rs).
-    pub(super) fn wants(&self, process: &ProcessFacts) -> bool {
-        if process.pid == std::process::id() {
+    fn wants(&self, pid: u32, stat: &Stat, running: &Running) -> bool {
+        if pid == std::process::id() {
             return false;
         }
-        if self.pids.contains(&process.pid) || self.descends(process) {
+        if self.pids.contains(&pid) || self.descends(stat, running) {
             return true;
         }
-        let executable = process.executable_name();
-        self.names.iter().any(|name| {
-            let name: String = name.chars().take(15).collect();
-            name == process.comm || Some(&name) == executable.as_ref()
-        })
+        let names = || self.names.iter().map(|name| name.chars().take(15).collect::<String>());
+        names().any(|name| name == stat.comm)
+            || !self.names.is_empty()
+                && executable_name(pid).is_some_and(|executable| names().any(|name| name == executable))
     }
 
     /// Its parent was given, or a program of the same name between them: a master that another one started in a binary upgrade.
-    fn descends(&self, process: &ProcessFacts) -> bool {
-        let mut parent = process.parent;
+    fn descends(&self, stat: &Stat, running: &Running) -> bool {
+        let mut parent = stat.parent;
         for _ in 0..GENERATIONS {
             if self.pids.is_empty() || self.pids.contains(&parent) {
                 return !self.pids.is_empty();
             }
-            match ProcessFacts::read(parent) {
-                Some(facts) if facts.comm == process.comm => parent = facts.parent,
+            match running.get(parent) {
+                Some(between) if between.comm == stat.comm => parent = between.parent,
                 _ => return false,
             }
         }
@@ -59,7 +61,8 @@ impl Target {
 
     /// All processes of this kind that run now.
     pub(crate) fn running(&self) -> Vec<ProcessFacts> {
-        let mut found = find(|process| self.wants(process));
+        let running = Running::read();
+        let mut found = running.find(|pid, stat| self.wants(pid, stat, &running));
         found.sort_by_key(|process| process.pid);
         found
     }

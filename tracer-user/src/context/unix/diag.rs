@@ -17,7 +17,10 @@ use netlink_packet_sock_diag::{
 };
 
 use super::walk::FileId;
-use crate::context::sock_diag::{self, enter, netns};
+use crate::context::{
+    sock_diag::{self, enter, netns},
+    stat::pids,
+};
 
 const SOCK_STREAM: u8 = 1;
 /// __SO_ACCEPTCON, include/uapi/linux/net.h: the flags of /proc/net/unix.
@@ -49,38 +52,47 @@ pub struct Listener {
     pub queued: Option<u32>,
 }
 
-/// All that listen on this host, and that of the network namespace of process `pid` as its inode. Changes the network
+/// Network namespaces with a process in each, by inode.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Namespaces(BTreeMap<u64, u32>);
+
+impl Namespaces {
+    /// All of this host. Asks every process.
+    pub fn read() -> Self {
+        let mut found = BTreeMap::new();
+        for pid in pids() {
+            if found.len() >= NAMESPACES {
+                break;
+            }
+            if let Some(netns) = netns(pid) {
+                found.entry(netns).or_insert(pid);
+            }
+        }
+        Self(found)
+    }
+
+    /// Are the processes still there, and in them?
+    pub fn is_current(&self) -> bool {
+        !self.0.is_empty() && self.0.iter().all(|(inode, pid)| netns(*pid) == Some(*inode))
+    }
+}
+
+/// All that listen in these namespaces and in that of process `pid`, and the latter's inode. Changes the network
 /// namespace of the calling thread: for threads that do nothing else.
 ///
 /// A path leads to a socket of any network namespace (unix_find_bsd(), net/unix/af_unix.c, v6.12).
-pub fn listeners(pid: u32) -> (Vec<Listener>, Option<u64>) {
+pub fn listeners(pid: u32, namespaces: &Namespaces) -> (Vec<Listener>, Option<u64>) {
     let own = netns(pid);
-    let mut found = Vec::new();
-    for (netns, pid) in namespaces(own.map(|netns| (netns, pid))) {
-        found.extend(inside(netns, pid).unwrap_or_default());
-    }
-    (found, own)
+    let mut all = namespaces.0.clone();
+    all.extend(own.map(|netns| (netns, pid)));
+    let found = all.into_iter().flat_map(|(netns, pid)| inside(netns, pid).unwrap_or_default());
+    (found.collect(), own)
 }
 
 /// net.core.somaxconn of the network namespace of process `pid`; as [`listeners`], for threads that do nothing else.
 pub fn somaxconn(pid: u32) -> Option<u32> {
     enter(pid).ok()?;
     fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?.trim().parse().ok()
-}
-
-/// Network namespaces with a process in each.
-fn namespaces(first: Option<(u64, u32)>) -> BTreeMap<u64, u32> {
-    let mut found: BTreeMap<u64, u32> = first.into_iter().collect();
-    let Ok(processes) = fs::read_dir("/proc") else { return found };
-    for pid in processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
-        if found.len() >= NAMESPACES {
-            break;
-        }
-        if let Some(netns) = netns(pid) {
-            found.entry(netns).or_insert(pid);
-        }
-    }
-    found
 }
 
 fn inside(netns: u64, pid: u32) -> io::Result<Vec<Listener>> {
@@ -161,7 +173,7 @@ fn row(netns: u64, line: &str) -> Option<Listener> {
 mod tests {
     use std::os::unix::{fs::MetadataExt as _, net::UnixListener};
 
-    use super::{Bound, device_number, dump, listeners, row, table};
+    use super::{Bound, Namespaces, device_number, dump, listeners, row, table};
 
     #[test]
     fn rows_of_the_table() {
@@ -198,7 +210,9 @@ mod tests {
             assert_eq!(dumped.queued, Some(0));
             assert!(dumped.limit.is_some_and(|limit| limit > 0));
         }
-        let all = std::thread::spawn(|| listeners(std::process::id())).join().expect("no panic");
+        let namespaces = Namespaces::read();
+        assert!(namespaces.is_current() && !Namespaces([(1, std::process::id())].into()).is_current());
+        let all = std::thread::spawn(move || listeners(std::process::id(), &namespaces)).join().expect("no panic");
         assert!(all.0.iter().any(|found| found.inode == in_table.inode && Some(found.netns) == all.1));
         drop(listener);
         std::fs::remove_file(path).expect("ours");

@@ -1,11 +1,14 @@
 //! Processes that have a socket open.
 
-use std::{
-    collections::{HashMap, HashSet},
-    fs,
-};
+use std::collections::{HashMap, HashSet};
 
-use crate::{context::owners::sockets, model::host::Name};
+use crate::{
+    context::{
+        owners::sockets,
+        stat::{Stat, pids},
+    },
+    model::host::Name,
+};
 
 /// A process that has it open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,9 +22,7 @@ pub struct Holder {
 impl Holder {
     /// Process `pid` as it is now.
     fn read(pid: u32) -> Option<Self> {
-        let comm = fs::read(format!("/proc/{pid}/comm")).ok()?;
-        let (parent, started) = parent_and_start(pid)?;
-        let comm = String::from_utf8_lossy(&comm).trim_end().to_owned();
+        let Stat { comm, parent, started, .. } = Stat::read(pid).filter(Stat::is_alive)?;
         Some(Self { name: Name { pid, comm }, parent, started })
     }
 
@@ -33,25 +34,14 @@ impl Holder {
 
     /// Is it still there, and not another process of its number?
     pub fn is_alive(&self) -> bool {
-        parent_and_start(self.name.pid).is_some_and(|(_, started)| started == self.started)
+        Stat::read(self.name.pid).is_some_and(|stat| stat.is_alive() && stat.started == self.started)
     }
-}
-
-/// None: it is gone, or has only not been waited for.
-fn parent_and_start(pid: u32) -> Option<(u32, u64)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let state = fields.next()?;
-    let parent = fields.next()?.parse().ok()?;
-    let started = fields.nth(17)?.parse().ok()?;
-    (!matches!(state, "Z" | "X")).then_some((parent, started))
 }
 
 /// Who has these sockets open, by inode. Reads the descriptors of all processes.
 pub fn of(inodes: &HashSet<u64>) -> HashMap<u64, Vec<Holder>> {
     let mut found: HashMap<u64, Vec<Holder>> = HashMap::new();
-    let Ok(processes) = fs::read_dir("/proc") else { return found };
-    for pid in processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
+    for pid in pids() {
         let held = sockets(pid, |inode| inodes.contains(&inode));
         if let Some(holder) = (!held.is_empty()).then(|| Holder::read(pid)).flatten() {
             held.into_iter().for_each(|inode| found.entry(inode).or_default().push(holder.clone()));
@@ -74,7 +64,7 @@ mod tests {
     use std::{collections::HashSet, os::unix::net::UnixListener};
 
     use super::{Holder, of, owner};
-    use crate::context::unix::diag::listeners;
+    use crate::context::unix::diag::{Namespaces, listeners};
 
     fn holder(pid: u32, parent: u32) -> Holder {
         Holder::sample(pid, parent)
@@ -95,7 +85,7 @@ mod tests {
         let path = std::env::temp_dir().join(format!("why502-holders-{}.sock", std::process::id()));
         let listener = UnixListener::bind(&path).expect("bound");
         let own = std::process::id();
-        let (all, _) = std::thread::spawn(move || listeners(own)).join().expect("no panic");
+        let (all, _) = std::thread::spawn(move || listeners(own, &Namespaces::default())).join().expect("no panic");
         let bound = super::super::diag::Bound::Path(path.to_string_lossy().into_owned());
         let inode = all.iter().find(|found| found.bound == bound).expect("it listens").inode;
         let found = of(&HashSet::from([inode]));

@@ -1,10 +1,13 @@
 //! All that can be seen of a unix socket at one moment, in the eyes of one process.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{
     access::{Class, User, Wanted, forbids},
-    diag::{self, Bound, Listener},
+    diag::{self, Bound, Listener, Namespaces},
     holders::{self, Holder},
     likeness::{likeness, plain},
     view::{Names, Scope, View},
@@ -98,14 +101,25 @@ pub struct Seen {
     pub served: Option<Served>,
 }
 
-/// Holders by the inode of their socket, as found earlier.
-pub type Known = HashMap<u64, Vec<Holder>>;
+/// Holders by the inode of their socket.
+pub type Holders = HashMap<u64, Vec<Holder>>;
+
+/// What was found earlier, and saves asking every process of the host.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    pub holders: Holders,
+    pub namespaces: Arc<Namespaces>,
+}
 
 /// Looks. None: the worker is gone.
 pub fn look(asked: &Asked, known: &Known) -> Option<Look> {
     let view = View::of(asked.worker, asked.time_ns)?;
     let taken_ns = clock::monotonic_ns();
-    let (listeners, netns) = diag::listeners(asked.worker);
+    let (listeners, netns) = if known.namespaces.is_current() {
+        diag::listeners(asked.worker, &known.namespaces)
+    } else {
+        diag::listeners(asked.worker, &Namespaces::read())
+    };
     let mut walk = view.walk(&asked.path);
     if asked.path.starts_with('@') && !walk.as_ref().is_some_and(|walk| matches!(walk.end, End::File(_))) {
         walk = None;
@@ -120,7 +134,7 @@ pub fn look(asked: &Asked, known: &Known) -> Option<Look> {
         .filter(|listener| found.is_none_or(|(found, _)| found.inode != listener.inode))
         .find(|listener| matches!(&listener.bound, Bound::Path(path) if plain(path) == plain(&asked.path)));
     let wanted = found.map(|(found, _)| found).into_iter().chain(elsewhere).chain(near.iter().map(|(_, near)| *near));
-    let holders = holders_of(wanted, known);
+    let holders = holders_of(wanted, &known.holders);
     let holding = |listener: &Listener| holders.get(&listener.inode).cloned().unwrap_or_default();
     let owner = |listener: &Listener| holders::owner(&holding(listener)).map(|holder| holder.name.clone());
     let user = view.user()?;
@@ -150,13 +164,14 @@ pub fn look(asked: &Asked, known: &Known) -> Option<Look> {
     })
 }
 
-/// Who listens at these places now: paths by worker.
-pub fn survey(places: &[(u32, Vec<String>)], known: &Known) -> Vec<Seen> {
+/// Who listens at these places now (paths by worker), and the host's network namespaces.
+pub fn survey(places: &[(u32, Vec<String>)], known: &Holders) -> (Vec<Seen>, Namespaces) {
+    let namespaces = Namespaces::read();
     let mut found = Vec::new();
     for (worker, paths) in places {
         let Some(view) = View::of(*worker, u64::MAX) else { continue };
         let taken_ns = clock::monotonic_ns();
-        let (listeners, netns) = diag::listeners(*worker);
+        let (listeners, netns) = diag::listeners(*worker, &namespaces);
         for path in paths {
             let walk = view.walk(path);
             let served = serving(&listeners, walk.as_ref(), path, netns);
@@ -175,7 +190,7 @@ pub fn survey(places: &[(u32, Vec<String>)], known: &Known) -> Vec<Seen> {
         });
         Seen { served, ..seen }
     });
-    seen.collect()
+    (seen.collect(), namespaces)
 }
 
 /// The listener behind a path, and whether only its name says so.
@@ -244,8 +259,8 @@ fn reaches(view: &View, listeners: &[Listener], path: &str, listener: &Listener)
 }
 
 /// Who holds these; what is known still holds while one of the holders lives.
-fn holders_of<'a>(listeners: impl Iterator<Item = &'a Listener>, known: &Known) -> Known {
-    let (mut found, mut unknown) = (Known::new(), HashSet::new());
+fn holders_of<'a>(listeners: impl Iterator<Item = &'a Listener>, known: &Holders) -> Holders {
+    let (mut found, mut unknown) = (Holders::new(), HashSet::new());
     for Listener { inode, .. } in listeners {
         let alive = |holders: &Vec<Holder>| holders.iter().filter(|holder| holder.is_alive()).cloned().collect();
         match known.get(inode).map(alive).filter(|alive: &Vec<Holder>| !alive.is_empty()) {
@@ -282,13 +297,13 @@ fn forbidden(view: &View, user: &User, walk: &Walk) -> Option<Forbidden> {
 mod tests {
     use std::{fs, os::unix::net::UnixListener, path::Path, thread};
 
-    use super::{Asked, End, Known, Look, look, survey};
+    use super::{Asked, End, Holders, Known, Look, look, survey};
     use crate::kernel::clock::monotonic_ns;
 
     fn seen(path: &Path) -> Look {
         let path = path.to_string_lossy().into_owned();
         let asked = Asked { worker: std::process::id(), time_ns: monotonic_ns(), path };
-        thread::spawn(move || look(&asked, &Known::new())).join().expect("no panic").expect("we are there")
+        thread::spawn(move || look(&asked, &Known::default())).join().expect("no panic").expect("we are there")
     }
 
     #[test]
@@ -305,7 +320,8 @@ mod tests {
         assert_eq!(near.near.len(), 1);
         assert_eq!(near.near[0].1.as_ref().expect("we hold it").pid, own);
         let places = vec![(own, vec![path.to_string_lossy().into_owned()])];
-        let surveyed = thread::spawn(move || survey(&places, &Known::new())).join().expect("no panic");
+        let (surveyed, namespaces) = thread::spawn(move || survey(&places, &Holders::new())).join().expect("no panic");
+        assert!(namespaces.is_current());
         assert_eq!(surveyed[0].served.as_ref().expect("we listen").listener.inode, served.listener.inode);
 
         let moved = directory.join("moved");

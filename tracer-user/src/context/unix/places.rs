@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::{
     holders::{self, Holder},
-    look::{Known, Seen},
+    look::{Holders, Seen},
     view::Scope,
     walk::Part,
 };
@@ -120,7 +120,7 @@ impl Places {
     }
 
     /// Holders by socket, of those that listened when last seen.
-    pub fn holders(&self) -> Known {
+    pub fn holders(&self) -> Holders {
         let live = self.known.values().filter(|place| place.live);
         live.map(|place| (place.inode, place.holders.clone())).collect()
     }

@@ -18,6 +18,7 @@ use super::{
     access::User,
     walk::{self, End, FileId, Walk},
 };
+use crate::context::stat;
 
 /// Bytes that are read of /etc/passwd and the like.
 const DATABASE: u64 = 1 << 20;
@@ -171,8 +172,8 @@ fn user(status: &str) -> Option<User> {
 }
 
 /// When a process began, by the monotonic clock in ns, from its /proc/PID/stat.
-fn started_ns(stat: &str) -> Option<u64> {
-    let ticks: u64 = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()?;
+fn started_ns(line: &str) -> Option<u64> {
+    let ticks = stat::parse(line)?.started;
     let nanoseconds = |clock| {
         let now = clock_gettime(clock);
         now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
