@@ -11,12 +11,23 @@ const FRESH: Duration = Duration::from_secs(1);
 /// Answers kept.
 const CAPACITY: usize = 1024;
 
-/// Descriptors of a process.
+/// Descriptors of a process, or files of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Descriptors {
     pub open: u64,
-    /// The soft RLIMIT_NOFILE.
+    /// The soft RLIMIT_NOFILE, or fs.file-max.
     pub limit: u64,
+}
+
+/// Open files of the whole host, of how many (fs.file-max); None: it cannot be read.
+pub fn host_files() -> Option<Descriptors> {
+    files(&fs::read_to_string("/proc/sys/fs/file-nr").ok()?)
+}
+
+/// `1632\t0\t9223372036854775807`: allocated, unused (always 0), maximum.
+fn files(text: &str) -> Option<Descriptors> {
+    let mut numbers = text.split_ascii_whitespace().map_while(|number| number.parse().ok());
+    Some(Descriptors { open: numbers.next()?, limit: numbers.nth(1)? })
 }
 
 /// Limits by process, asked for once a second at most.
@@ -55,12 +66,19 @@ pub fn descriptors(pid: u32) -> Option<Descriptors> {
 
 #[cfg(test)]
 mod tests {
-    use super::descriptors;
+    use super::{Descriptors, descriptors, files, host_files};
 
     #[test]
     fn our_own() {
         let own = descriptors(std::process::id()).expect("we exist");
         assert!(own.open >= 3 && own.open <= own.limit, "{own:?}");
         assert_eq!(descriptors(u32::MAX), None);
+    }
+
+    #[test]
+    fn files_of_the_host() {
+        assert_eq!(files("1632\t0\t9000\n"), Some(Descriptors { open: 1632, limit: 9000 }));
+        assert_eq!(files("1632\t0"), None);
+        assert!(host_files().is_some_and(|files| files.open > 0));
     }
 }

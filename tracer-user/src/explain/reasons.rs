@@ -220,8 +220,8 @@ pub(super) const REASONS: &[Reason] = &[
     },
     Reason {
         kind: RootKind::FdLimit,
-        meaning: "The worker has as many descriptors open as it may; both numbers are given.",
-        known: "socket(2) failed with EMFILE, and the worker's limit and use were read.",
+        meaning: "The worker has as many descriptors open as it may, or the host as many files; both numbers are given.",
+        known: "socket(2) failed with EMFILE or ENFILE, and that limit and its use were read.",
         check: &[check("The limit and the use", "grep 'open files' /proc/PID/limits; ls /proc/PID/fd | wc -l")],
         change: &["worker_rlimit_nofile above twice worker_connections, and LimitNOFILE= of the service."],
     },

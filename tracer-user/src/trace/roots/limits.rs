@@ -3,21 +3,34 @@
 use super::Found;
 use crate::{context::limits::Descriptors, model::verdict::Failure, record};
 
-/// `socket() failed (24`: the worker's own limit, or the host's.
-pub(super) fn descriptors(failure: &Failure, seen: Descriptors) -> Option<Found> {
+/// `socket() failed (24`: the worker's own limit; `(23`: the host's.
+pub(super) fn descriptors(
+    failure: &Failure,
+    own: impl FnOnce() -> Option<Descriptors>,
+    host: impl FnOnce() -> Option<Descriptors>,
+) -> Option<Found> {
+    const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
-    let Descriptors { open, limit } = seen;
-    if failure.errno != Some(EMFILE) {
-        return None;
-    }
-    let root = record::Root {
-        kind: record::RootKind::FdLimit,
-        text: format!("worker {} may have {limit} descriptors open, and has {open}", failure.worker),
-        process: None,
-        listener: None,
+    let (text, hint) = match failure.errno? {
+        EMFILE => {
+            let Descriptors { open, limit } = own()?;
+            (
+                format!("worker {} may have {limit} descriptors open, and has {open}", failure.worker),
+                format!(
+                    "raise worker_rlimit_nofile above {limit} (and LimitNOFILE of its unit), or find what keeps them"
+                ),
+            )
+        }
+        ENFILE => {
+            let Descriptors { open, limit } = host()?;
+            (
+                format!("this host may have {limit} files open in all, and has {open}"),
+                format!("raise fs.file-max above {limit}, or find the process that keeps so many open"),
+            )
+        }
+        _ => return None,
     };
-    let hint =
-        format!("raise worker_rlimit_nofile above {limit} (and LimitNOFILE of its unit), or find what keeps them");
+    let root = record::Root { kind: record::RootKind::FdLimit, text, process: None, listener: None };
     Some(Found { root, hint: Some(hint), evidence: None })
 }
 
@@ -44,19 +57,24 @@ mod tests {
     use super::{connections, descriptors};
     use crate::{
         context::limits::Descriptors,
-        model::{cause::Cause, verdict::Word},
+        model::{
+            cause::Cause,
+            verdict::{Failure, Word},
+        },
         trace::roots::samples::failure,
     };
 
     #[test]
-    fn only_the_own_limit_is_named() {
-        let seen = Descriptors { open: 1024, limit: 1024 };
-        let mut failure = failure(Cause::FdsExhausted);
-        failure.errno = Some(23);
-        assert!(descriptors(&failure, seen).is_none(), "ENFILE is the host's");
-        failure.errno = Some(24);
-        let text = descriptors(&failure, seen).expect("a reason").root.text;
-        assert_eq!(text, "worker 1 may have 1024 descriptors open, and has 1024");
+    fn the_limit_that_was_met_is_named() {
+        let own = || Some(Descriptors { open: 1024, limit: 1024 });
+        let host = || Some(Descriptors { open: 9000, limit: 9000 });
+        let text = |errno| {
+            let failure = Failure { errno, ..failure(Cause::FdsExhausted) };
+            descriptors(&failure, own, host).map(|found| found.root.text)
+        };
+        assert_eq!(text(Some(24)).as_deref(), Some("worker 1 may have 1024 descriptors open, and has 1024"));
+        assert_eq!(text(Some(23)).as_deref(), Some("this host may have 9000 files open in all, and has 9000"));
+        assert_eq!((text(Some(13)), text(None)), (None, None));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 
 use super::{host::Host, sockets::Answer};
 use crate::{
+    context::limits::host_files,
     model::{
         address::Address,
         cause::Cause,
@@ -53,7 +54,7 @@ pub(super) fn find(failure: &Failure, host: &mut Host) -> Option<Found> {
             let answer = host.sockets.answer(failure)?;
             of_socket(failure.cause, &answer, host)
         }
-        Cause::FdsExhausted => limits::descriptors(failure, host.limits.descriptors(failure.worker)?),
+        Cause::FdsExhausted => limits::descriptors(failure, || host.limits.descriptors(failure.worker), host_files),
         Cause::WorkerConnections => limits::connections(failure),
         Cause::ClosedBeforeResponse
         | Cause::SendFailed
