@@ -32,6 +32,9 @@ enum Command {
     Kernels(Kernels),
     /// Measure what why502 costs nginx, and how it takes a storm.
     Bench(Bench),
+    /// Measure kernel time in each hook mode, for machines without a true clock (part of bench).
+    #[command(hide = true)]
+    Modes(Modes),
     /// Connect where nobody listens, on orders from standard input (part of bench).
     #[command(hide = true)]
     Connector,
@@ -118,6 +121,16 @@ struct Demo {
 }
 
 #[derive(Debug, Args)]
+struct Modes {
+    /// The why502 binary to measure.
+    #[arg(long, value_name = "PATH")]
+    why502: PathBuf,
+    /// The nginx binary.
+    #[arg(long, default_value = "nginx", value_name = "PATH")]
+    nginx: PathBuf,
+}
+
+#[derive(Debug, Args)]
 struct Bench {
     /// The why502 binary to measure.
     #[arg(long, value_name = "PATH")]
@@ -143,6 +156,9 @@ struct Bench {
     /// How long memory is watched, in seconds [default: 90, with --quick 5].
     #[arg(long, value_name = "SECONDS")]
     churn: Option<u64>,
+    /// Lines of `modes`, as other machines said them (repeatable).
+    #[arg(long, value_name = "FILE")]
+    modes: Vec<PathBuf>,
     /// Write the figures here, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -169,6 +185,9 @@ fn main() -> ExitCode {
         }
         Command::Bench(_) if !measure::is_apart() => measure::run_apart(),
         Command::Bench(bench) => measured(&bench).map(|()| ExitCode::SUCCESS),
+        Command::Modes(Modes { why502, nginx }) => {
+            as_root().and_then(|()| measure::say_modes(&why502, &nginx)).map(|()| ExitCode::SUCCESS)
+        }
         Command::Connector => measure::serve().map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
@@ -189,6 +208,7 @@ fn measured(bench: &Bench) -> Result<()> {
         churn: Duration::from_secs(bench.churn.unwrap_or_else(|| short(90, 5))),
         load: bench.load.clone(),
         parts: bench.part.clone(),
+        modes: bench.modes.clone(),
         json: bench.json.clone(),
         docs: bench.write_docs.clone(),
     })

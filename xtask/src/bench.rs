@@ -1,13 +1,18 @@
-//! `bench`: set up, build, and hand over to the lab as root, which measures.
+//! `bench`: set up, build, measure hook modes in machines, and hand over to the lab as root, which measures the rest.
 
-use anyhow::Result;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
 
 use crate::build::build;
 use crate::cli::BenchOptions;
 use crate::paths::Repository;
-use crate::process::Invocation;
+use crate::process::{Invocation, which};
 use crate::run::{build_lab, release};
 use crate::setup::{Need, Setup};
+use crate::vm::{Task, boot};
 
 /// Becomes `lab bench`; returns only if that fails.
 pub(crate) fn bench(repository: &Repository, setup: &Setup<'_>, options: &BenchOptions) -> Result<u8> {
@@ -16,16 +21,57 @@ pub(crate) fn bench(repository: &Repository, setup: &Setup<'_>, options: &BenchO
         setup.peers();
     }
     let why502 = build(repository, setup, &release())?;
-    let lab = Invocation::new(build_lab(repository, setup, None)?).current_dir(&repository.root);
-    let mut lab = lab.args(["bench", "--why502"]).arg(why502).arg("--json").arg(repository.bench_figures());
+    let lab = build_lab(repository, setup, None)?;
+    let mut command = Invocation::new(&lab).current_dir(&repository.root);
+    command = command.args(["bench", "--why502"]).arg(&why502).arg("--json").arg(repository.bench_figures());
     if options.quick {
-        lab = lab.arg("--quick");
+        command = command.arg("--quick");
+    } else if options.arguments.is_empty() {
+        for kernel in KERNELS {
+            command = command.arg("--modes").arg(modes(repository, setup, kernel, &lab, &why502)?);
+        }
     }
     if options.no_peers {
-        lab = lab.arg("--no-peers");
+        command = command.arg("--no-peers");
     }
     if options.write_docs {
-        lab = lab.arg("--write-docs").arg(repository.root.join("docs/performance.md"));
+        command = command.arg("--write-docs").arg(repository.root.join("docs/performance.md"));
     }
-    Err(lab.args(&options.arguments).for_root().exec())
+    Err(command.args(&options.arguments).for_root().exec())
+}
+
+/// An old kernel and a newer one, with fentry and kprobes both.
+const KERNELS: [&str; 2] = ["5.10", "6.12"];
+/// How a line of the lab begins that carries a figure.
+const MARK: &str = "MODE ";
+const DEADLINE: Duration = Duration::from_secs(300);
+
+/// Kernel time in each hook mode of an emulated machine, as a file of lines.
+fn modes(repository: &Repository, setup: &Setup<'_>, kernel: &str, lab: &Path, why502: &Path) -> Result<PathBuf> {
+    let program = |name| which(name).with_context(|| format!("{name} was there a moment ago"));
+    let include = [program("wrk")?, program("openssl")?, PathBuf::from("/usr/lib/ssl/openssl.cnf")];
+    let words = [lab.as_os_str(), "modes".as_ref(), "--why502".as_ref(), why502.as_os_str()];
+    let command: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let task = Task {
+        kernel,
+        command: &command,
+        directory: &repository.root,
+        include: &include,
+        modules: &[],
+        memory_mib: 2048,
+        deadline: DEADLINE,
+    };
+    let mut lines = String::new();
+    let code = boot(repository, setup, &task, |line| {
+        if line.starts_with(MARK) {
+            lines.push_str(line);
+            lines.push('\n');
+        }
+    })?;
+    ensure!(code == 0, "`lab modes` ended with {code} on kernel {kernel}");
+    let directory = repository.results();
+    fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
+    let path = directory.join(format!("modes-{kernel}.txt"));
+    fs::write(&path, lines).with_context(|| format!("writing {}", path.display()))?;
+    Ok(path)
 }

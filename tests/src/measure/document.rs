@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::cost::Cost;
+use super::modes;
 use super::pairs::Pairs;
 use super::report::{KERNEL_ONLY, Report, WHY502};
 use super::site::NEW;
@@ -13,6 +14,8 @@ use super::wrk;
 /// From here on the noise hides what the budgets are about.
 const NOISY: f64 = 0.03;
 
+const MODES: &str = "Kernel time by hook mode";
+
 /// The tables, in the order of the document, each with its title.
 pub(crate) fn tables(report: &Report) -> Vec<(&'static str, Table)> {
     vec![
@@ -21,6 +24,7 @@ pub(crate) fn tables(report: &Report) -> Vec<(&'static str, Table)> {
         ("Latency", latency(report)),
         ("Kernel time", kernel(report)),
         ("Kernel time, program by program", programs(report)),
+        (MODES, modes::table(&report.modes)),
         ("A storm of failures", storms(report)),
         ("Memory, size, start", footprint(report)),
         ("What the verifier walked", verified(report)),
@@ -56,7 +60,7 @@ pub(crate) fn markdown(report: &Report) -> String {
             if noise > NOISY { " This machine was busy with other things; measure again on a quiet one." } else { "" }
         );
     }
-    for (title, table) in tables(report) {
+    for (title, table) in tables(report).into_iter().filter(|(title, table)| *title != MODES || !table.is_empty()) {
         let _ = write!(text, "\n## {title}\n\n{}\n\n{table}", method(title, report));
     }
     text.push_str("\n## What it means\n\n");
@@ -89,6 +93,9 @@ fn method(title: &str, report: &Report) -> String {
             report.empty_program_ns
         ),
         "Kernel time, program by program" => "The same for why502's programs, dearest first.".into(),
+        MODES => "In emulated machines, whose clock says nothing of real ones: in multiples of a program that does nothing, whose own \
+                  time is taken off each run."
+            .into(),
         "A storm of failures" => "A program that is no nginx connects where nobody listens, watched with `--process`. Latency is from the \
                                   kernel's time of the failure to its JSON line being read."
             .into(),

@@ -9,6 +9,7 @@ mod cost;
 mod document;
 mod empty;
 mod host;
+mod modes;
 mod paced;
 mod pairs;
 mod priority;
@@ -29,6 +30,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 pub use connector::serve;
+pub use modes::say as say_modes;
 pub use priority::{is_apart, run_apart};
 
 use connector::Connector;
@@ -59,6 +61,8 @@ pub struct Options {
     pub load: String,
     /// Only these parts; all where empty.
     pub parts: Vec<Part>,
+    /// Lines of [`say_modes`] from other machines.
+    pub modes: Vec<PathBuf>,
     /// Where the figures go.
     pub json: Option<PathBuf>,
     /// Where the document goes.
@@ -176,6 +180,7 @@ pub fn run(options: &Options) -> Result<()> {
             memory,
             binary_bytes: fs::metadata(&options.why502)?.len(),
             verified_instructions: clocked.verified,
+            modes: modes::read(&options.modes)?,
         },
         options,
     )

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::churn::Memory;
 use super::cost::{Cost, Verified};
 use super::host::Host;
+use super::modes::Mode;
 use super::pairs::Pairs;
 use super::site::{NEW, REFUSED, SCENARIOS};
 use super::stats;
@@ -39,6 +40,7 @@ pub(crate) struct Report {
     pub(crate) memory: Option<Memory>,
     pub(crate) binary_bytes: u64,
     pub(crate) verified_instructions: Verified,
+    pub(crate) modes: Vec<Mode>,
 }
 
 /// One budget.
