@@ -17,6 +17,7 @@ pub mod process;
 pub mod reset;
 pub mod settings;
 pub mod socket;
+pub mod storm;
 pub mod unix;
 pub mod upstream;
 

@@ -27,6 +27,8 @@ pub struct Process {
     /// Where `start_sec` is in this binary's `ngx_http_request_t`, once found; 0: not yet.
     pub start_sec_offset: u32,
     pub reserved: u32,
+    /// nginx's request (its address) whose attempt was just complained about, and that was only counted; 0: none.
+    pub counted_request: u64,
 }
 
-crate::wire_pod!(Process, 40);
+crate::wire_pod!(Process, 48);

@@ -13,8 +13,9 @@ use tracer_common::{
     loss::COUNTERS,
     peer::{Fate, PeerClosed, PeerKey},
     process::Process,
-    reset::{ResetKey, ResetSent},
+    reset::{RESET_PAIRS, ResetSlot},
     socket::{NO_REASON, Socket},
+    storm::{RequestId, Spoken, Storm, StormKey},
     unix::{UnixClosed, UnixConnect},
     upstream::{IdleCloses, UpstreamCounts, UpstreamKey},
 };
@@ -46,9 +47,10 @@ pub(crate) static UPSTREAMS: PerCpuHashMap<UpstreamKey, UpstreamCounts> =
 pub(crate) static IDLE: PerCpuHashMap<UpstreamKey, IdleCloses> =
     PerCpuHashMap::with_max_entries(512, BPF_F_NO_PREALLOC);
 
-/// RSTs sent by this host a moment ago.
+/// RSTs sent by this host a moment ago, by [`tracer_common::reset::ResetKey::pair`]. No hash map: RSTs are sent for every refused connect of the
+/// host, each with a key of its own, and to insert one of those costs more than all else that is done about it.
 #[map]
-pub(crate) static RESETS: LruHashMap<ResetKey, ResetSent> = LruHashMap::with_max_entries(4096, 0);
+pub(crate) static RESETS: Array<ResetSlot> = Array::with_max_entries(2 * RESET_PAIRS, 0);
 
 /// Ends closed by processes of this host a moment ago, where something about it was not plainly healthy.
 #[map]
@@ -82,6 +84,28 @@ pub(crate) static LISTENERS: HashMap<ListenerKey, Listening> = HashMap::with_max
 /// Drops at listeners.
 #[map]
 pub(crate) static OVERFLOWS: LruPerCpuHashMap<ListenerKey, Overflowed> = LruPerCpuHashMap::with_max_entries(1024, 0);
+
+/// 1 where user space has named a kind of complaint: entry 0.
+#[map]
+pub(crate) static STORMING: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Kinds of complaints that user space has named, and how many there were. A plain hash: counts must not be evicted.
+#[map]
+pub(crate) static STORMS: HashMap<StormKey, Storm> = HashMap::with_max_entries(1024, 0);
+
+/// What was said of main requests, so that all of one is told or all of it is counted.
+#[map]
+pub(crate) static REQUESTS: LruHashMap<RequestId, Spoken> = LruHashMap::with_max_entries(16_384, 0);
+
+/// What a new entry of [`REQUESTS`] begins as: on the stack it would take an eighth of it.
+pub(crate) static NOTHING_SPOKEN: Spoken = Spoken {
+    start_ms: 0,
+    attempts: 0,
+    told: 0,
+    counted: 0,
+    answered: 0,
+    counted_as: StormKey { literal: 0, action: 0, location: 0, peer: 0, tgid: 0, errno: 0 },
+};
 
 /// Packets dropped a moment ago.
 #[map]
@@ -152,6 +176,13 @@ pub(crate) static SCRATCH: PerCpuArray<[u64; SCRATCH_WORDS]> = PerCpuArray::with
 
 /// Longer than the way to `request_line` in any known version (1.18: ~1000 bytes), shorter than the struct.
 pub(crate) const SCRATCH_WORDS: usize = 150;
+
+/// Is anything counted instead of told?
+#[inline(always)]
+pub(crate) fn storming() -> bool {
+    // SAFETY: a live map entry, read only.
+    STORMING.get_ptr(0).is_some_and(|storming| unsafe { *storming } == 1)
+}
 
 /// Is this one attached?
 #[inline(always)]

@@ -25,6 +25,8 @@ pub const STATES_KNOWN: u32 = 1 << 6;
 /// `start_ms` and `line` were found in the main request.
 pub const LINE_KNOWN: u32 = 1 << 7;
 
+/// An error page of this main request was counted, and is not told: this is one more of the same request.
+pub const ANSWERED: u32 = 1 << 9;
 /// nginx's cache has to do with the request (`r->cache`): instead of an error the client may get a stale response.
 pub const CACHEABLE: u32 = 1 << 8;
 
@@ -59,7 +61,8 @@ pub struct Request {
     pub flags: u32,
     /// Where `start_sec` is in this build's `ngx_http_request_t`; 0: not found.
     pub start_offset: u32,
-    pub reserved: u32,
+    /// Complaints about this request that were only counted: [`crate::storm`].
+    pub counted: u32,
     /// When the main request began, ms since 1970 by nginx's clock: with its address it tells requests apart.
     pub start_ms: u64,
     /// `r->srv_conf` and `r->loc_conf`: which `server` and `location` have the request now.

@@ -22,7 +22,7 @@ use tracer_common::{
     },
     loss::{Program, Reason},
     process::Process,
-    reset::ResetKey,
+    reset::{ResetKey, ResetSlot},
     socket::{
         self, ACCEPT_QUEUE_FULL, COMPLAINED, FIN_RECEIVED, OUTSTANDING, RESET_RECEIVED, RESET_SEEN_AT_SENDER, Socket,
     },
@@ -117,6 +117,7 @@ fn remember(sk: TcpSock, family: u16) -> u32 {
 /// A connect of the current process: of the request that nginx complained about last?
 #[inline(always)]
 pub(super) fn again(process: *mut Process, sk: u64, program: Program) {
+    nginx::went_on(process, sk);
     // SAFETY: a live map entry, written only in its process's context, which this is.
     let request = unsafe { (*process).complained_request };
     if request != 0 {
@@ -206,24 +207,30 @@ pub(super) fn who_reset(socket: &mut Socket, now: u64) -> u32 {
     if socket.flags & (RESET_RECEIVED | RESET_SEEN_AT_SENDER) != RESET_RECEIVED {
         return 0;
     }
-    let key = ResetKey {
-        local_address: socket.local_address,
-        remote_address: socket.remote_address,
-        local_port: socket.local_port,
-        remote_port: socket.remote_port,
-        netns: if is_loopback(socket.remote_address) { socket.netns } else { 0 },
-    };
-    if let Some(sent) = RESETS.get_ptr(key) {
-        // SAFETY: a live map entry, read only.
-        let sent = unsafe { &*sent };
-        if now < sent.time_ns + RESET_MEMORY_NS && sent.time_ns < now + RESET_MEMORY_NS {
-            socket.reset_reason = sent.reason;
-            socket.reset_by_tgid = sent.tgid;
-            socket.reset_by_comm = sent.comm;
-            socket.flags |= RESET_SEEN_AT_SENDER | if sent.queue_full == 1 { ACCEPT_QUEUE_FULL } else { 0 };
-        }
-    }
+    let pair = 2 * ResetKey::pair(socket.local_port, socket.remote_port);
+    of_sender(socket, pair, now);
+    of_sender(socket, pair + 1, now);
     socket.flags & RESET_SEEN_AT_SENDER
+}
+
+/// Is the RST at this place of the table this connection's?
+#[inline(always)]
+fn of_sender(socket: &mut Socket, place: u32, now: u64) {
+    let Some(slot) = RESETS.get_ptr(place) else { return };
+    // SAFETY: a live entry of an array; what another processor is writing shows in `check`.
+    let slot = unsafe { &*slot };
+    let netns = if is_loopback(socket.remote_address) { socket.netns } else { 0 };
+    let sent = &slot.sent;
+    if slot.key.is((socket.local_address, socket.local_port), (socket.remote_address, socket.remote_port), netns)
+        && now < sent.time_ns + RESET_MEMORY_NS
+        && sent.time_ns < now + RESET_MEMORY_NS
+        && slot.check == ResetSlot::sum(&slot.key, sent)
+    {
+        socket.reset_reason = sent.reason;
+        socket.reset_by_tgid = sent.tgid;
+        socket.reset_by_comm = sent.comm;
+        socket.flags |= RESET_SEEN_AT_SENDER | if sent.queue_full == 1 { ACCEPT_QUEUE_FULL } else { 0 };
+    }
 }
 
 /// The worker's own first close of the socket.
@@ -240,6 +247,10 @@ fn closing(sk: TcpSock, socket: &mut Socket, old: u8, program: Program) -> u32 {
         read::traffic(sk).outstanding(0)
     };
     if !(suspicious || unbound || socket.flags & COMPLAINED != 0) {
+        return 0;
+    }
+    let connected = socket.established_ns != 0 || socket.flags & (COMPLAINED | socket::PREEXISTING) != 0;
+    if !connected && !unbound && tgid == socket.tgid && nginx::just_counted(tgid) != 0 {
         return 0;
     }
     let traffic = read::traffic(sk);

@@ -11,15 +11,13 @@ use aya_ebpf::{
 };
 use tracer_common::{
     address::{is_loopback, mapped},
-    loss::{Program, Reason},
-    reset::{ResetKey, ResetSent},
+    reset::{ResetKey, ResetSent, ResetSlot},
     socket::{NO_REASON, RESET_RECEIVED, RESET_SENT},
     tcp_state::LISTEN,
 };
 
 use super::{overflow, peer};
 use crate::{
-    emit,
     maps::{RESETS, SOCKETS},
     read::{self, Sock},
     settings::setting,
@@ -80,10 +78,29 @@ fn remember(sk: u64, skb: u64, reason: u32, queue_full: u32) -> u32 {
         sent.tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
         sent.comm = read::current_comm();
     }
-    if RESETS.insert(key, sent, 0).is_err() {
-        emit::lost(Program::SendReset, Reason::MapFull);
-    }
+    put(&key, &sent);
     u32::from(by_close)
+}
+
+/// Into the older place of its pair; an earlier one of the same ports goes.
+#[inline(always)]
+fn put(key: &ResetKey, sent: &ResetSent) {
+    let pair = 2 * ResetKey::pair(key.local_port, key.remote_port);
+    let (Some(first), Some(second)) = (RESETS.get_ptr_mut(pair), RESETS.get_ptr_mut(pair + 1)) else {
+        return;
+    };
+    // SAFETY: live entries of an array; what another processor writes at the same time shows in `check`.
+    unsafe {
+        let same = |slot: *mut ResetSlot| {
+            let (local, remote) = ((key.local_address, key.local_port), (key.remote_address, key.remote_port));
+            (*slot).key.is(local, remote, key.netns)
+        };
+        let older = (*first).sent.time_ns <= (*second).sent.time_ns;
+        let slot = if same(first) || (older && !same(second)) { first } else { second };
+        (*slot).key = *key;
+        (*slot).sent = *sent;
+        (*slot).check = ResetSlot::sum(key, sent);
+    }
 }
 
 /// The connection as the receiver of the RST sees it, and whether a process's own close sends it.

@@ -6,6 +6,7 @@ use tracer_common::{
     event::{Header, closed, complaint, kind, process, retry, status, unix as wire_unix},
     loss::Program,
     socket,
+    storm::peer_id_of,
     unix::UnixSocket,
 };
 use zerocopy::{FromBytes, IntoBytes as _};
@@ -15,8 +16,8 @@ use super::memory::{Memory, text, twin};
 use super::unix;
 use crate::model::{
     event::{
-        Bound, Complaint, Connection, ConnectionId, Ended, Event, Happening, Moment, Now, Request, Reset, ResetSender,
-        ResponseRead, Status, Subject, TcpState,
+        Bound, Complaint, Connection, ConnectionId, Ended, Event, Happening, Kind, Moment, Now, Request, Reset,
+        ResetSender, ResponseRead, Status, Subject, TcpState,
     },
     unix::UnixConnection,
     verdict::QueueFull,
@@ -144,6 +145,7 @@ impl Decoder {
             text: first_argument(&literal, &event.text, event.arguments[0]),
             literal,
             action: self.late_text(worker, &event.action, event.action_address),
+            kind: kind_of(worker, event),
         }
     }
 
@@ -212,6 +214,19 @@ impl Decoder {
     }
 }
 
+/// As the kernel programs tell kinds apart (tracer-ebpf, probe/nginx/storm.rs).
+fn kind_of(worker: u32, event: &complaint::Complaint) -> Option<Kind> {
+    let name = event.request.peer.split(|byte| *byte == 0).next()?;
+    Some(Kind {
+        worker,
+        errno: event.errno.cast_signed(),
+        literal: event.literal_address,
+        action: event.action_address,
+        location: event.request.location_conf,
+        peer: peer_id_of(name)?,
+    })
+}
+
 fn request(wire: &complaint::Request) -> Request {
     let has = |flag: u32| wire.flags & flag != 0;
     let states = has(complaint::STATES_KNOWN);
@@ -234,6 +249,8 @@ fn request(wire: &complaint::Request) -> Request {
         server_conf: wire.server_conf,
         location_conf: wire.location_conf,
         uri: wire.uri,
+        counted: wire.counted,
+        answered: has(complaint::ANSWERED),
         configured: None,
         behind_number: wire.behind_number,
         requests_word: None,

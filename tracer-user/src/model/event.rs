@@ -163,6 +163,10 @@ pub struct Request {
     pub location_conf: u64,
     /// `r->uri.data` of the main request; 0: not found.
     pub uri: u64,
+    /// Complaints about it that were only counted.
+    pub counted: u32,
+    /// It had an error page before, which was counted.
+    pub answered: bool,
     /// What the worker is configured to do with it, once looked up.
     pub configured: Option<Arc<Configured>>,
     /// The two words behind `number` in the client's connection.
@@ -260,6 +264,18 @@ pub enum Bound {
     None,
 }
 
+/// What two complaints must have in common for the kernel programs to take them for the same again: addresses in a worker's
+/// memory, and a number for the peer's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Kind {
+    pub worker: u32,
+    pub errno: i32,
+    pub literal: u64,
+    pub action: u64,
+    pub location: u64,
+    pub peer: u64,
+}
+
 /// nginx logged an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Complaint {
@@ -275,6 +291,8 @@ pub struct Complaint {
     pub text: String,
     /// What nginx was doing (`log->action`).
     pub action: String,
+    /// None: there is no telling whether another is the same.
+    pub kind: Option<Kind>,
 }
 
 /// nginx makes an error page.

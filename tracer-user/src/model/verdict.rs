@@ -164,6 +164,8 @@ pub struct Response {
     pub handled_by: Option<Handler>,
     pub cause: Cause,
     pub failures: Vec<VerdictId>,
+    /// Failed attempts of this request before those, which were only counted.
+    pub counted: u32,
     pub related: Vec<VerdictId>,
     /// When each peer of those failed last, latest first.
     pub last_failed: Vec<(Address, u64)>,

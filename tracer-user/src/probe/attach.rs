@@ -28,6 +28,7 @@ use tracer_common::{
     peer::{Fate, PeerClosed, PeerKey},
     process::Process,
     settings::Settings,
+    storm::{Storm, StormKey},
     upstream::{IdleCloses, UpstreamCounts, UpstreamKey},
 };
 
@@ -265,6 +266,16 @@ impl Probes {
     /// Counts per upstream.
     pub fn take_upstreams(&mut self) -> Result<PerCpuHashMap<MapData, UpstreamKey, UpstreamCounts>, AttachError> {
         self.take("UPSTREAMS")
+    }
+
+    /// Complaints that are counted instead of told.
+    pub fn take_storms(&mut self) -> Result<HashMap<MapData, StormKey, Storm>, AttachError> {
+        self.take("STORMS")
+    }
+
+    /// Whether any is.
+    pub fn take_storming(&mut self) -> Result<Array<MapData, u32>, AttachError> {
+        self.take("STORMING")
     }
 
     /// Ends closed lately.

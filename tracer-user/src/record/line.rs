@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn every_record_is_read_back_as_written() {
-        for record in samples::all() {
+        for record in samples::all().into_iter().chain([Record::Lost(samples::counted())]) {
             let mut line = Vec::new();
             record.write_line(&mut line).unwrap();
             let line = String::from_utf8(line).unwrap();

@@ -25,7 +25,7 @@ pub use nginx::{Handler, NginxSource, NginxWord, Origin, Response};
 pub use root::{Exit, Listener, Overflow, Owner, ProcessFate, Queue, Root, RootKind};
 pub use session::{Change, Observation, ObservationState, Process, Role, SCHEMA, Session, WorkerChange};
 pub use time::Timestamp;
-pub use totals::{End, EndReason, LossReason, Lost, Quantiles, Stats, UpstreamStats};
+pub use totals::{Counted, End, EndReason, LossReason, Lost, Quantiles, Stats, UpstreamStats};
 
 use serde::Serialize;
 

@@ -52,6 +52,9 @@ pub struct Response {
     pub cause: Cause,
     /// The failed attempts of this request, in order.
     pub failures: Vec<u64>,
+    /// Failed attempts of this request that were only counted (`lost`): they are not among `failures`.
+    #[serde(default)]
+    pub counted: u32,
     /// Failures of other requests that led here.
     pub related: Vec<u64>,
     pub request_key: Option<String>,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Attempt, AttemptResult, Change, Confidence, Connection, End, EndReason, Evidence, Exit, Failure, Listener,
+    Attempt, AttemptResult, Change, Confidence, Connection, Counted, End, EndReason, Evidence, Exit, Failure, Listener,
     LossReason, Lost, NginxSource, NginxWord, Observation, ObservationState, Origin, Outcome, Overflow, Owner, Phase,
     Process, ProcessFate, Purpose, Quantiles, Queue, Record, Response, Role, Root, RootKind, SCHEMA, Session, Setting,
     Stats, Timestamp, Transport, Update, Upstream, UpstreamStats, Worker, WorkerChange,
@@ -145,6 +145,7 @@ pub(crate) fn response() -> Response {
         handled_by: None,
         cause: Cause::ConnectRefused,
         failures: vec![17],
+        counted: 0,
         related: vec![],
         request_key: Some("9380-6789-1".to_owned()),
         worker: worker(),
@@ -160,7 +161,29 @@ pub(crate) fn response() -> Response {
 }
 
 pub(crate) fn lost() -> Lost {
-    Lost { time: at(300), program: "tcp_lifecycle".into(), reason: LossReason::RingFull, count: Some(12) }
+    Lost {
+        time: at(300),
+        program: "tcp_lifecycle".into(),
+        reason: LossReason::RingFull,
+        count: Some(12),
+        counted: None,
+    }
+}
+
+pub(crate) fn counted() -> Lost {
+    let counted = Counted {
+        cause: Cause::ConnectRefused,
+        upstream: Some("127.0.0.1:3001".to_owned()),
+        since: at(100_000),
+        failures: 1000,
+        by_outcome: BTreeMap::from([(Outcome::Final, 900), (Outcome::Retried, 99)]),
+        responses: 900,
+        by_status: BTreeMap::from([(502, 900)]),
+        responses_alone: 0,
+        retried_in_vain: 9,
+    };
+    let program = "ngx_log_error_core".into();
+    Lost { time: at(900_000), program, reason: LossReason::Overload, count: Some(1000), counted: Some(counted) }
 }
 
 pub(crate) fn stats() -> Stats {

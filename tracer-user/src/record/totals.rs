@@ -18,6 +18,31 @@ pub struct Lost {
     pub reason: LossReason,
     /// Null where the kernel cannot count it.
     pub count: Option<u64>,
+    /// With `overload`: these failures and responses have no record of their own, but were counted; they are part of all
+    /// totals, and no loss.
+    #[serde(default)]
+    pub counted: Option<Counted>,
+}
+
+/// Failures that were counted by kind instead of told one by one: of each, nginx gave the same message, errno and action, for
+/// the same peer and location, as for failures that have been told and whose cause that proves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    pub cause: Cause,
+    /// Address of the upstream; where no server was tried, nginx's name of it.
+    pub upstream: Option<String>,
+    /// When the counting of these began.
+    pub since: Timestamp,
+    /// Failed attempts.
+    pub failures: u64,
+    /// Those whose outcome was seen.
+    pub by_outcome: BTreeMap<Outcome, u64>,
+    pub responses: u64,
+    pub by_status: BTreeMap<u16, u64>,
+    /// Responses of requests without a failed attempt.
+    pub responses_alone: u64,
+    /// Attempts among those counted that were followed by another, and by an error page nevertheless.
+    pub retried_in_vain: u64,
 }
 
 /// How something was lost.

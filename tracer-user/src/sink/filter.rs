@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::recent::Recent;
 use crate::model::cause::Cause;
-use crate::record::{Record, Response, Upstream};
+use crate::record::{Lost, Record, Response, Upstream};
 
 /// Failures whose fate is remembered for the responses and updates that name them.
 const REMEMBERED: usize = 16_384;
@@ -155,6 +155,10 @@ impl Filter {
             Record::Attempt(attempt) => self.causes.is_empty() && self.upstream(attempt.upstream.as_ref()),
             Record::Overflow(overflow) => self.address(&overflow.address),
             Record::Exit(exit) => self.upstreams.is_empty() || exit.upstreams.iter().any(|served| self.address(served)),
+            Record::Lost(Lost { counted: Some(counted), .. }) => {
+                let named = || counted.upstream.as_deref().is_some_and(|name| self.address(authority(name)));
+                self.cause(counted.cause) && (self.upstreams.is_empty() || named())
+            }
             Record::Session(_) | Record::Worker(_) | Record::Lost(_) | Record::Stats(_) | Record::End(_) => true,
         }
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::recent::Recent;
 use crate::explain;
 use crate::model::cause::Cause;
-use crate::record::{Failure, LossReason, Origin, Outcome, Record, Response, Timestamp};
+use crate::record::{Counted, Failure, LossReason, Lost, Origin, Outcome, Record, Response, Timestamp};
 
 /// Failures whose responses are still awaited.
 const REMEMBERED: usize = 16_384;
@@ -33,6 +33,8 @@ pub struct Summary {
     groups: HashMap<Key, Group>,
     /// Of recent failures.
     failures: Recent<Known>,
+    /// Failures and responses without records of their own.
+    counted: u64,
     lost: BTreeMap<(String, LossReason), Option<u64>>,
     /// From `stats`: connections begun, by upstream.
     connections: Option<BTreeMap<String, u64>>,
@@ -73,6 +75,7 @@ impl Default for Summary {
             unanswered: 0,
             groups: HashMap::new(),
             failures: Recent::new(REMEMBERED),
+            counted: 0,
             lost: BTreeMap::new(),
             connections: None,
         }
@@ -98,6 +101,7 @@ impl Summary {
                     self.outcome(outcome, 1);
                 }
             }
+            Record::Lost(Lost { counted: Some(counted), time, .. }) => self.add(counted, *time),
             Record::Lost(lost) => {
                 let sum = self.lost.entry((lost.program.to_string(), lost.reason)).or_insert(Some(0));
                 *sum = sum.zip(lost.count).map(|(sum, count)| sum + count);
@@ -130,8 +134,26 @@ impl Summary {
         self.failures.insert(failure.id, Known { key, outcome: failure.outcome });
     }
 
+    /// Failures and responses that have no records of their own.
+    fn add(&mut self, counted: &Counted, time: Timestamp) {
+        self.counted += counted.failures + counted.responses;
+        self.attempts += counted.failures;
+        self.responses += counted.responses;
+        for (status, count) in &counted.by_status {
+            *self.by_status.entry(*status).or_default() += count;
+        }
+        self.retried += counted.by_outcome.get(&Outcome::Retried).copied().unwrap_or(0);
+        self.retried_in_vain += counted.retried_in_vain;
+        let key = self.key(counted.cause, counted.upstream.as_deref());
+        let group = self.groups.entry(key).or_insert_with(|| Group::new(counted.since));
+        group.attempts += counted.failures;
+        group.errors += counted.responses;
+        group.last = group.last.max(time);
+    }
+
     fn response(&mut self, response: &Response) {
         self.responses += 1;
+        self.retried_in_vain += u64::from(response.counted);
         self.unexplained += u64::from(response.cause == Cause::Unexplained);
         *self.by_status.entry(response.status).or_default() += 1;
         if response.origin != Origin::Nginx {

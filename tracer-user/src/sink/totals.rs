@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::recent::Recent;
 use crate::model::cause::Cause;
-use crate::record::{End, EndReason, LossReason, Outcome, Record, Timestamp};
+use crate::record::{Counted, End, EndReason, LossReason, Outcome, Record, Timestamp};
 
 /// Updates arrive within seconds: outcomes of older failures are settled.
 const REMEMBERED: usize = 16_384;
@@ -26,6 +26,9 @@ pub struct Totals {
     pub connections: Option<u64>,
     pub events: u64,
     outcomes: Recent<Outcome>,
+    /// Failures without records of their own, whose outcome has not been seen; a reading of the kernel's counts may have an
+    /// outcome before its failure.
+    unsettled: i64,
 }
 
 impl Default for Totals {
@@ -42,6 +45,7 @@ impl Default for Totals {
             connections: None,
             events: 0,
             outcomes: Recent::new(REMEMBERED),
+            unsettled: 0,
         }
     }
 }
@@ -73,8 +77,10 @@ impl Totals {
                     *before = outcome;
                 }
             }
-            // What was left out is no event.
-            Record::Lost(lost) if lost.reason == LossReason::Overload => {}
+            // What was left out is no event; what was counted is no loss.
+            Record::Lost(lost) if lost.reason == LossReason::Overload => {
+                lost.counted.iter().for_each(|it| self.add(it))
+            }
             Record::Lost(lost) => self.lost += lost.count.unwrap_or(1),
             Record::Stats(stats) => {
                 let connections: u64 = stats.upstreams.iter().map(|upstream| upstream.connections).sum();
@@ -85,9 +91,25 @@ impl Totals {
         }
     }
 
+    /// Failures and responses that have no records of their own.
+    fn add(&mut self, counted: &Counted) {
+        self.failures += counted.failures;
+        self.responses += counted.responses;
+        self.gateway_errors += counted.responses;
+        *self.by_cause.entry(counted.cause).or_default() += counted.failures + counted.responses_alone;
+        self.unsettled += counted.failures.cast_signed();
+        for (outcome, count) in &counted.by_outcome {
+            *self.by_outcome.entry(*outcome).or_default() += count;
+            self.unsettled -= count.cast_signed();
+        }
+    }
+
     /// The last line of a file or stream.
     pub fn end(&self, time: Timestamp, reason: EndReason, next: Option<String>) -> End {
         let micros = time.micros_since(self.started.unwrap_or(time)).max(0);
+        let mut by_outcome = self.by_outcome.clone();
+        *by_outcome.entry(Outcome::Unknown).or_default() += self.unsettled.max(0).cast_unsigned();
+        by_outcome.retain(|_, count| *count > 0);
         End {
             time,
             reason,
@@ -95,7 +117,7 @@ impl Totals {
             failures: self.failures,
             responses: self.responses,
             by_cause: self.by_cause.clone(),
-            by_outcome: self.by_outcome.iter().filter(|(_, count)| **count > 0).map(|(id, n)| (*id, *n)).collect(),
+            by_outcome,
             unexplained: self.unexplained,
             connections: self.connections,
             lost: self.lost,
@@ -134,6 +156,18 @@ mod tests {
         assert_eq!(end.by_cause, BTreeMap::from([(Cause::ConnectRefused, 1), (Cause::Unexplained, 1)]));
         assert!((end.duration_s - 1.5).abs() < 1e-9);
         assert_eq!(totals.gateway_errors, 1);
+    }
+
+    #[test]
+    fn what_was_only_counted_is_part_of_all_totals_and_no_loss() {
+        let mut totals = Totals::default();
+        totals.count(&Record::Failure(Box::new(samples::failure())));
+        totals.count(&Record::Lost(samples::counted()));
+        let end = totals.end(samples::at(1_500_000), EndReason::Signal, None);
+        assert_eq!((end.failures, end.responses, end.lost, totals.gateway_errors), (1001, 900, 0, 900));
+        assert_eq!(end.by_cause, BTreeMap::from([(Cause::ConnectRefused, 1001)]));
+        let outcomes = [(Outcome::Retried, 99), (Outcome::Final, 901), (Outcome::Unknown, 1)];
+        assert_eq!(end.by_outcome, BTreeMap::from(outcomes));
     }
 
     #[test]

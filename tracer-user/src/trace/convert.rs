@@ -166,6 +166,7 @@ impl Converter {
             }),
             cause: response.cause,
             failures: response.failures.iter().map(|id| id.0).collect(),
+            counted: response.counted,
             related: response.related.iter().map(|id| id.0).collect(),
             request_key: Some(key(response.request_key)),
             worker: self.worker(response.worker, None),

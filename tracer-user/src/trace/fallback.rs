@@ -245,6 +245,7 @@ impl Fallback {
             literal: heard.spoken.literal.to_owned(),
             text: heard.spoken.text.clone(),
             action: heard.spoken.action.clone(),
+            kind: None,
         };
         let id = ComplaintId { worker: heard.worker, time_ns };
         let event = Event { moment, happening: Happening::Complaint(complaint) };

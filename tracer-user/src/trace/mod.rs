@@ -16,6 +16,7 @@ mod roots;
 mod session;
 mod sockets;
 mod statistics;
+mod storms;
 mod texts;
 mod workers;
 

@@ -112,7 +112,7 @@ impl Outbox {
         for path in gaps {
             let program = Cow::Owned(path.to_string_lossy().into_owned());
             let reason = record::LossReason::TailGap;
-            records.push(Record::Lost(record::Lost { time, program, reason, count: Some(1) }));
+            records.push(Record::Lost(record::Lost { time, program, reason, count: Some(1), counted: None }));
         }
         if self.late.is_empty() {
             return records;

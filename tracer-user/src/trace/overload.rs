@@ -19,6 +19,11 @@ impl Overload {
         if events < MANY || now_ns.saturating_sub(oldest_ns) < LATE_NS {
             return false;
         }
+        self.goes_on(now_ns)
+    }
+
+    /// Not everything could be told just now; true: it begins now.
+    pub(super) const fn goes_on(&mut self, now_ns: u64) -> bool {
         let begins = !self.is_on(now_ns);
         self.until_ns = now_ns.saturating_add(CALM_NS);
         begins

@@ -33,6 +33,17 @@ impl Statistics {
         }
     }
 
+    /// Failures and responses without records of their own.
+    pub(super) fn counted(&mut self, counted: &record::Counted) {
+        let causes = counted.failures + counted.responses_alone;
+        self.failures += counted.failures;
+        self.responses += counted.responses;
+        *self.by_cause.entry(counted.cause).or_default() += causes;
+        if let Some(upstream) = counted.upstream.as_ref().filter(|_| counted.failures > 0) {
+            *self.by_upstream.entry(upstream.clone()).or_default().entry(counted.cause).or_default() += causes;
+        }
+    }
+
     pub(super) const fn response(&mut self) {
         self.responses += 1;
     }

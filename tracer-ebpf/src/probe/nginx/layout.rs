@@ -47,6 +47,7 @@ pub(super) mod request {
     pub(in crate::probe::nginx) const UPSTREAM_STATES: usize = 10;
     pub(in crate::probe::nginx) const CONNECTION_AT: u64 = 8;
     pub(in crate::probe::nginx) const UPSTREAM_AT: u64 = 72;
+    pub(in crate::probe::nginx) const UPSTREAM_STATES_AT: u64 = 80;
     /// `headers_in.host`, behind `pool`, `header_in` and `headers_in.headers`.
     pub(in crate::probe::nginx) const HOST_AT: u64 = 160;
 }
@@ -97,6 +98,7 @@ pub(super) mod peer {
 /// `ngx_array_t`
 pub(super) mod array {
     pub(in crate::probe::nginx) const WORDS: usize = 4;
+    pub(in crate::probe::nginx) const COUNT_AT: u64 = 8;
 }
 
 /// `ngx_http_upstream_state_t`

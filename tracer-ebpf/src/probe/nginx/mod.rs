@@ -10,6 +10,7 @@ mod line;
 mod request;
 mod response;
 mod socket;
+mod storm;
 mod text;
 
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
@@ -32,6 +33,7 @@ use self::{
 pub(super) use self::{
     response::response_read,
     socket::{connecting_socket, socket_of, words_of_nothing},
+    storm::{just_counted, went_on},
 };
 use crate::{
     emit,
@@ -92,6 +94,11 @@ fn complaint(context: &ProbeContext, level: u64, log: u64) {
     if about.request != 0 && head[http::UPSTREAM] == 0 {
         return; // About something else than an upstream: a missing file, say.
     }
+    let literal: u64 = context.arg(3).unwrap_or(0);
+    let errno = context.arg::<u64>(2).unwrap_or(0) as u32;
+    if storm::counted(&about, &head, process, literal, errno) != 0 {
+        return;
+    }
     let Some(mut entry) = emit::reserve::<Complaint>(Program::LogErrorCore) else { return };
     let slot = emit::slot(&mut entry);
     let header = emit::header(kind::COMPLAINT, Program::LogErrorCore);
@@ -99,13 +106,12 @@ fn complaint(context: &ProbeContext, level: u64, log: u64) {
     let connection = unsafe {
         (&raw mut (*slot).header).write(header);
         (&raw mut (*slot).level).write(level as u32);
-        (&raw mut (*slot).errno).write(context.arg::<u64>(2).unwrap_or(0) as u32);
+        (&raw mut (*slot).errno).write(errno);
         (&raw mut (*slot).arguments).write([context.arg(4).unwrap_or(0), context.arg(5).unwrap_or(0)]);
         let connection = describe(&raw mut (*slot).request, &about, &head, process);
         (*slot).literal[0] = 0;
         (*slot).text[0] = 0;
         (*slot).action[0] = 0;
-        let literal: u64 = context.arg(3).unwrap_or(0);
         let action = about.action;
         (&raw mut (*slot).literal_address).write(literal);
         (&raw mut (*slot).action_address).write(action);
@@ -115,6 +121,7 @@ fn complaint(context: &ProbeContext, level: u64, log: u64) {
             text(context, (&raw mut (*slot).text).cast());
         }
         (*process).complained_request = about.request;
+        (*process).counted_request = 0;
         (*process).unwritten_ns = header.time_ns;
         connection
     };
@@ -181,6 +188,9 @@ fn error_page(request: u64, status: u32) {
         emit::lost(Program::SpecialResponse, Reason::UserRead);
         return;
     }
+    if storm::answered(request, status, process) != 0 {
+        return;
+    }
     let client = read::user::<u64>(request, http::CONNECTION_AT);
     let log = read::user::<u64>(client, connection::LOG_AT);
     let mut head: Head = [0; http::WORDS];
@@ -200,6 +210,7 @@ fn error_page(request: u64, status: u32) {
         (&raw mut (*slot).status).write(status);
         (&raw mut (*slot).reserved).write(0);
         describe(&raw mut (*slot).request, &about, &head, process);
+        storm::recall(&raw mut (*slot).request, header.tgid);
     }
     emit::submit(entry);
 }

@@ -59,7 +59,7 @@ pub(super) fn describe(slot: *mut Request, about: &About, head: &Head, process: 
     // SAFETY: the caller's slot; every field is written, here and by the five calls.
     unsafe {
         (&raw mut (*slot).flags).write(flags);
-        (&raw mut (*slot).reserved).write(0);
+        (&raw mut (*slot).counted).write(0);
         (&raw mut (*slot).server_conf).write(head[http::SRV_CONF]);
         (&raw mut (*slot).location_conf).write(head[http::LOC_CONF]);
         (&raw mut (*slot).request).write(about.request);

@@ -42,6 +42,11 @@ impl Engine {
         if request.request != request.main {
             return; // A subrequest: its main request will be answered in its own name.
         }
+        if request.answered {
+            // Its response was counted: this is another page of the same request.
+            self.tell(&failures);
+            return;
+        }
         let word = self.words.remove(&(moment.pid, request.main)).filter(|word| word.key == key);
         let strange = self.strange.remove(&(moment.pid, request.main)).filter(|word| word.start_ms == request.start_ms);
         let Some(state) = self.requests.get_mut(moment.pid, request) else { return };
@@ -101,6 +106,7 @@ impl Engine {
             handled_by: (status.status == 500 && !request.has_upstream).then_some(Handler::AuthRequest),
             cause,
             failures,
+            counted: request.counted,
             related,
             last_failed,
             request_key: key,

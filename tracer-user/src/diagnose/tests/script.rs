@@ -285,6 +285,7 @@ impl Step {
                 literal: literal.clone(),
                 text: text.clone(),
                 action: (*action).to_owned(),
+                kind: None,
             }),
             Kind::Other => Happening::Complaint(Complaint {
                 subject: Subject::Other,
@@ -295,6 +296,7 @@ impl Step {
                 literal: "connect() failed".to_owned(),
                 text: String::new(),
                 action: CONNECTING.to_owned(),
+                kind: None,
             }),
             Kind::Status(status) => Happening::Status(Status { request: self.request.clone(), status: *status }),
             Kind::Retry => Happening::Retry { request: self.request.request },

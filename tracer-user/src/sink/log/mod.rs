@@ -102,7 +102,7 @@ impl CaptureFile {
     fn write_loss(&mut self) -> io::Result<bool> {
         let (time, count) = (Timestamp::now(), Some(self.unwritten));
         let mut line = Vec::new();
-        let lost = Lost { time, program: "log".into(), reason: LossReason::WriteFailed, count };
+        let lost = Lost { time, program: "log".into(), reason: LossReason::WriteFailed, count, counted: None };
         Record::Lost(lost).write_line(&mut line)?;
         if self.file.append(&line).is_err() {
             return Ok(false);

@@ -133,6 +133,12 @@ impl Summary {
         if !lines.is_empty() {
             lines.push("counts above may be too low, and what was lost has no verdict".to_owned());
         }
+        if self.counted > 0 {
+            lines.push(format!(
+                "{} of these failures and responses came too fast to be told one by one: counted, by what nginx said of them",
+                grouped(self.counted)
+            ));
+        }
         lines
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use crate::model::cause::Cause;
-use crate::record::{Outcome, Timestamp};
+use crate::record::{Counted, Outcome, Timestamp};
 
 /// Shown singly within a window, when there was no flood before.
 const SINGLY: u64 = 4;
@@ -43,6 +43,15 @@ pub(super) struct Tally {
 }
 
 impl Tally {
+    fn count(&mut self, counted: &Counted, count: u64) {
+        let status = |status| counted.by_status.get(&status).copied().unwrap_or(0);
+        let retried = counted.by_outcome.get(&Outcome::Retried).copied().unwrap_or(0);
+        self.bad_gateway += status(502);
+        self.gateway_timeout += status(504);
+        self.retried += retried;
+        self.other += count.saturating_sub(counted.responses + retried);
+    }
+
     fn add(&mut self, status: Option<u16>, outcome: Outcome) {
         match (outcome, status) {
             (Outcome::Retried, _) => self.retried += 1,
@@ -64,6 +73,12 @@ struct Window {
     flood: bool,
 }
 
+impl Window {
+    fn new(begun: Timestamp, shown: u64) -> Self {
+        Self { begun, last: begun, shown, folded: 0, tally: Tally::default(), flood: false }
+    }
+}
+
 /// The state of every kind seen lately.
 #[derive(Debug, Default)]
 pub(super) struct Folding {
@@ -81,9 +96,7 @@ impl Folding {
     ) -> (bool, Option<Folded>) {
         let Some(window) = self.windows.get_mut(kind) else {
             if self.windows.len() < KINDS {
-                let first =
-                    Window { begun: time, last: time, shown: 1, folded: 0, tally: Tally::default(), flood: false };
-                self.windows.insert(kind.clone(), first);
+                self.windows.insert(kind.clone(), Window::new(time, 1));
             }
             return (true, None);
         };
@@ -97,6 +110,22 @@ impl Folding {
             window.tally.add(status, outcome);
             (false, due)
         }
+    }
+
+    /// Failures that were counted before they came here; a count of earlier ones that must come out first.
+    pub(super) fn add(&mut self, counted: &Counted, time: Timestamp) -> Option<Folded> {
+        let kind = Kind { cause: counted.cause, upstream: counted.upstream.clone() };
+        let count = counted.failures + counted.responses_alone;
+        let since = counted.since;
+        // Where there is no room for another kind, one of its own: a count must not be lost.
+        let mut alone = Window::new(since, 0);
+        let room = self.windows.len() < KINDS || self.windows.contains_key(&kind);
+        let window = if room { self.windows.entry(kind.clone()).or_insert(Window::new(since, 0)) } else { &mut alone };
+        let due = if time.micros_since(window.begun) >= WINDOW_US { close(&kind, window, since) } else { None };
+        window.last = window.last.max(time);
+        window.folded += count;
+        window.tally.count(counted, count);
+        if room { due } else { close(&kind, window, time) }
     }
 
     /// Counts that are due by now, oldest first.
@@ -144,7 +173,10 @@ fn sorted(mut folded: Vec<Folded>) -> Vec<Folded> {
 mod tests {
     use super::{Folding, KINDS, Kind, SINGLY};
     use crate::model::cause::Cause;
-    use crate::record::{Outcome, samples::at};
+    use crate::record::{
+        Outcome,
+        samples::{self, at},
+    };
 
     fn kind(upstream: &str) -> Kind {
         Kind { cause: Cause::ConnectRefused, upstream: Some(upstream.to_owned()) }
@@ -179,6 +211,20 @@ mod tests {
         }
         assert_eq!((singly, singly + folded), (SINGLY, 30_000));
         assert!((3..=4).contains(&lines), "{lines}");
+    }
+
+    #[test]
+    fn what_was_counted_before_comes_out_with_the_rest() {
+        let mut folding = Folding::default();
+        for step in 0..100 {
+            admit(&mut folding, "127.0.0.1:3001", step);
+        }
+        let counted = samples::counted().counted.unwrap();
+        assert_eq!(folding.add(&counted, at(900_000)), None);
+        let due = folding.due(at(1_000_000));
+        assert_eq!((due.len(), due[0].count), (1, 100 - SINGLY + 1000));
+        let tally = due[0].tally;
+        assert_eq!((tally.bad_gateway, tally.retried, tally.other), (100 - SINGLY + 900, 99, 1));
     }
 
     #[test]

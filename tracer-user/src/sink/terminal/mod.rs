@@ -19,7 +19,7 @@ use super::recent::Recent;
 use super::summary::Summary;
 use super::{Sink, Talk};
 use crate::model::cause::Cause;
-use crate::record::{Change, ObservationState, Outcome, Record, Role, Session, Timestamp, WorkerChange};
+use crate::record::{Change, Lost, ObservationState, Outcome, Record, Role, Session, Timestamp, WorkerChange};
 
 /// Failures whose updates can still be named.
 const REMEMBERED: usize = 1024;
@@ -98,6 +98,10 @@ impl<W: Write> Terminal<W> {
                     self.look.later(update.time, *cause, upstream.as_deref(), root, out);
                 }
             }
+            Record::Lost(Lost { counted: Some(counted), time, .. }) => {
+                let folded = self.folding.add(counted, *time);
+                folded.iter().for_each(|folded| self.look.folded(folded, out));
+            }
             Record::Overflow(overflow) => self.look.overflow(overflow, out),
             Record::Exit(exit) => self.look.exit(exit, out),
             Record::Attempt(attempt) => self.look.attempt(attempt, out),
@@ -119,7 +123,7 @@ impl<W: Write> Sink for Terminal<W> {
         self.summary.count(record);
         match record {
             Record::Session(session) => header(session).iter().for_each(|line| (self.talk)(line)),
-            Record::Lost(lost) => {
+            Record::Lost(lost) if lost.counted.is_none() => {
                 let line = line::lost(lost);
                 (self.talk)(&self.screen.talk_palette().paint(text::Ink::Warning, line));
             }

@@ -72,7 +72,7 @@ impl Session<'_> {
     }
 
     /// Failures come faster than they can be told: lines of the log are not read along until that is over.
-    fn leave_out_texts(&mut self, now_ns: u64) -> io::Result<()> {
+    pub(super) fn leave_out_texts(&mut self, now_ns: u64) -> io::Result<()> {
         self.outbox.texts.leave_out();
         let (time, program) = (self.converter.time(now_ns), Cow::Borrowed("error_log"));
         self.sinks.write(Record::Lost(record::Lost {
@@ -80,6 +80,7 @@ impl Session<'_> {
             program,
             reason: record::LossReason::Overload,
             count: None,
+            counted: None,
         }))
     }
 
@@ -103,6 +104,9 @@ impl Session<'_> {
         if let Some(request) = event.happening.request_mut() {
             request.requests_word = self.configurations.requests_word(event.moment.pid);
             request.configured = self.configurations.of(event.moment.pid, request.server_conf, request.location_conf);
+        }
+        if let Happening::Complaint(complaint) = &event.happening {
+            self.storms.heard(&event.moment, complaint);
         }
         match &event.happening {
             Happening::Appeared { pid, .. } if self.traced.insert(*pid) => {
@@ -185,6 +189,7 @@ impl Session<'_> {
         self.configurations.forget(pid);
         self.decoder.forget(pid);
         self.introduce(u64::MAX)?;
+        self.storms.gone(pid, self.converter.time(time_ns));
         let Some(facts) = self.converter.processes.get(pid) else { return Ok(()) };
         let process = convert::process(facts);
         let time = self.converter.time(time_ns);

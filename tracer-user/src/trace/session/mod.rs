@@ -23,6 +23,7 @@ use super::{
     overload::Overload,
     prepare::{Prepared, Wanted, prepare},
     statistics::Statistics,
+    storms::Storms,
     workers::{self, Target},
 };
 use crate::{
@@ -103,6 +104,7 @@ struct Session<'a> {
     outbox: Outbox,
     overload: Overload,
     statistics: Statistics,
+    storms: Storms,
     later: Later,
     target: Target,
     traced: BTreeSet<u32>,
@@ -145,6 +147,7 @@ impl<'a> Session<'a> {
             outbox: Outbox::default(),
             overload: Overload::default(),
             statistics: Statistics::default(),
+            storms: Storms::new(probes.take_storms()?, probes.take_storming()?),
             later: Later::default(),
             target: Target { names: settings.processes.clone(), pids: settings.pids.clone() },
             traced: BTreeSet::new(),

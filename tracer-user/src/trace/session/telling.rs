@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, io, time::Duration};
 
-use tracer_common::loss::Reason;
+use tracer_common::loss::{Program, Reason};
 
 use super::{Session, Stopped};
 use crate::{
@@ -56,6 +56,10 @@ impl Session<'_> {
             say(&format!("cannot look at dropped packets: {why}"));
         }
         self.later(Duration::ZERO)?;
+        let now_ns = clock::monotonic_ns();
+        if self.storms.poll(self.converter.time(now_ns)) && self.overload.goes_on(now_ns) {
+            self.leave_out_texts(now_ns)?;
+        }
         self.introduce(clock::monotonic_ns().saturating_sub(100_000_000))?;
         self.sinks.tick(record::Timestamp::now())
     }
@@ -66,7 +70,25 @@ impl Session<'_> {
         if !self.converter.host.is_looking_around() {
             self.overflows()?;
         }
+        self.tell_counted()?;
         self.count_losses()
+    }
+
+    /// What the kernel programs counted instead of telling it.
+    fn tell_counted(&mut self) -> io::Result<()> {
+        let time = self.converter.time(clock::monotonic_ns());
+        for counted in self.storms.take() {
+            self.statistics.counted(&counted);
+            let lost = record::Lost {
+                time,
+                program: Cow::Borrowed(Program::LogErrorCore.hook()),
+                reason: record::LossReason::Overload,
+                count: Some(counted.failures + counted.responses),
+                counted: Some(counted),
+            };
+            self.sinks.write(Record::Lost(lost))?;
+        }
+        Ok(())
     }
 
     /// Reasons found after their failures were told.
@@ -118,6 +140,7 @@ impl Session<'_> {
                     Lost::Recursion => record::LossReason::Recursion,
                 },
                 count: Some(loss.count),
+                counted: None,
             };
             self.sinks.write(Record::Lost(lost))?;
         }
@@ -143,6 +166,8 @@ impl Session<'_> {
         self.introduce(u64::MAX)?;
         self.later(LAST_ANSWERS)?;
         self.overflows()?;
+        self.storms.poll(self.converter.time(stopped_ns));
+        self.tell_counted()?;
         self.count_losses()?;
         let unreturned = self.losses.unreturned();
         self.tell_losses(unreturned.as_slice())?;
