@@ -48,16 +48,18 @@ pub struct Storm {
     pub counted: u64,
     /// Of those, the ones whose request went on to another attempt.
     pub retried: u64,
-    /// Error pages that followed.
+    /// Of those, the ones that an error page followed.
+    pub ended: u64,
+    /// Requests that got their first error page so.
     pub bad_gateway: u64,
     pub gateway_timeout: u64,
-    /// Of those, the ones whose request had no other counted complaint.
+    /// Of those requests, the ones that had no other counted complaint.
     pub answered_alone: u64,
     /// Complaints counted before of the requests that were answered.
     pub in_vain: u64,
 }
 
-crate::wire_pod!(Storm, 16 + 6 * 8);
+crate::wire_pod!(Storm, 16 + 7 * 8);
 
 /// A main request.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]

@@ -76,7 +76,7 @@ impl Storms {
         let mut any = false;
         for (kind, (row, seen)) in &mut self.named {
             let Ok(storm) = self.map.get(&key(kind), 0) else { continue };
-            if storm.counted != seen.counted || answers(&storm) != answers(seen) || storm.retried != seen.retried {
+            if storm.counted != seen.counted || storm.ended != seen.ended || storm.retried != seen.retried {
                 any = true;
                 let counted = self.untold.entry(row.clone()).or_insert_with(|| nothing(row, now));
                 add(counted, seen, &storm);
@@ -136,10 +136,6 @@ fn key(kind: &Kind) -> StormKey {
     StormKey { literal, action, location, peer, tgid: worker, errno: errno.cast_unsigned() }
 }
 
-const fn answers(storm: &Storm) -> u64 {
-    storm.bad_gateway + storm.gateway_timeout
-}
-
 fn nothing((cause, upstream): &Row, since: record::Timestamp) -> Counted {
     Counted {
         cause: *cause,
@@ -168,10 +164,9 @@ fn add(counted: &mut Counted, before: &Storm, now: &Storm) {
         return;
     }
     counted.failures += now.counted - before.counted;
-    let last = answers(now) - answers(before);
-    let retried = now.retried - before.retried;
-    // Read between a complaint and what follows it, a page may be one ahead: the next reading has its complaint.
-    for (outcome, count) in [(Outcome::Final, last), (Outcome::Retried, retried)] {
+    let outcomes = [(Outcome::Final, now.ended - before.ended), (Outcome::Retried, now.retried - before.retried)];
+    // One may be ahead of its complaint, when a reading comes between them.
+    for (outcome, count) in outcomes {
         if count > 0 {
             *counted.by_outcome.entry(outcome).or_default() += count;
         }
@@ -192,9 +187,17 @@ mod tests {
 
     #[test]
     fn what_came_between_two_readings_is_added() {
-        let before =
-            Storm { counted: 10, retried: 2, bad_gateway: 7, in_vain: 1, answered_alone: 6, ..Storm::default() };
-        let now = Storm { counted: 110, retried: 12, bad_gateway: 97, in_vain: 4, answered_alone: 90, ..before };
+        let before = Storm {
+            counted: 10,
+            retried: 2,
+            ended: 8,
+            bad_gateway: 7,
+            in_vain: 1,
+            answered_alone: 6,
+            ..Storm::default()
+        };
+        let now =
+            Storm { counted: 110, retried: 12, ended: 98, bad_gateway: 97, in_vain: 4, answered_alone: 90, ..before };
         let mut counted = nothing(&(Cause::ConnectRefused, Some("127.0.0.1:80".to_owned())), at(0));
         add(&mut counted, &before, &now);
         assert_eq!((counted.failures, counted.responses, counted.retried_in_vain), (100, 90, 3));

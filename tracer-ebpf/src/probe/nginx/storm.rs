@@ -104,18 +104,22 @@ pub(super) fn answered(request: u64, status: u32, process: *mut Process) -> u32 
     let Some(storm) = STORMS.get_ptr_mut(&spoken.counted_as) else { return 0 };
     // SAFETY: as above.
     let storm = unsafe { &mut *storm };
-    if status == 502 {
-        storm.bad_gateway += 1;
-    } else {
-        storm.gateway_timeout += 1;
-    }
-    if spoken.counted == 1 {
-        storm.answered_alone += 1;
-    } else {
-        storm.in_vain += u64::from(spoken.counted) - 1;
-    }
-    spoken.answered = 1;
+    storm.ended += 1;
     process.complained_request = 0;
+    // `error_page` may have led the request to an upstream again, and here again: it is one response.
+    if spoken.answered == 0 {
+        spoken.answered = 1;
+        if status == 502 {
+            storm.bad_gateway += 1;
+        } else {
+            storm.gateway_timeout += 1;
+        }
+        if spoken.counted == 1 {
+            storm.answered_alone += 1;
+        } else {
+            storm.in_vain += u64::from(spoken.counted) - 1;
+        }
+    }
     1
 }
 
