@@ -266,11 +266,17 @@ fn agreement(site: &Site, tool: &Tool) -> Result<Agreement> {
     let capture = running.stop()?;
     let logged = site.logged(502);
     let text = fs::read_to_string(&capture).context("the capture")?;
-    let last = text.lines().last().context("an empty capture")?;
-    let end: serde_json::Value = serde_json::from_str(last).context("the last record")?;
-    let number = |name: &str| end[name].as_u64().with_context(|| format!("no {name} in {last}"));
+    let (mut told, mut counted, mut end) = (0, 0, serde_json::Value::Null);
+    for line in text.lines() {
+        end = serde_json::from_str(line).with_context(|| format!("no record: {line}"))?;
+        told += u64::from(end["type"] == "response");
+        counted += end["counted"]["responses"].as_u64().unwrap_or(0);
+    }
+    let number = |name: &str| end[name].as_u64().with_context(|| format!("no {name} in {end}"));
     let agreement = Agreement {
         logged,
+        told,
+        counted,
         responses: number("responses")?,
         failures: number("failures")?,
         lost: number("lost")?,
