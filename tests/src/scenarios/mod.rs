@@ -28,6 +28,7 @@ mod retry;
 mod roots;
 mod scene;
 mod sending;
+mod storm;
 mod subrequests;
 mod tls;
 mod tls_sessions;
@@ -112,6 +113,7 @@ pub fn all() -> impl Iterator<Item = Entry> {
         upgrade::PROGRAMS,
         hostile::PROGRAMS,
         hooks::PROGRAMS,
+        storm::PROGRAMS,
         roots::PROGRAMS,
         queues::PROGRAMS,
         unix_roots::PROGRAMS,
