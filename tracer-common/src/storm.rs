@@ -12,6 +12,13 @@ pub const MANY: u32 = 250;
 /// So many once an interval had more than [`MANY`], until one has not.
 pub const FEW: u32 = 5;
 
+/// Entry 0 of the map `STORMING`: no kind has been named.
+pub const CALM: u32 = 0;
+/// Some have.
+pub const NAMED: u32 = 1;
+/// And user space is behind, be it because of many workers: of named kinds only [`FEW`] are told.
+pub const BEHIND: u32 = 2;
+
 /// Words of a peer's name that are looked at; kinds whose peer has a longer name are not counted.
 pub const PEER_WORDS: usize = 8;
 
@@ -115,9 +122,10 @@ pub fn peer_id_of(name: &[u8]) -> Option<u64> {
 }
 
 impl Storm {
-    /// One more complaint of the kind; true: there have been enough of them in this interval.
+    /// One more complaint of the kind; true: there have been enough of them in this interval. `storming` is [`NAMED`] or
+    /// [`BEHIND`].
     #[inline(always)]
-    pub const fn is_enough(&mut self, now_ns: u64) -> bool {
+    pub const fn is_enough(&mut self, now_ns: u64, storming: u32) -> bool {
         let passed = now_ns.wrapping_sub(self.since_ns);
         if passed >= INTERVAL_NS {
             self.raging = (self.complaints > MANY && passed < 2 * INTERVAL_NS) as u32;
@@ -125,18 +133,18 @@ impl Storm {
             self.complaints = 0;
         }
         self.complaints += 1;
-        self.complaints > if self.raging == 1 { FEW } else { MANY }
+        self.complaints > if self.raging == 1 || storming == BEHIND { FEW } else { MANY }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{FEW, INTERVAL_NS, MANY, Storm, peer_id_of};
+    use super::{BEHIND, FEW, INTERVAL_NS, MANY, NAMED, Storm, peer_id_of};
 
     /// Complaints told of so many in each interval, from the given one on.
     fn told(storm: &mut Storm, interval: u64, complaints: u64) -> u32 {
         let at = |number| interval * INTERVAL_NS + number * INTERVAL_NS / complaints.max(1);
-        (0..complaints).map(|number| u32::from(!storm.is_enough(at(number)))).sum()
+        (0..complaints).map(|number| u32::from(!storm.is_enough(at(number), NAMED))).sum()
     }
 
     #[test]
@@ -154,6 +162,14 @@ mod tests {
         assert_eq!(told(&mut storm, 13, 100), 100, "it is over");
         assert_eq!(told(&mut storm, 14, 3000), MANY);
         assert_eq!(told(&mut storm, 20, 3000), MANY, "a pause lies between");
+    }
+
+    #[test]
+    fn a_reader_that_is_behind_is_told_few() {
+        let mut storm = Storm::default();
+        let told = (0..100).filter(|number| !storm.is_enough(10 * INTERVAL_NS + number, BEHIND)).count();
+        assert_eq!(told, FEW as usize);
+        assert!(!storm.is_enough(10 * INTERVAL_NS + 100, NAMED));
     }
 
     #[test]

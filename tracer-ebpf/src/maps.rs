@@ -15,7 +15,7 @@ use tracer_common::{
     process::Process,
     reset::{RESET_PAIRS, ResetSlot},
     socket::{NO_REASON, Socket},
-    storm::{RequestId, Spoken, Storm, StormKey},
+    storm::{CALM, RequestId, Spoken, Storm, StormKey},
     unix::{UnixClosed, UnixConnect},
     upstream::{IdleCloses, UpstreamCounts, UpstreamKey},
 };
@@ -85,7 +85,7 @@ pub(crate) static LISTENERS: HashMap<ListenerKey, Listening> = HashMap::with_max
 #[map]
 pub(crate) static OVERFLOWS: LruPerCpuHashMap<ListenerKey, Overflowed> = LruPerCpuHashMap::with_max_entries(1024, 0);
 
-/// 1 where user space has named a kind of complaint: entry 0.
+/// Whether user space has named a kind of complaint, and keeps up: entry 0, one of [`tracer_common::storm`].
 #[map]
 pub(crate) static STORMING: Array<u32> = Array::with_max_entries(1, 0);
 
@@ -179,9 +179,9 @@ pub(crate) const SCRATCH_WORDS: usize = 150;
 
 /// Is anything counted instead of told?
 #[inline(always)]
-pub(crate) fn storming() -> bool {
+pub(crate) fn storming() -> u32 {
     // SAFETY: a live map entry, read only.
-    STORMING.get_ptr(0).is_some_and(|storming| unsafe { *storming } == 1)
+    STORMING.get_ptr(0).map_or(CALM, |storming| unsafe { *storming })
 }
 
 /// Is this one attached?

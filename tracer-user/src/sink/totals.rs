@@ -79,7 +79,7 @@ impl Totals {
             }
             // What was left out is no event; what was counted is no loss.
             Record::Lost(lost) if lost.reason == LossReason::Overload => {
-                lost.counted.iter().for_each(|it| self.add(it))
+                lost.counted.iter().for_each(|it| self.add(it));
             }
             Record::Lost(lost) => self.lost += lost.count.unwrap_or(1),
             Record::Stats(stats) => {

@@ -11,6 +11,8 @@ const CALM_NS: u64 = 1_000_000_000;
 #[derive(Debug, Default)]
 pub(super) struct Overload {
     until_ns: u64,
+    /// The same, as far as it was the collector that was late.
+    behind_until_ns: u64,
 }
 
 impl Overload {
@@ -19,7 +21,13 @@ impl Overload {
         if events < MANY || now_ns.saturating_sub(oldest_ns) < LATE_NS {
             return false;
         }
+        self.behind_until_ns = now_ns.saturating_add(CALM_NS);
         self.goes_on(now_ns)
+    }
+
+    /// Events come faster than they are read.
+    pub(super) const fn is_behind(&self, now_ns: u64) -> bool {
+        now_ns < self.behind_until_ns
     }
 
     /// Not everything could be told just now; true: it begins now.
@@ -37,6 +45,13 @@ impl Overload {
 #[cfg(test)]
 mod tests {
     use super::{CALM_NS, LATE_NS, MANY, Overload};
+
+    #[test]
+    fn what_is_counted_elsewhere_does_not_make_it_late() {
+        let mut overload = Overload::default();
+        assert!(overload.goes_on(CALM_NS) && overload.is_on(CALM_NS) && !overload.is_behind(CALM_NS));
+        assert!(!overload.saw(MANY, CALM_NS - LATE_NS, CALM_NS) && overload.is_behind(CALM_NS));
+    }
 
     #[test]
     fn begins_once_and_ends_when_all_is_calm() {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap as Map};
 
 use aya::maps::{Array, HashMap, MapData};
-use tracer_common::storm::{INTERVAL_NS, Storm, StormKey};
+use tracer_common::storm::{BEHIND, CALM, INTERVAL_NS, NAMED, Storm, StormKey};
 
 use crate::{
     diagnose::{
@@ -23,6 +23,8 @@ use crate::{
 
 /// Complaints of a kind within an interval that make it worth naming: a thousand a second.
 const OFTEN: u32 = 100;
+/// The same while they come faster than they can be read.
+const OFTEN_ENOUGH: u32 = 10;
 /// Kinds that are watched at once, to see whether they come often.
 const WATCHED: usize = 1024;
 
@@ -32,8 +34,10 @@ type Row = (Cause, Option<String>);
 /// Named kinds, and their counts since they were last told.
 pub(super) struct Storms {
     map: HashMap<MapData, StormKey, Storm>,
-    /// 1 as soon as any kind is named.
+    /// For the kernel programs: whether any kind is named, and whether they are read fast enough.
     on: Array<MapData, u32>,
+    state: u32,
+    behind: bool,
     named: Map<Kind, (Row, Storm)>,
     watched: Map<Kind, (u64, u32)>,
     untold: BTreeMap<Row, Counted>,
@@ -41,7 +45,26 @@ pub(super) struct Storms {
 
 impl Storms {
     pub(super) fn new(map: HashMap<MapData, StormKey, Storm>, on: Array<MapData, u32>) -> Self {
-        Self { map, on, named: Map::new(), watched: Map::new(), untold: BTreeMap::new() }
+        Self { map, on, state: CALM, behind: false, named: Map::new(), watched: Map::new(), untold: BTreeMap::new() }
+    }
+
+    /// Events come faster than they are read, or no longer.
+    pub(super) fn set_behind(&mut self, behind: bool) {
+        self.behind = behind;
+        self.show();
+    }
+
+    /// Tells the kernel programs how things are.
+    fn show(&mut self) {
+        let state = match (self.named.is_empty(), self.behind) {
+            (true, _) => CALM,
+            (false, false) => NAMED,
+            (false, true) => BEHIND,
+        };
+        // Where it fails it is tried again the next time.
+        if state != self.state && self.on.set(0, state, 0).is_ok() {
+            self.state = state;
+        }
     }
 
     /// nginx complained; names the kind if it comes often. One that the kernel has no room for goes on being told.
@@ -58,16 +81,16 @@ impl Storms {
             (*since_ns, *count) = (moment.time_ns, 0);
         }
         *count += 1;
-        if *count < OFTEN {
+        if *count < if self.behind { OFTEN_ENOUGH } else { OFTEN } {
             return;
         }
         *count = 0;
         if let Some(row) = row_of(complaint)
-            && self.on.set(0, 1, 0).is_ok()
             && self.map.insert(key(&kind), Storm::default(), 0).is_ok()
         {
             self.watched.remove(&kind);
             self.named.insert(kind, (row, Storm::default()));
+            self.show();
         }
     }
 
@@ -106,6 +129,7 @@ impl Storms {
             }
             stays
         });
+        self.show();
     }
 }
 

@@ -12,7 +12,7 @@ use aya_ebpf::{
 use tracer_common::{
     event::complaint::{ANSWERED, Request},
     process::Process,
-    storm::{PEER_WORDS, RequestId, Spoken, StormKey, peer_id},
+    storm::{CALM, PEER_WORDS, RequestId, Spoken, StormKey, peer_id},
 };
 
 use super::{
@@ -44,11 +44,12 @@ pub(super) fn counted(about: &About, head: &Head, process: *mut Process, literal
     spoken.attempts = attempts;
     let goes_on = process.counted_request == about.request;
     process.counted_request = 0;
-    if attempts != 0 && storming() {
+    let storming = storming();
+    if attempts != 0 && storming != CALM {
         let location = head[http::LOC_CONF];
         let peer = peer_of(head[http::UPSTREAM]);
         let key = StormKey { literal, action: about.action, location, peer, tgid, errno };
-        if enough(&key, spoken.told, spoken.counted) != 0 {
+        if enough(&key, storming, spoken.told, spoken.counted) != 0 {
             if goes_on {
                 retried(&spoken.counted_as);
             }
@@ -67,12 +68,12 @@ pub(super) fn counted(about: &About, head: &Head, process: *mut Process, literal
 /// 1: there have been enough of this kind to count this one. A request whose former complaints were counted goes on being
 /// counted, one that was told goes on being told.
 #[inline(always)]
-fn enough(key: &StormKey, told: u32, counted: u32) -> u32 {
+fn enough(key: &StormKey, storming: u32, told: u32, counted: u32) -> u32 {
     let Some(storm) = STORMS.get_ptr_mut(key) else { return 0 };
     // SAFETY: a live map entry, written by this process alone.
     let storm = unsafe { &mut *storm };
     // SAFETY: no arguments, no effects.
-    let enough = storm.is_enough(unsafe { bpf_ktime_get_ns() });
+    let enough = storm.is_enough(unsafe { bpf_ktime_get_ns() }, storming);
     if told != 0 || !(enough || counted != 0) {
         return 0;
     }
@@ -126,7 +127,7 @@ pub(super) fn answered(request: u64, status: u32, process: *mut Process) -> u32 
 /// Adds to an error page what of its request was only counted.
 #[inline(never)]
 pub(super) fn recall(slot: *mut Request, tgid: u32) -> u32 {
-    if slot.is_null() || !storming() {
+    if slot.is_null() || storming() == CALM {
         return 0;
     }
     // SAFETY: the caller's slot, whose fields here are written.
@@ -176,7 +177,7 @@ fn retried(kind: &StormKey) -> u32 {
 /// The current process has just counted a complaint: what it closes now is what that was about.
 #[inline(never)]
 pub(in crate::probe) fn just_counted(tgid: u32) -> u32 {
-    if !storming() {
+    if storming() == CALM {
         return 0;
     }
     // SAFETY: a live map entry, read only.

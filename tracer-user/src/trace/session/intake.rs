@@ -55,6 +55,7 @@ impl Session<'_> {
         if self.overload.saw(taken, oldest_ns, now_ns) {
             self.leave_out_texts(now_ns)?;
         }
+        self.storms.set_behind(self.overload.is_behind(now_ns));
         self.statistics.events += taken as u64;
         for question in self.engine.questions(now_ns) {
             let memory = self.memories.of(question.place.worker);
