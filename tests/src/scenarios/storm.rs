@@ -66,14 +66,33 @@ fn told_and_counted(why502: &Path, options: &Options) -> Result<String> {
     let counted = |field| counted(&records, field);
     let told = |kind| of_type(&records, kind).count() as u64;
     let end = of_type(&records, "end").next().context("no end record")?;
-    for (what, told, counted, end, log) in [
-        ("failures", told("failure"), counted("failures"), &end["failures"], failed),
-        ("responses", told("response"), counted("responses"), &end["responses"], answered),
+    // A machine that is too slow to read loses events, and says so; what was heard without its complaint is not explained.
+    let lost = |program| lost(&records, program);
+    for (what, told, counted, lost, total, log) in [
+        ("failures", told("failure"), counted("failures"), lost("ngx_log_error_core"), &end["failures"], failed),
+        (
+            "responses",
+            told("response"),
+            counted("responses"),
+            lost("ngx_http_special_response_handler"),
+            &end["responses"],
+            answered,
+        ),
     ] {
-        ensure!(told + counted == log, "{what}: {told} told and {counted} counted, {log} in nginx's log");
-        ensure!(end == log, "{what}: {end} in all, {log} in nginx's log");
+        let sum = told + counted;
+        ensure!(
+            (sum..=sum + lost).contains(&log),
+            "{what}: {told} told, {counted} counted, {lost} lost of {log}: {end}"
+        );
+        ensure!(*total == sum, "{what}: {sum} told and counted, {total} in all");
     }
-    ensure!(end["lost"] == 0, "lost: {end}");
+    let all = counted("failures") + counted("responses");
+    ensure!(all > 0 || fastest < STORM, "nothing was counted at {fastest:.0} requests a second");
+    let said =
+        format!("{failed} failures and {answered} responses, {all} of them counted, at up to {fastest:.0} a second");
+    if end["lost"] != 0 {
+        return Ok(format!("{said}; lost {}", end["lost"]));
+    }
     ensure!(end["unexplained"] == 0, "not explained: {end}");
     let outcome = |name: &str| end["by_outcome"][name].as_u64().unwrap_or(0);
     // Twice retried by configuration, and by the first requests to a block that is not yet known to be dead.
@@ -82,14 +101,18 @@ fn told_and_counted(why502: &Path, options: &Options) -> Result<String> {
     ensure!(outcome("final") + outcome("retried") == failed, "outcomes: {end}");
     ensure!(outcome("retried") >= retried && dead <= 2 * (CLIENTS * AT_ONCE) as u64, "retried: {end}");
     ensure!(end["by_cause"]["connect_refused"] == failed, "causes: {end}");
-    let all = counted("failures") + counted("responses");
-    ensure!(all > 0 || fastest < STORM, "nothing was counted at {fastest:.0} requests a second");
-    Ok(format!("{failed} failures and {answered} responses, {all} of them counted, at up to {fastest:.0} a second"))
+    Ok(said)
 }
 
 /// The sum of a number in `counted` of all `lost` records.
 fn counted(records: &[Value], field: &str) -> u64 {
     of_type(records, "lost").filter_map(|lost| lost["counted"][field].as_u64()).sum()
+}
+
+/// Events of a program for which the ring had no room.
+fn lost(records: &[Value], program: &str) -> u64 {
+    let lost = of_type(records, "lost").filter(|lost| lost["program"] == program && lost["reason"] == "ring_full");
+    lost.filter_map(|lost| lost["count"].as_u64()).sum()
 }
 
 /// Requests as fast as nginx takes them.
