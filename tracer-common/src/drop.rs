@@ -16,12 +16,15 @@ pub struct DropKey {
 
 crate::wire_pod!(DropKey, 40);
 
+/// Set in a reason: the kernel gave none, and the rest is an index into [`crate::settings::Settings::drop_places`].
+pub const AT_PLACE: u32 = 1 << 31;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Dropped {
     pub first_ns: u64,
     pub last_ns: u64,
-    /// `enum skb_drop_reason` of the running kernel, of the last one.
+    /// `enum skb_drop_reason` of the running kernel, of the last one; or [`AT_PLACE`].
     pub reason: u32,
     pub count: u32,
 }

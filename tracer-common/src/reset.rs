@@ -29,7 +29,8 @@ pub struct ResetSent {
     pub comm: crate::process::Comm,
     /// 1: a listener sent it whose accept queue was over its limit (`tcp_abort_on_overflow`).
     pub queue_full: u32,
-    pub reserved: u32,
+    /// Network namespace of the sender.
+    pub netns: u32,
 }
 
 crate::wire_pod!(ResetSent, 40);
@@ -45,15 +46,15 @@ pub struct ResetSlot {
 
 crate::wire_pod!(ResetSlot, 88);
 
-/// Pairs of places: a reset is put into the older place of the pair that its ports choose.
+/// Pairs of places: a reset is put into the older place of the pair that its receiver's port chooses.
 pub const RESET_PAIRS: u32 = 8192;
 
 impl ResetKey {
-    /// Which pair. Ports alone: of one pair of addresses they differ from connection to connection.
+    /// Which pair: by the receiver's port alone, which differs from connection to connection, and which address translation
+    /// mostly leaves as it is.
     #[inline(always)]
-    pub const fn pair(local_port: u16, remote_port: u16) -> u32 {
-        let ports = (remote_port as u32) << 16 | local_port as u32;
-        (ports.wrapping_mul(0x9e37_79b1) >> 8) % RESET_PAIRS
+    pub const fn pair(local_port: u16) -> u32 {
+        ((local_port as u32).wrapping_mul(0x9e37_79b1) >> 8) % RESET_PAIRS
     }
 
     /// Is it this connection's?
@@ -81,6 +82,7 @@ impl ResetSlot {
             ^ sent.time_ns
             ^ cause.rotate_left(50)
             ^ (sent.queue_full as u64) << 7
+            ^ (sent.netns as u64).rotate_left(57)
     }
 }
 
@@ -95,7 +97,7 @@ mod tests {
     }
 
     fn sent(time_ns: u64, tgid: u32) -> ResetSent {
-        ResetSent { time_ns, reason: 3, tgid, comm: [u64::from(tgid), 0], queue_full: 0, reserved: 0 }
+        ResetSent { time_ns, reason: 3, tgid, comm: [u64::from(tgid), 0], queue_full: 0, netns: 7 }
     }
 
     #[test]
@@ -112,7 +114,7 @@ mod tests {
     #[test]
     fn consecutive_ports_are_spread() {
         let mut used = [0_u8; RESET_PAIRS as usize];
-        (32_768..32_768 + RESET_PAIRS).for_each(|port| used[ResetKey::pair(port as u16, 80) as usize] += 1);
+        (32_768..32_768 + RESET_PAIRS).for_each(|port| used[ResetKey::pair(port as u16) as usize] += 1);
         assert!(used.iter().all(|count| *count <= 4), "{:?}", used.iter().max());
     }
 }

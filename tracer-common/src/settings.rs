@@ -16,6 +16,8 @@ pub const MAX_PIDS: usize = 16;
 
 /// Words of 64 drop reasons each: reasons above are subsystems' own.
 pub const DROP_REASON_WORDS: usize = 4;
+/// Functions of the kernel by whose dropping of a packet the reason is known, where it gives none.
+pub const DROP_PLACES: usize = 6;
 
 /// Byte offsets of the struct members that the programs read, resolved from `/sys/kernel/btf/vmlinux`.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
@@ -88,6 +90,8 @@ pub struct Offsets {
     pub unix_address_name: u32,
     pub file_inode: u32,
     pub inode_number: u32,
+    pub skb_sock: u32,
+    pub reserved: u32,
 }
 
 impl Offsets {
@@ -159,6 +163,8 @@ impl Offsets {
         unix_address_name: ABSENT,
         file_inode: ABSENT,
         inode_number: ABSENT,
+        skb_sock: ABSENT,
+        reserved: 0,
     };
 }
 
@@ -168,6 +174,8 @@ impl Offsets {
 pub struct Settings {
     /// Bit n of the whole: packets dropped for reason n (`enum skb_drop_reason`) are looked at.
     pub drop_reasons: [u64; DROP_REASON_WORDS],
+    /// Where the code of these functions begins, and where it ends: packets dropped in them without a reason are looked at.
+    pub drop_places: [[u64; 2]; DROP_PLACES],
     /// Process names (comm or basename of the executable); the first `name_count` count.
     pub names: [crate::process::Comm; MAX_NAMES],
     pub offsets: Offsets,
@@ -181,6 +189,10 @@ pub struct Settings {
     pub reset_has_reason: u32,
     /// 1: `mark_victim` passes the task, as newer kernels do; 0: the pid.
     pub victim_is_task: u32,
+    /// 1: `kfree_skb` passes the kernel's reason as its third argument.
+    pub drop_has_reason: u32,
+    /// `SKB_DROP_REASON_NOT_SPECIFIED`.
+    pub drop_not_specified: u32,
     /// 1: programs log through aya-log (`--debug-probes`).
     pub debug: u32,
     pub reserved: u32,
@@ -196,10 +208,13 @@ impl Settings {
         own_pid: 0,
         reset_has_reason: 0,
         drop_reasons: [0; DROP_REASON_WORDS],
+        drop_places: [[0; 2]; DROP_PLACES],
+        drop_has_reason: 0,
+        drop_not_specified: 0,
         victim_is_task: 0,
         debug: 0,
         reserved: 0,
     };
 }
 
-crate::wire_pod!(Settings, 67 * 4 + 16 * 8 + 16 * 4 + 7 * 4 + 8 * DROP_REASON_WORDS);
+crate::wire_pod!(Settings, 69 * 4 + 16 * 8 + 16 * 4 + 9 * 4 + 8 * DROP_REASON_WORDS + 16 * DROP_PLACES);

@@ -1,13 +1,15 @@
 //! Packets that the kernel drops for a reason that has to do with the network: firewall, routes, filters.
 //!
-//! Hook: raw tracepoint `skb:kfree_skb`, `(struct sk_buff *, void *location, enum skb_drop_reason[, struct sock *])`, from
-//! 5.17 on with the reason. Context: any. Cost: one comparison per packet freed on the host, hence user space attaches it
-//! only while traced connections have to send things again.
+//! Hook: raw tracepoint `skb:kfree_skb`, `(struct sk_buff *, void *location[, enum skb_drop_reason[, struct sock *]])`,
+//! from 5.17 on with the reason. Where there is none, the function that drops tells: `location` is in its code.
+//! Context: any. Cost: some comparisons per packet freed on the host, hence user space attaches it only while traced
+//! connections have to send things again, or are refused.
 
 use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::raw_tracepoint, programs::RawTracePointContext};
 use tracer_common::{
     address::{is_loopback, mapped},
-    drop::{DropKey, Dropped},
+    drop::{AT_PLACE, DropKey, Dropped},
+    settings::ABSENT,
 };
 
 use crate::{maps::DROPS, read, settings::setting};
@@ -18,11 +20,34 @@ const IPV6_HEADER: u64 = 40;
 
 #[raw_tracepoint(tracepoint = "kfree_skb")]
 pub(crate) fn free_skb(context: RawTracePointContext) -> i32 {
-    let reason: u32 = context.arg(2);
+    let not_specified = setting!(drop_not_specified);
+    let reason: u32 = if setting!(drop_has_reason) == 1 { context.arg(2) } else { not_specified };
     if wanted(reason) {
-        dropped(context.arg(0), reason);
+        return dropped(context.arg(0), reason);
+    }
+    if reason == not_specified
+        && let Some(place) = place(context.arg(1))
+    {
+        return dropped(context.arg(0), AT_PLACE | place);
     }
     0
+}
+
+/// The function that the kernel was called from.
+#[inline(always)]
+fn place(location: u64) -> Option<u32> {
+    macro_rules! at {
+        ($($index:literal)+) => {
+            $(
+                let [begin, end]: [u64; 2] = setting!(drop_places[$index]);
+                if location >= begin && location < end {
+                    return Some($index);
+                }
+            )+
+        };
+    }
+    at!(0 1 2 3 4 5);
+    None
 }
 
 #[inline(always)]
@@ -55,7 +80,7 @@ fn dropped(skb: u64, reason: u32) -> i32 {
     } else {
         (read::kernel(network, 8), read::kernel(network, 24))
     };
-    let netns = if is_loopback(destination) { read::device_namespace(skb) } else { 0 };
+    let netns = if is_loopback(destination) { namespace(skb) } else { 0 };
     let key = DropKey {
         source,
         destination,
@@ -74,4 +99,12 @@ fn dropped(skb: u64, reason: u32) -> i32 {
     }
     // An LRU map: there is always room.
     i32::from(DROPS.insert(key, dropped, 0).is_ok())
+}
+
+/// A packet that has just left its socket is at no device yet (ip_output(), net/ipv4/ip_output.c, v6.12, comes after the
+/// rules for output).
+#[inline(always)]
+fn namespace(skb: u64) -> u32 {
+    let sk: u64 = if setting!(offsets.skb_sock) == ABSENT { 0 } else { read::kernel(skb, setting!(offsets.skb_sock)) };
+    if sk == 0 { read::device_namespace(skb) } else { read::Sock::network_namespace(sk) }
 }

@@ -207,7 +207,7 @@ pub(super) fn who_reset(socket: &mut Socket, now: u64) -> u32 {
     if socket.flags & (RESET_RECEIVED | RESET_SEEN_AT_SENDER) != RESET_RECEIVED {
         return 0;
     }
-    let pair = 2 * ResetKey::pair(socket.local_port, socket.remote_port);
+    let pair = 2 * ResetKey::pair(socket.local_port);
     of_sender(socket, pair, now);
     of_sender(socket, pair + 1, now);
     socket.flags & RESET_SEEN_AT_SENDER

@@ -64,7 +64,7 @@ const BY_CLOSE: u32 = 1;
 /// Remembers the RST for its receiver. A frame of its own: the kernel counts the stack of all callers together.
 #[inline(never)]
 fn remember(sk: u64, skb: u64, reason: u32, queue_full: u32) -> u32 {
-    let Some((key, by_close)) = receiver(sk, skb) else { return 0 };
+    let Some((key, by_close, netns)) = receiver(sk, skb) else { return 0 };
     let mut sent = ResetSent {
         // SAFETY: no arguments, no effects.
         time_ns: unsafe { bpf_ktime_get_ns() },
@@ -72,7 +72,7 @@ fn remember(sk: u64, skb: u64, reason: u32, queue_full: u32) -> u32 {
         tgid: 0,
         comm: [0; 2],
         queue_full,
-        reserved: 0,
+        netns,
     };
     if by_close {
         sent.tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
@@ -85,7 +85,7 @@ fn remember(sk: u64, skb: u64, reason: u32, queue_full: u32) -> u32 {
 /// Into the older place of its pair; an earlier one of the same ports goes.
 #[inline(always)]
 fn put(key: &ResetKey, sent: &ResetSent) {
-    let pair = 2 * ResetKey::pair(key.local_port, key.remote_port);
+    let pair = 2 * ResetKey::pair(key.local_port);
     let (Some(first), Some(second)) = (RESETS.get_ptr_mut(pair), RESETS.get_ptr_mut(pair + 1)) else {
         return;
     };
@@ -103,22 +103,24 @@ fn put(key: &ResetKey, sent: &ResetSent) {
     }
 }
 
-/// The connection as the receiver of the RST sees it, and whether a process's own close sends it.
+/// The connection as the receiver of the RST sees it, whether a process's own close sends it, and the sender's network
+/// namespace.
 #[inline(always)]
-fn receiver(sk: u64, skb: u64) -> Option<(ResetKey, bool)> {
+fn receiver(sk: u64, skb: u64) -> Option<(ResetKey, bool, u32)> {
     let header: u16 =
         if skb == 0 { NO_TRANSPORT_HEADER } else { read::kernel(skb, setting!(offsets.skb_transport_header)) };
     if sk != 0 && read::kernel::<u8>(sk, setting!(offsets.sock_state)) != LISTEN {
         let family: u16 = read::kernel(sk, setting!(offsets.sock_family));
         let remote_address = read::local_address(sk, family);
+        let netns = sk.network_namespace();
         let key = ResetKey {
             local_address: read::remote_address(sk, family),
             remote_address,
             local_port: read::remote_port(sk),
             remote_port: read::local_port(sk),
-            netns: if is_loopback(remote_address) { sk.network_namespace() } else { 0 },
+            netns: if is_loopback(remote_address) { netns } else { 0 },
         };
-        return Some((key, header == NO_TRANSPORT_HEADER));
+        return Some((key, header == NO_TRANSPORT_HEADER, netns));
     }
     if header == NO_TRANSPORT_HEADER {
         return None;
@@ -140,19 +142,13 @@ fn receiver(sk: u64, skb: u64) -> Option<(ResetKey, bool)> {
     let ports: u32 = if transport == network + 20 { ports } else { read::kernel(transport, 0) };
     let [a, b, c, d] = ports.to_ne_bytes();
     let (source_port, destination_port) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
-    let netns = if !is_loopback(destination) {
-        0
-    } else if sk != 0 {
-        sk.network_namespace()
-    } else {
-        read::device_namespace(skb)
-    };
+    let netns = if sk != 0 { sk.network_namespace() } else { read::device_namespace(skb) };
     let key = ResetKey {
         local_address: source,
         remote_address: destination,
         local_port: source_port,
         remote_port: destination_port,
-        netns,
+        netns: if is_loopback(destination) { netns } else { 0 },
     };
-    Some((key, false))
+    Some((key, false, netns))
 }

@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use aya::maps::{Array, HashMap, MapData};
 use tracer_common::{
-    drop::{DropKey, Dropped},
-    settings::DROP_REASON_WORDS,
+    drop::{AT_PLACE, DropKey, Dropped},
+    settings::{DROP_PLACES, DROP_REASON_WORDS},
 };
 
 use super::address::on_wire;
+use crate::model::host::Ends;
 
 /// Drops that tell of the network, and not of a connection that ends: by the names of `enum skb_drop_reason`.
 const REASONS: [&str; 23] = [
@@ -37,6 +38,18 @@ const REASONS: [&str; 23] = [
     "IPV6DISABLED",
 ];
 
+/// Functions in which the kernel drops for a reason that it does not name. All kernels: ip_error() (unreachable and prohibit
+/// routes for packets that come in), dst_discard_out() (blackhole), ip6_pkt_drop() (all of these in IPv6). Those that name no
+/// reasons at all: nf_hook_slow(), arp_error_report(), ndisc_error_report().
+pub const PLACES: [&str; DROP_PLACES] =
+    ["nf_hook_slow", "ip_error", "dst_discard_out", "ip6_pkt_drop", "arp_error_report", "ndisc_error_report"];
+
+/// The number that says nothing; where there are no reasons, any that is none will do.
+pub fn not_specified(names: &BTreeMap<u32, String>) -> u32 {
+    let found = names.iter().find(|(_, name)| *name == "NOT_SPECIFIED");
+    found.map_or(u32::MAX, |(number, _)| *number)
+}
+
 /// The reasons to look at, as the kernel program wants them.
 pub fn wanted(names: &BTreeMap<u32, String>) -> [u64; DROP_REASON_WORDS] {
     let mut words = [0; DROP_REASON_WORDS];
@@ -51,7 +64,7 @@ pub fn wanted(names: &BTreeMap<u32, String>) -> [u64; DROP_REASON_WORDS] {
 /// Drops of one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drop {
-    /// The kernel's name of the reason, or its number.
+    /// The kernel's name of the reason, or its number; `FUNCTION()` where it gave none.
     pub reason: String,
     pub count: u32,
     pub first_ns: u64,
@@ -60,12 +73,19 @@ pub struct Drop {
     pub outgoing: bool,
 }
 
+fn name(reasons: &BTreeMap<u32, String>, reason: u32) -> String {
+    let place = PLACES.get((reason & !AT_PLACE) as usize).filter(|_| reason & AT_PLACE != 0);
+    let place = place.map(|function| format!("{function}()"));
+    place.or_else(|| reasons.get(&reason).cloned()).unwrap_or_else(|| reason.to_string())
+}
+
 /// Drops by connection.
 #[expect(missing_debug_implementations, reason = "aya's maps have none")]
 pub struct Drops {
     map: HashMap<MapData, DropKey, Dropped>,
     last_retransmit: Array<MapData, u64>,
     reasons: BTreeMap<u32, String>,
+    suspected_ns: u64,
 }
 
 impl Drops {
@@ -74,16 +94,22 @@ impl Drops {
         last_retransmit: Array<MapData, u64>,
         reasons: BTreeMap<u32, String>,
     ) -> Self {
-        Self { map, last_retransmit, reasons }
+        Self { map, last_retransmit, reasons, suspected_ns: 0 }
     }
 
-    /// When a traced connection last had to send something again; 0: never.
-    pub fn last_retransmit_ns(&self) -> u64 {
-        self.last_retransmit.get(&0, 0).unwrap_or(0)
+    /// When a traced connection last had to send something again, or something was suspected; 0: never.
+    pub fn last_wanted_ns(&self) -> u64 {
+        self.last_retransmit.get(&0, 0).unwrap_or(0).max(self.suspected_ns)
     }
 
-    /// What was dropped of the connection from `local` to `remote`, in either direction.
-    pub fn of(&self, netns: u32, local: SocketAddr, remote: SocketAddr) -> Option<Drop> {
+    /// A connection ended at this time as if packets of it had been dropped.
+    pub const fn suspect(&mut self, time_ns: u64) {
+        self.suspected_ns = time_ns;
+    }
+
+    /// What was dropped of the connection, in either direction.
+    pub fn of(&self, ends: &Ends) -> Option<Drop> {
+        let Ends { netns, local, remote } = *ends;
         let one_way = |from: SocketAddr, to: SocketAddr, outgoing| {
             let key = DropKey {
                 source: on_wire(from),
@@ -93,7 +119,7 @@ impl Drops {
                 netns: if to.ip().is_loopback() { netns } else { 0 },
             };
             let Dropped { first_ns, last_ns, reason, count } = self.map.get(&key, 0).ok()?;
-            let reason = self.reasons.get(&reason).cloned().unwrap_or_else(|| reason.to_string());
+            let reason = name(&self.reasons, reason);
             Some(Drop { reason, count, first_ns, last_ns, outgoing })
         };
         one_way(local, remote, true).or_else(|| one_way(remote, local, false))
@@ -102,7 +128,17 @@ impl Drops {
 
 #[cfg(test)]
 mod tests {
-    use super::wanted;
+    use tracer_common::drop::AT_PLACE;
+
+    use super::{name, wanted};
+
+    #[test]
+    fn a_drop_without_a_reason_has_a_place() {
+        let names = [(12, "NETFILTER_DROP".to_owned())].into_iter().collect();
+        assert_eq!(name(&names, 12), "NETFILTER_DROP");
+        assert_eq!(name(&names, AT_PLACE | 1), "ip_error()");
+        assert_eq!(name(&names, 77), "77", "a kernel newer than this");
+    }
 
     #[test]
     fn reasons_are_wanted_by_name() {

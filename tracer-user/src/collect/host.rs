@@ -13,7 +13,7 @@ use super::address::{from_wire, on_wire};
 use super::memory::text;
 use crate::model::{
     address::Address,
-    host::{Actor, Change, Ending, Fate, HostEvent, Name, Place},
+    host::{Actor, Change, Ending, Ends, Fate, HostEvent, Name, Place},
 };
 
 /// Decodes an event about the host; None: it is another one, for [`super::decode`].
@@ -77,14 +77,9 @@ impl Peers {
         Self { closed, fates }
     }
 
-    /// Who closed the other end of the connection from `local` to `remote`, and when; None: not a process of this host,
-    /// or not remembered.
-    pub fn closer(
-        &self,
-        netns: u32,
-        local: std::net::SocketAddr,
-        remote: std::net::SocketAddr,
-    ) -> Option<(u64, Actor)> {
+    /// Who closed the other end of the connection, and when; None: not a process of this host, or not remembered.
+    pub fn closer(&self, ends: &Ends) -> Option<(u64, Actor)> {
+        let Ends { netns, local, remote } = *ends;
         let key = PeerKey {
             local_address: on_wire(local),
             remote_address: on_wire(remote),
@@ -94,6 +89,17 @@ impl Peers {
         };
         let seen = self.closed.get(&key, 0).ok()?;
         Some((seen.time_ns, actor(seen.tgid, seen.comm, seen.parent, seen.flags, seen.exit_code)))
+    }
+
+    /// Who closed connections to this address within these times: their ends there.
+    pub fn closers(&self, remote: std::net::SocketAddr, (from, until): (u64, u64)) -> Vec<(u64, Actor)> {
+        let address = on_wire(remote);
+        let there = |key: &PeerKey| key.remote_address == address && key.remote_port == remote.port();
+        let found = self.closed.iter().flatten().filter(|(key, _)| there(key));
+        let found = found.filter(|(_, seen)| (from..=until).contains(&seen.time_ns));
+        found
+            .map(|(_, seen)| (seen.time_ns, actor(seen.tgid, seen.comm, seen.parent, seen.flags, seen.exit_code)))
+            .collect()
     }
 
     /// What was done to a process lately.

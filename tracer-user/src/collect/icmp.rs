@@ -1,15 +1,12 @@
 //! ICMP errors about connections of this host.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use aya::maps::{HashMap, MapData};
 use tracer_common::{drop::DropKey, icmp::IcmpError, loss::Program};
 
 use super::address::{from_wire, on_wire};
-use crate::model::address::Address;
+use crate::model::{address::Address, host::Ends};
 
 /// The last error about a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +36,9 @@ impl Icmps {
         Self { map, sources: [source(Program::IcmpError), source(Program::Icmp6Error)] }
     }
 
-    /// The last error about what was sent from `local` to `remote`.
-    pub fn about(&self, netns: u32, local: SocketAddr, remote: SocketAddr) -> Option<Icmp> {
+    /// The last error about what was sent on the connection.
+    pub fn about(&self, ends: &Ends) -> Option<Icmp> {
+        let Ends { netns, local, remote } = *ends;
         let key = DropKey {
             source: on_wire(local),
             destination: on_wire(remote),

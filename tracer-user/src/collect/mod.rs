@@ -10,4 +10,5 @@ pub mod idle;
 pub mod line;
 pub mod memory;
 pub mod overflow;
+pub mod reset;
 mod unix;

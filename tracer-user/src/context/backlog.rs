@@ -1,6 +1,6 @@
 //! The queues of TCP listeners at one moment, as the kernel lists them.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, thread};
 
 use netlink_packet_sock_diag::{
     SockDiagMessage,
@@ -8,7 +8,10 @@ use netlink_packet_sock_diag::{
     inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags, nlas::Nla},
 };
 
-use super::sock_diag::{dump, enter, netns};
+use super::{
+    namespaces::{enter, netns},
+    sock_diag::dump,
+};
 use crate::model::host::Place;
 
 /// A listener's.
@@ -24,9 +27,26 @@ pub struct Backlog {
     pub drops: u32,
 }
 
+impl Backlog {
+    /// sk_acceptq_is_full(), include/net/sock.h.
+    pub const fn is_full(&self) -> bool {
+        self.queued > self.limit
+    }
+}
+
+/// Those on `port` in the network namespace of process `pid`; none where the kernel cannot be asked.
+pub fn on_port(pid: u32, port: u16) -> Vec<Backlog> {
+    let look = thread::Builder::new().name("look-at-queues".into()).spawn(move || look(Some(port), [pid]));
+    look.ok().and_then(|thread| thread.join().ok()).unwrap_or_default()
+}
+
 /// Those in the network namespaces of these processes. Changes the network namespace of the calling thread: for threads that
 /// do nothing else. A namespace that cannot be asked has none.
 pub fn backlogs(pids: impl IntoIterator<Item = u32>) -> Vec<Backlog> {
+    look(None, pids)
+}
+
+fn look(port: Option<u16>, pids: impl IntoIterator<Item = u32>) -> Vec<Backlog> {
     let namespaces: BTreeMap<u64, u32> = pids.into_iter().filter_map(|pid| Some((netns(pid)?, pid))).collect();
     let mut found = Vec::new();
     for (netns, pid) in namespaces {
@@ -40,9 +60,11 @@ pub fn backlogs(pids: impl IntoIterator<Item = u32>) -> Vec<Backlog> {
                 protocol: IPPROTO_TCP,
                 extensions: ExtensionFlags::SKMEMINFO,
                 states: StateFlags::LISTEN,
-                socket_id,
+                socket_id: SocketId { source_port: port.unwrap_or(0), ..socket_id },
             });
-            found.extend(dump(request, |message| of(netns, message)).unwrap_or_default());
+            // Without IPv6 the other half is still good.
+            let wanted = |backlog: &Backlog| port.is_none_or(|port| backlog.place.address.port() == port);
+            found.extend(dump(request, |message| of(netns, message).filter(wanted)).unwrap_or_default());
         }
     }
     found
@@ -73,7 +95,7 @@ mod tests {
         thread,
     };
 
-    use super::backlogs;
+    use super::{backlogs, on_port};
 
     #[test]
     fn our_own_listener_and_who_waits_there() {
@@ -89,6 +111,8 @@ mod tests {
         let ours: Vec<_> = all.iter().filter(|backlog| backlog.place.address == address).collect();
         assert_eq!(ours.len(), 1, "each namespace is asked once");
         assert_eq!((ours[0].queued, ours[0].drops), (1, 0));
-        assert!(ours[0].limit > 0);
+        assert!(ours[0].limit > 0 && !ours[0].is_full());
+        assert_eq!(on_port(own, address.port()).len(), ours.len());
+        assert!(on_port(u32::MAX, address.port()).is_empty());
     }
 }

@@ -1,23 +1,10 @@
-//! Asking the kernel for lists of sockets: NETLINK_SOCK_DIAG, in the network namespace of a process.
+//! Asking the kernel for lists of sockets: NETLINK_SOCK_DIAG.
 
-use std::{fs::File, io, os::fd::AsFd as _};
+use std::io;
 
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-
-/// Changes the network namespace of the calling thread to that of process `pid`: for threads that do nothing else.
-pub fn enter(pid: u32) -> io::Result<()> {
-    let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
-    Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
-}
-
-/// The inode of the network namespace of process `pid`; None: it is gone.
-pub fn netns(pid: u32) -> Option<u64> {
-    let link = std::fs::read_link(format!("/proc/{pid}/ns/net")).ok()?;
-    link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
-}
 
 /// What the kernel answers about the namespace that the thread is in, as far as `wanted` takes it.
 pub fn dump<T>(request: SockDiagMessage, wanted: impl Fn(SockDiagMessage) -> Option<T>) -> io::Result<Vec<T>> {

@@ -23,6 +23,10 @@ const REFUSED: Explanation = Explanation {
         LISTENERS,
         check("Whether the service runs, and why it ended", "systemctl status SERVICE; journalctl -u SERVICE -n 50"),
         check("Whether a firewall rejects", "nft list ruleset | grep -i reject"),
+        check(
+            "Where the address leads, if it is rewritten",
+            "nft list ruleset | grep -i dnat; conntrack -L -p tcp --dst ADDRESS",
+        ),
     ],
     change: &[
         "Start the application, and let its service manager restart it.",
@@ -123,8 +127,8 @@ const RESET: Explanation = Explanation {
 const DENIED: Explanation = Explanation {
     cause: Cause::ConnectDenied,
     status: "502",
-    meaning: "This host forbids nginx to connect: SELinux or another security module, a prohibit route, a BPF program of \
-              the service's cgroup, or a firewall rule on output.",
+    meaning: "This host forbids nginx to connect: SELinux or another security module, a prohibit route, or a BPF program of \
+              the service's cgroup. A firewall rule on output does not: what it drops is never answered.",
     kernel: "connect(2) fails at once with EACCES or EPERM.",
     nginx: &[
         "connect() to … failed (13: Permission denied) while connecting to upstream",
@@ -138,9 +142,10 @@ const DENIED: Explanation = Explanation {
     ],
     change: &[
         "SELinux: setsebool -P httpd_can_network_connect 1, or the narrower label for the port.",
-        "Let the service's IPAddressAllow or the firewall's output rules pass the upstream.",
+        "Let the service's IPAddressAllow pass the upstream.",
+        "Replace a prohibit route, or an ip rule that leads to one.",
     ],
-    hint: "this host forbids it: SELinux (httpd_can_network_connect), IPAddressDeny or an output rule",
+    hint: "this host forbids it: SELinux (httpd_can_network_connect), IPAddressDeny or a prohibit route",
 };
 
 const PORTS: Explanation = Explanation {

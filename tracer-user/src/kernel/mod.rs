@@ -7,3 +7,4 @@ pub mod facts;
 pub mod offsets;
 pub mod permission;
 pub mod prototype;
+pub mod symbols;

@@ -94,6 +94,7 @@ const WANTED: &[Wanted] = wanted! {
     Optional unix_address_length = "unix_address"."len": 4;
     Optional unix_address_name = "unix_address"."name.sun_family": 2;
     Optional file_inode = "file"."f_inode": 8;
+    Optional skb_sock = "sk_buff"."sk": 8;
     Optional inode_number = "inode"."i_ino": 8;
 };
 

@@ -47,6 +47,15 @@ pub struct Place {
     pub address: SocketAddr,
 }
 
+/// A TCP connection as one end of it has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// Of loopback addresses, which every network namespace has for itself.
+    pub netns: u32,
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
+}
+
 /// Something happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostEvent {

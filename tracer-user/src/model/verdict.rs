@@ -88,12 +88,23 @@ pub enum QueueFull {
     Syn,
 }
 
+/// Who sent a RST.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetBy {
+    /// TCP of this host.
+    ThisHost,
+    /// Nobody that was seen: another host, a firewall rule, or this host's TCP where the kernel does not tell.
+    Unseen,
+}
+
 /// The connection's part of a failure; all None when there was no connection to look at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionFacts {
     /// When its connect began; None for one that is older than the tracing.
     pub connected_ns: Option<u64>,
     pub queue_full: Option<QueueFull>,
+    /// Who sent the RST that it received.
+    pub reset: Option<ResetBy>,
     /// Of a unix connection: the close of its other end.
     pub closing: Option<Closing>,
     pub local: Option<Address>,

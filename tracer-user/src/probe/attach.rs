@@ -27,6 +27,7 @@ use tracer_common::{
     loss::Program,
     peer::{Fate, PeerClosed, PeerKey},
     process::Process,
+    reset::ResetSlot,
     settings::Settings,
     storm::{Storm, StormKey},
     upstream::{IdleCloses, UpstreamCounts, UpstreamKey},
@@ -317,6 +318,11 @@ impl Probes {
     /// Packets dropped lately.
     pub fn take_drops(&mut self) -> Result<HashMap<MapData, DropKey, Dropped>, AttachError> {
         self.take("DROPS")
+    }
+
+    /// RSTs sent lately.
+    pub fn take_resets(&mut self) -> Result<Array<MapData, ResetSlot>, AttachError> {
+        self.take("RESETS")
     }
 
     /// Calls under way.

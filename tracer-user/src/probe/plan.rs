@@ -3,7 +3,7 @@
 
 use super::{
     hook::{Avoided, Facility, Hook},
-    table::{DROPS, LINES, Otherwise, PROBES, Probe, SEND_RESET_REASON, VICTIM_TASK, Way},
+    table::{DROPS, FREE_SKB_REASON, LINES, Otherwise, PROBES, Probe, SEND_RESET_REASON, VICTIM_TASK, Way},
 };
 use crate::{
     kernel::{facts::KernelFacts, prototype::misfit},
@@ -63,6 +63,7 @@ pub struct Plan {
     pub impossible: Vec<String>,
     /// Of the tracepoints, whose ways are known to work: the kernel's reason is passed.
     pub reset_has_reason: bool,
+    pub drop_has_reason: bool,
     pub victim_is_task: bool,
     pub nginx_word: bool,
 }
@@ -76,12 +77,14 @@ pub fn plan(facts: &KernelFacts, avoided: &[Avoided], nginx_word: bool) -> Plan 
     let impossible = probes.iter().filter(hopeless).filter_map(why).collect();
     let first_has =
         |hook: Hook| probes.iter().filter_map(|planned| planned.promise().0).any(|way| way.hooks.contains(&hook));
+    let drops = planned(&DROPS, facts, avoided);
     Plan {
         impossible,
+        drop_has_reason: drops.promise().0.is_some_and(|way| way.hooks.contains(&FREE_SKB_REASON)),
         reset_has_reason: first_has(SEND_RESET_REASON),
         victim_is_task: first_has(VICTIM_TASK),
         nginx_word,
-        drops: planned(&DROPS, facts, avoided),
+        drops,
         lines: planned(&LINES, facts, avoided),
         probes,
     }

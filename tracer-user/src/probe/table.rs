@@ -114,14 +114,26 @@ const ERROR_V6: &[Argument] = &[SK_BUFF, POINTER, Argument::Integer(1), Argument
 const WRITE: &[Argument] = &[POINTER, POINTER, LONG];
 const SEND: &[Argument] = &[INT, POINTER, LONG];
 
+/// Since 5.17 the reason is passed (`enum skb_drop_reason`).
+pub const FREE_SKB_REASON: Hook =
+    hook(Program::FreeSkb, Kind::RawTp, "raw_tp/kfree_skb", "free_skb", &[SK_BUFF, POINTER, INT]);
+const FREE_SKB: Hook = hook(Program::FreeSkb, Kind::RawTp, "raw_tp/kfree_skb", "free_skb", &[SK_BUFF, POINTER]);
+
 /// Looked at only while it is needed: it runs for every packet freed on the host.
 pub const DROPS: Probe = Probe {
     name: Name::PacketDrop,
-    ways: &[partial(
-        &[hook(Program::FreeSkb, Kind::RawTp, "raw_tp/kfree_skb", "free_skb", &[SK_BUFF, POINTER, INT])],
-        "looked at from the first segment that is sent again, not before",
-    )],
-    otherwise: Otherwise::None("this kernel gives no reasons for dropped packets"),
+    ways: &[
+        partial(
+            &[FREE_SKB_REASON],
+            "looked at from the first segment that is sent again, or refused for no known reason, not before",
+        ),
+        partial(
+            &[FREE_SKB],
+            "looked at from the first segment that is sent again, or refused for no known reason, not before; \
+             this kernel gives no reasons: only what netfilter, routes and neighbours drop is told",
+        ),
+    ],
+    otherwise: Otherwise::None("dropped packets cannot be looked at"),
 };
 
 /// Lines taken as nginx writes them: only while a process has no log that can be read, for every write of the host passes

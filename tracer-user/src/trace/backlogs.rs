@@ -67,10 +67,11 @@ impl Backlogs {
     fn take(&mut self, seen: &[Backlog], time_ns: u64) -> Vec<(Place, Overflowed)> {
         let before = std::mem::take(&mut self.drops);
         let mut full = Vec::new();
-        for Backlog { place, cookie, queued, limit, drops } in seen {
+        for backlog in seen {
+            let Backlog { place, cookie, queued, limit, drops } = backlog;
             self.drops.insert(*cookie, *drops);
             let Some(more) = before.get(cookie).map(|before| drops.wrapping_sub(*before)) else { continue };
-            if more > 0 && queued > limit {
+            if more > 0 && backlog.is_full() {
                 let (queued, limit, accept) = (*queued, *limit, u64::from(more));
                 full.push((*place, Overflowed { last_ns: time_ns, accept, queued, limit, ..Overflowed::default() }));
             }

@@ -18,12 +18,15 @@ use tracer_common::{listener::Overflowed, server::LISTENS};
 
 use super::{backlogs::Backlogs, roots, sockets::Sockets};
 use crate::{
-    collect::{drop::Drops, host::Peers, icmp::Icmps, idle::Idle, overflow::Overflows},
+    collect::{drop::Drops, host::Peers, icmp::Icmps, idle::Idle, overflow::Overflows, reset::Resets},
     context::{
+        conntrack::Conntrack,
         limits::Limits,
         listeners::Listeners,
+        namespaces::Namespaces,
         owners::{Found, Owners, snapshot},
         process::ProcessFacts,
+        route::Routes,
     },
     kernel::clock,
     model::{
@@ -33,8 +36,9 @@ use crate::{
     probe::attach::Probes,
 };
 
-/// Dropped packets are looked at for so long after the last segment that had to be sent again.
-const DROPS_NS: u64 = 60_000_000_000;
+/// Dropped packets are looked at for so long after the last segment that had to be sent again, or was refused by nobody
+/// that is known: on a quiet site the next failure takes its time.
+const DROPS_NS: u64 = 600_000_000_000;
 
 pub(super) struct Host {
     pub(super) listeners: Listeners,
@@ -47,12 +51,22 @@ pub(super) struct Host {
     pub(super) idle: Idle,
     pub(super) limits: Limits,
     pub(super) sockets: Sockets,
+    pub(super) resets: Resets,
+    pub(super) conntrack: Conntrack,
+    pub(super) namespaces: Namespaces,
+    pub(super) routes: Routes,
+    /// The kernel tells of every RST that its TCP sends, also where no socket listens.
+    pub(super) sees_all_resets: bool,
     servers: HashMap<MapData, u32, u32>,
     snapshot: Option<Receiver<Vec<Found>>>,
 }
 
 impl Host {
-    pub(super) fn new(probes: &mut Probes, drop_reasons: BTreeMap<u32, String>) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        probes: &mut Probes,
+        drop_reasons: BTreeMap<u32, String>,
+        sees_all_resets: bool,
+    ) -> anyhow::Result<Self> {
         let (overflows, all_seen) = probes.take_overflows()?;
         Ok(Self {
             listeners: Listeners::default(),
@@ -65,6 +79,11 @@ impl Host {
             idle: Idle::new(probes.take_idle()?, clock::jiffy_us()),
             limits: Limits::default(),
             sockets: Sockets::default(),
+            resets: Resets::new(probes.take_resets()?),
+            conntrack: Conntrack::default(),
+            namespaces: Namespaces::default(),
+            routes: Routes::default(),
+            sees_all_resets,
             servers: probes.take_servers()?,
             snapshot: None,
         })
@@ -99,7 +118,7 @@ impl Host {
     /// Lets dropped packets be looked at while connections have to send things again, and for a while after.
     /// Some: it cannot, and why.
     pub(super) fn watch_drops(&self, probes: &mut Probes) -> Option<String> {
-        let last_ns = self.drops.last_retransmit_ns();
+        let last_ns = self.drops.last_wanted_ns();
         let wanted = last_ns != 0 && clock::monotonic_ns().saturating_sub(last_ns) < DROPS_NS;
         probes.watch_drops(wanted)
     }

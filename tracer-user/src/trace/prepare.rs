@@ -6,7 +6,7 @@ use tracer_common::settings::{COMM_LEN, MAX_NAMES, MAX_PIDS, Settings};
 use crate::{
     collect::drop,
     exit::advise,
-    kernel::{facts::KernelFacts, permission::missing_capabilities},
+    kernel::{facts::KernelFacts, permission::missing_capabilities, symbols},
     probe::{
         attach::Probes,
         hook::Avoided,
@@ -69,6 +69,9 @@ fn settings(wanted: Wanted<'_>, facts: &KernelFacts, plan: &Plan) -> Settings {
         own_pid: std::process::id(),
         reset_has_reason: u32::from(plan.reset_has_reason),
         drop_reasons: drop::wanted(&facts.drop_reasons),
+        drop_places: symbols::code_of(drop::PLACES),
+        drop_has_reason: u32::from(plan.drop_has_reason),
+        drop_not_specified: drop::not_specified(&facts.drop_reasons),
         victim_is_task: u32::from(plan.victim_is_task),
         debug: u32::from(wanted.debug_probes),
         ..Settings::DEFAULT

@@ -14,8 +14,8 @@ use std::{
 };
 
 use crate::{
+    context::namespaces::Snapshot,
     context::unix::{
-        diag::Namespaces,
         holders::Holder,
         look::{Asked, Known, Look, Seen, look, survey},
         places::Places,
@@ -71,11 +71,11 @@ pub(super) struct Sockets {
     pub(super) places: Places,
     asking: Vec<Asking>,
     /// What is seen, and how long that took.
-    surveying: Option<Receiver<(Vec<Seen>, Namespaces, Duration)>>,
+    surveying: Option<Receiver<(Vec<Seen>, Snapshot, Duration)>>,
     next_survey: Option<Instant>,
     early: u32,
     /// Of the host, when last looked.
-    namespaces: Arc<Namespaces>,
+    namespaces: Arc<Snapshot>,
     met: BTreeSet<(u32, String)>,
     /// Processes that listen and were not known to.
     new: Vec<Holder>,

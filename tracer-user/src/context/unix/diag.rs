@@ -1,7 +1,6 @@
 //! Unix sockets that listen, as the kernel lists them: NETLINK_SOCK_DIAG, or /proc/PID/net/unix where it cannot.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
     io::{self, BufRead as _, BufReader},
     os::unix::ffi::OsStrExt as _,
@@ -18,15 +17,13 @@ use netlink_packet_sock_diag::{
 
 use super::walk::FileId;
 use crate::context::{
-    sock_diag::{self, enter, netns},
-    stat::pids,
+    namespaces::{Snapshot, enter, netns},
+    sock_diag,
 };
 
 const SOCK_STREAM: u8 = 1;
 /// __SO_ACCEPTCON, include/uapi/linux/net.h: the flags of /proc/net/unix.
 const ACCEPTS: u32 = 1 << 16;
-/// Network namespaces that are looked into.
-const NAMESPACES: usize = 128;
 
 /// What a socket is bound to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -52,39 +49,13 @@ pub struct Listener {
     pub queued: Option<u32>,
 }
 
-/// Network namespaces with a process in each, by inode.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Namespaces(BTreeMap<u64, u32>);
-
-impl Namespaces {
-    /// All of this host. Asks every process.
-    pub fn read() -> Self {
-        let mut found = BTreeMap::new();
-        for pid in pids() {
-            if found.len() >= NAMESPACES {
-                break;
-            }
-            if let Some(netns) = netns(pid) {
-                found.entry(netns).or_insert(pid);
-            }
-        }
-        Self(found)
-    }
-
-    /// Are the processes still there, and in them?
-    pub fn is_current(&self) -> bool {
-        !self.0.is_empty() && self.0.iter().all(|(inode, pid)| netns(*pid) == Some(*inode))
-    }
-}
-
 /// All that listen in these namespaces and in that of process `pid`, and the latter's inode. Changes the network
 /// namespace of the calling thread: for threads that do nothing else.
 ///
 /// A path leads to a socket of any network namespace (unix_find_bsd(), net/unix/af_unix.c, v6.12).
-pub fn listeners(pid: u32, namespaces: &Namespaces) -> (Vec<Listener>, Option<u64>) {
+pub fn listeners(pid: u32, namespaces: &Snapshot) -> (Vec<Listener>, Option<u64>) {
     let own = netns(pid);
-    let mut all = namespaces.0.clone();
-    all.extend(own.map(|netns| (netns, pid)));
+    let all = namespaces.with(own.map(|netns| (netns, pid)));
     let found = all.into_iter().flat_map(|(netns, pid)| inside(netns, pid).unwrap_or_default());
     (found.collect(), own)
 }
@@ -173,7 +144,7 @@ fn row(netns: u64, line: &str) -> Option<Listener> {
 mod tests {
     use std::os::unix::{fs::MetadataExt as _, net::UnixListener};
 
-    use super::{Bound, Namespaces, device_number, dump, listeners, row, table};
+    use super::{Bound, Snapshot, device_number, dump, listeners, row, table};
 
     #[test]
     fn rows_of_the_table() {
@@ -210,8 +181,7 @@ mod tests {
             assert_eq!(dumped.queued, Some(0));
             assert!(dumped.limit.is_some_and(|limit| limit > 0));
         }
-        let namespaces = Namespaces::read();
-        assert!(namespaces.is_current() && !Namespaces([(1, std::process::id())].into()).is_current());
+        let namespaces = Snapshot::read();
         let all = std::thread::spawn(move || listeners(std::process::id(), &namespaces)).join().expect("no panic");
         assert!(all.0.iter().any(|found| found.inode == in_table.inode && Some(found.netns) == all.1));
         drop(listener);

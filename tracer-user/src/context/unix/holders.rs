@@ -64,7 +64,7 @@ mod tests {
     use std::{collections::HashSet, os::unix::net::UnixListener};
 
     use super::{Holder, of, owner};
-    use crate::context::unix::diag::{Namespaces, listeners};
+    use crate::context::{namespaces::Snapshot, unix::diag::listeners};
 
     fn holder(pid: u32, parent: u32) -> Holder {
         Holder::sample(pid, parent)
@@ -85,7 +85,7 @@ mod tests {
         let path = std::env::temp_dir().join(format!("why502-holders-{}.sock", std::process::id()));
         let listener = UnixListener::bind(&path).expect("bound");
         let own = std::process::id();
-        let (all, _) = std::thread::spawn(move || listeners(own, &Namespaces::default())).join().expect("no panic");
+        let (all, _) = std::thread::spawn(move || listeners(own, &Snapshot::default())).join().expect("no panic");
         let bound = super::super::diag::Bound::Path(path.to_string_lossy().into_owned());
         let inode = all.iter().find(|found| found.bound == bound).expect("it listens").inode;
         let found = of(&HashSet::from([inode]));

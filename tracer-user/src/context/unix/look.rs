@@ -7,13 +7,13 @@ use std::{
 
 use super::{
     access::{Class, User, Wanted, forbids},
-    diag::{self, Bound, Listener, Namespaces},
+    diag::{self, Bound, Listener},
     holders::{self, Holder},
     likeness::{likeness, plain},
     view::{Names, Scope, View},
     walk::{End, FileId, Part, Walk},
 };
-use crate::{kernel::clock, model::host::Name};
+use crate::{context::namespaces::Snapshot, kernel::clock, model::host::Name};
 
 /// Other sockets that are named.
 const NEAR: usize = 3;
@@ -108,7 +108,7 @@ pub type Holders = HashMap<u64, Vec<Holder>>;
 #[derive(Clone, Debug, Default)]
 pub struct Known {
     pub holders: Holders,
-    pub namespaces: Arc<Namespaces>,
+    pub namespaces: Arc<Snapshot>,
 }
 
 /// Looks. None: the worker is gone.
@@ -118,7 +118,7 @@ pub fn look(asked: &Asked, known: &Known) -> Option<Look> {
     let (listeners, netns) = if known.namespaces.is_current() {
         diag::listeners(asked.worker, &known.namespaces)
     } else {
-        diag::listeners(asked.worker, &Namespaces::read())
+        diag::listeners(asked.worker, &Snapshot::read())
     };
     let mut walk = view.walk(&asked.path);
     if asked.path.starts_with('@') && !walk.as_ref().is_some_and(|walk| matches!(walk.end, End::File(_))) {
@@ -165,8 +165,8 @@ pub fn look(asked: &Asked, known: &Known) -> Option<Look> {
 }
 
 /// Who listens at these places now (paths by worker), and the host's network namespaces.
-pub fn survey(places: &[(u32, Vec<String>)], known: &Holders) -> (Vec<Seen>, Namespaces) {
-    let namespaces = Namespaces::read();
+pub fn survey(places: &[(u32, Vec<String>)], known: &Holders) -> (Vec<Seen>, Snapshot) {
+    let namespaces = Snapshot::read();
     let mut found = Vec::new();
     for (worker, paths) in places {
         let Some(view) = View::of(*worker, u64::MAX) else { continue };

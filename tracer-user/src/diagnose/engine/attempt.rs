@@ -11,7 +11,7 @@ use crate::{
         address::Address,
         event::{Bound, Complaint, Connection, Moment, Request, Subject},
         unix::{Refusal, UnixConnection},
-        verdict::{ConnectionFacts, Failure, Outcome, Phase, Purpose, Word},
+        verdict::{ConnectionFacts, Failure, Outcome, Phase, Purpose, ResetBy, Word},
     },
 };
 
@@ -272,6 +272,10 @@ pub(super) fn facts(connection: &Connection, reuse: Reuse) -> ConnectionFacts {
     ConnectionFacts {
         connected_ns: (!connection.preexisting).then_some(connection.id.started_ns),
         queue_full: connection.queue_full,
+        reset: connection.reset.as_ref().map(|reset| match reset.sender {
+            Some(_) => ResetBy::ThisHost,
+            None => ResetBy::Unseen,
+        }),
         closing: None,
         local: connection.local.clone(),
         reused,

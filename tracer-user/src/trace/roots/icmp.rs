@@ -18,20 +18,16 @@ pub(super) fn root(failure: &Failure, local: SocketAddr, remote: SocketAddr, see
     if seen.time_ns < since || seen.time_ns > failure.time_ns + SLACK_NS {
         return None;
     }
-    let Meaning { name, prohibited } = meaning(seen)?;
+    let meaning = meaning(seen)?;
     let Icmp { sender, kind, code, .. } = seen;
-    let what = format!("{name} (ICMP{} type {kind}, code {code})", if seen.is_v6 { "v6" } else { "" });
+    let what = format!("{} (ICMP{} type {kind}, code {code})", meaning.name, if seen.is_v6 { "v6" } else { "" });
     let (kind, text, hint) = if *sender == local.ip() {
+        by_this_host(failure, remote, &meaning, &what)
+    } else if meaning.prohibited {
         (
-            record::RootKind::Route,
-            format!("this host found no way to {remote}: {what}"),
-            format!("look at `ip route get {0}` and `ip neigh show {0}`: nothing answers there", remote.ip()),
-        )
-    } else if prohibited {
-        (
-            record::RootKind::Firewall,
+            record::RootKind::Icmp,
             format!("{sender} rejects the connection: {what}"),
-            format!("let {remote} pass in the firewall of {sender}"),
+            format!("let {remote} pass on {sender}: a firewall rule that rejects, or a route that prohibits"),
         )
     } else if *sender == remote.ip() {
         (
@@ -55,10 +51,38 @@ pub(super) fn root(failure: &Failure, local: SocketAddr, remote: SocketAddr, see
     })
 }
 
+/// This host answers what it sends itself. Its routes do not: without a way connect(2) fails at once, and a route that is
+/// gone later drops in silence (__ip_queue_xmit(), net/ipv4/ip_output.c, v6.12). A neighbour that does not answer does, after
+/// the SYN was sent again (net.ipv4.neigh.*.mcast_solicit times retrans_time_ms); and so does a rule that rejects.
+fn by_this_host(
+    failure: &Failure,
+    remote: SocketAddr,
+    meaning: &Meaning,
+    what: &str,
+) -> (record::RootKind, String, String) {
+    let ip = remote.ip();
+    if meaning.rule {
+        let hint = format!("let {remote} pass: look for `reject` in `nft list ruleset`");
+        return (
+            record::RootKind::Firewall,
+            format!("a firewall rule of this host rejects the connection: {what}"),
+            hint,
+        );
+    }
+    if failure.connection.syn_retransmits.is_some_and(|count| count > 0) {
+        let hint = format!("look at `ip route get {ip}` and `ip neigh show {ip}`: nothing answers there");
+        return (record::RootKind::Route, format!("this host found no way to {remote}: {what}"), hint);
+    }
+    let hint = format!("look at `ip neigh show {ip}`, and for a rule that rejects in `nft list ruleset`");
+    (record::RootKind::Icmp, format!("this host itself answered for {remote}: {what}"), hint)
+}
+
 struct Meaning {
     name: &'static str,
     /// Somebody does not want it to pass.
     prohibited: bool,
+    /// About TCP segments of its own, the kernel sends it for a firewall rule only.
+    rule: bool,
 }
 
 /// RFC 792, RFC 1122 3.2.2.1, RFC 1812 5.2.7.1; RFC 4443. None: what only makes segments smaller, or is no answer.
@@ -79,7 +103,8 @@ fn meaning(seen: &Icmp) -> Option<Meaning> {
         (false, 11, _) | (true, 3, _) => ("time to live exceeded", false),
         _ => return None,
     };
-    Some(Meaning { name, prohibited })
+    let rule = matches!((seen.is_v6, seen.kind, seen.code), (false, 3, 0 | 2 | 3 | 9 | 10 | 13) | (true, 1, 1 | 4));
+    Some(Meaning { name, prohibited, rule })
 }
 
 #[cfg(test)]
@@ -88,8 +113,13 @@ mod tests {
     use crate::{collect::icmp::Icmp, model::cause::Cause, record::RootKind, trace::roots::samples::failure};
 
     fn said(sender: &str, kind: u8, code: u8, time_ns: u64) -> Option<(RootKind, String)> {
+        said_after(1, sender, kind, code, time_ns)
+    }
+
+    fn said_after(retransmits: u32, sender: &str, kind: u8, code: u8, time_ns: u64) -> Option<(RootKind, String)> {
         let mut failure = failure(Cause::ConnectUnreachable);
         (failure.connection.connected_ns, failure.time_ns) = (Some(500), 10_000_000);
+        failure.connection.syn_retransmits = Some(retransmits);
         let sender: std::net::IpAddr = sender.parse().expect("an address");
         let seen = Icmp { time_ns, sender, kind, code, is_v6: sender.is_ipv6(), source: "fentry/tcp_v4_err" };
         let ends =
@@ -104,14 +134,33 @@ mod tests {
             ("10.0.0.2", 3, 1, RootKind::Route, "this host found no way to 10.9.9.9:80: host unreachable"),
             ("10.0.0.1", 3, 1, RootKind::Icmp, "10.0.0.1, on the way to 10.9.9.9, answered with an ICMP error"),
             ("10.9.9.9", 3, 3, RootKind::Icmp, "10.9.9.9 itself answered with an ICMP error: port unreachable"),
-            ("10.0.0.1", 3, 13, RootKind::Firewall, "10.0.0.1 rejects the connection: administratively prohibited"),
-            ("2001:db8::7", 1, 1, RootKind::Firewall, "2001:db8::7 rejects the connection"),
+            ("10.0.0.1", 3, 13, RootKind::Icmp, "10.0.0.1 rejects the connection: administratively prohibited"),
+            ("2001:db8::7", 1, 1, RootKind::Icmp, "2001:db8::7 rejects the connection"),
+            ("10.0.0.2", 3, 3, RootKind::Firewall, "a firewall rule of this host rejects the connection: port unreach"),
+            ("10.0.0.2", 3, 13, RootKind::Firewall, "a firewall rule of this host rejects the connection: admin"),
+            (
+                "2001:db8::1",
+                1,
+                4,
+                RootKind::Firewall,
+                "a firewall rule of this host rejects the connection: port unreach",
+            ),
+            ("2001:db8::1", 1, 3, RootKind::Route, "this host found no way to [2001:db8::9]:80: address unreachable"),
         ];
         for (sender, kind, code, expected, text) in cases {
             let (root, said) = said(sender, kind, code, 1000).expect("a reason");
             assert_eq!(root, expected, "{said}");
             assert!(said.starts_with(text), "{said}");
         }
+    }
+
+    #[test]
+    fn no_host_within_an_instant_may_be_a_neighbour_or_a_rule() {
+        let (kind, text) = said_after(0, "10.0.0.2", 3, 1, 1000).expect("a reason");
+        assert_eq!(
+            (kind, text.as_str()),
+            (RootKind::Icmp, "this host itself answered for 10.9.9.9:80: host unreachable (ICMP type 3, code 1)")
+        );
     }
 
     #[test]

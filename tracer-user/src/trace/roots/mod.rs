@@ -8,13 +8,17 @@ mod ended;
 mod icmp;
 mod idle;
 mod limits;
+mod proxy;
 mod queue;
 mod refused;
+mod route;
+mod tcp;
 mod text;
 mod unix;
 
 use std::net::SocketAddr;
 
+use self::tcp::Tcp;
 use super::{host::Host, sockets::Answer};
 use crate::{
     context::limits::host_files,
@@ -36,31 +40,43 @@ pub(super) struct Found {
 
 /// Finds the reason; None: none beyond what the rules found.
 pub(super) fn find(failure: &Failure, host: &mut Host) -> Option<Found> {
+    let found = of_cause(failure, host);
+    if found.is_none() && failure.root.is_none() && dropped::may_be_rejected(failure.cause) {
+        // A rule that rejects sends nothing again, so that nothing was looked at: the next one will be.
+        host.drops.suspect(failure.time_ns);
+    }
+    found
+}
+
+fn of_cause(failure: &Failure, host: &mut Host) -> Option<Found> {
+    let tcp = Tcp::new(failure, host);
     match failure.cause {
-        Cause::ConnectRefused => {
-            let Some(upstream) = refused::refused_here(failure) else { return icmp(failure, host) };
-            let listeners = host.listeners.on_port(failure.netns?, failure.worker, upstream.port())?;
-            refused::root(failure, upstream, listeners, &host.owners, |pid| host.peers.fate(pid))
+        Cause::ConnectRefused => tcp.dropped(host).or_else(|| tcp.refused(host)).or_else(|| tcp.icmp(host)),
+        Cause::ConnectTimeout | Cause::ConnectTimeoutKernel => {
+            let found = tcp.full(host).or_else(|| tcp.dropped(host)).or_else(|| tcp.full_there(host));
+            found.or_else(|| tcp.icmp(host))
         }
-        Cause::ConnectTimeout | Cause::ConnectTimeoutKernel | Cause::ResponseTimeout => {
-            full(failure, host).or_else(|| dropped(failure, host)).or_else(|| icmp(failure, host))
+        Cause::ResponseTimeout => tcp.full(host).or_else(|| tcp.dropped(host)).or_else(|| tcp.icmp(host)),
+        Cause::ResponseTimeoutKernel | Cause::SendTimeout => tcp.dropped(host).or_else(|| tcp.icmp(host)),
+        Cause::ConnectUnreachable | Cause::ConnectFailed => {
+            let found = tcp.dropped(host).or_else(|| tcp.icmp(host));
+            found.or_else(|| route::root(failure, host))
         }
-        Cause::ResponseTimeoutKernel | Cause::SendTimeout | Cause::ConnectUnreachable | Cause::ConnectFailed => {
-            dropped(failure, host).or_else(|| icmp(failure, host))
+        Cause::ConnectDenied => route::root(failure, host),
+        Cause::ConnectReset | Cause::ResetBeforeResponse => {
+            tcp.full(host).or_else(|| closed(&tcp, host)).or_else(|| tcp.dropped(host))
         }
-        Cause::ConnectReset | Cause::ResetBeforeResponse => full(failure, host).or_else(|| closed(failure, host)),
-        Cause::StaleKeepalive => closed(failure, host).or_else(|| idle(failure, host)),
+        Cause::StaleKeepalive => closed(&tcp, host).or_else(|| tcp.dropped(host)).or_else(|| idle(failure, host)),
         Cause::SocketMissing | Cause::SocketDenied | Cause::SocketRefused | Cause::SocketBacklogFull => {
             let answer = host.sockets.answer(failure)?;
             of_socket(failure.cause, &answer, host)
         }
         Cause::FdsExhausted => limits::descriptors(failure, || host.limits.descriptors(failure.worker), host_files),
         Cause::WorkerConnections => limits::connections(failure),
-        Cause::ClosedBeforeResponse
-        | Cause::SendFailed
-        | Cause::TlsPeerClosed
-        | Cause::ClosedMidResponse
-        | Cause::ResetMidResponse => closed(failure, host),
+        Cause::SendFailed | Cause::TlsPeerClosed | Cause::ResetMidResponse => {
+            closed(&tcp, host).or_else(|| tcp.dropped(host))
+        }
+        Cause::ClosedBeforeResponse | Cause::ClosedMidResponse => closed(&tcp, host),
         _ => None,
     }
 }
@@ -72,46 +88,13 @@ pub(super) fn of_socket(cause: Cause, answer: &Answer, host: &Host) -> Option<Fo
     unix::find(cause, asked, look, last, |pid| host.peers.fate(pid))
 }
 
-/// The ends of its connection.
-fn ends(failure: &Failure) -> Option<(u32, SocketAddr, SocketAddr)> {
-    match (&failure.connection.local, &failure.upstream) {
-        (Some(Address::Tcp(local)), Some(Address::Tcp(remote))) => Some((failure.netns?, *local, *remote)),
-        _ => None,
-    }
-}
-
-fn closed(failure: &Failure, host: &Host) -> Option<Found> {
-    if let Some(closing) = &failure.connection.closing {
-        let fate = host.peers.fate(closing.by.name.pid);
-        let found = ended::root(failure, &closing.by, fate.as_ref(), closing.time_ns)?;
-        // The failure has it already, as the kernel programs saw it.
-        return Some(Found { evidence: None, ..found });
-    }
-    let (netns, local, remote) = ends(failure)?;
-    let (closed_ns, actor) = host.peers.closer(netns, local, remote)?;
-    if !ended::ended_it(failure, closed_ns) {
-        return None;
-    }
-    let fate = host.peers.fate(actor.name.pid);
-    ended::root(failure, &actor, fate.as_ref(), closed_ns)
-}
-
-fn full(failure: &Failure, host: &Host) -> Option<Found> {
-    failure.connection.queue_full?;
-    let Some(Address::Tcp(upstream)) = failure.upstream else { return None };
-    let place = host.listener_for(failure.netns?, upstream)?;
-    let owner = host.owners.live(place).map(|live| &live.owner);
-    queue::root(failure, place.address, owner, host.overflows.at(place).as_ref())
-}
-
-fn dropped(failure: &Failure, host: &Host) -> Option<Found> {
-    let (netns, local, remote) = ends(failure)?;
-    dropped::root(failure, &host.drops.of(netns, local, remote)?)
-}
-
-fn icmp(failure: &Failure, host: &Host) -> Option<Found> {
-    let (netns, local, remote) = ends(failure)?;
-    icmp::root(failure, local, remote, &host.icmp.about(netns, local, remote)?)
+/// Who closed the other end, of a unix socket or a TCP connection.
+fn closed(tcp: &Tcp<'_>, host: &mut Host) -> Option<Found> {
+    let Some(closing) = &tcp.failure.connection.closing else { return tcp.closed(host) };
+    let fate = host.peers.fate(closing.by.name.pid);
+    let found = ended::root(tcp.failure, &closing.by, fate.as_ref(), closing.time_ns)?;
+    // The failure has it already, as the kernel programs saw it.
+    Some(Found { evidence: None, ..found })
 }
 
 fn idle(failure: &Failure, host: &Host) -> Option<Found> {

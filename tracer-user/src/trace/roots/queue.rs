@@ -6,21 +6,12 @@ use tracer_common::listener::Overflowed;
 
 use super::{Found, text};
 use crate::{
-    model::{
-        host::Name,
-        verdict::{Failure, QueueFull},
-    },
+    model::{host::Name, verdict::QueueFull},
     record,
 };
 
 /// The reason, from what this connection itself met; `seen` are the listener's numbers at the last of such drops.
-pub(super) fn root(
-    failure: &Failure,
-    at: SocketAddr,
-    owner: Option<&Name>,
-    seen: Option<&Overflowed>,
-) -> Option<Found> {
-    let full = failure.connection.queue_full?;
+pub(super) fn root(full: QueueFull, at: SocketAddr, owner: Option<&Name>, seen: Option<&Overflowed>) -> Found {
     let who = owner.map_or_else(|| "the process that listens there".to_owned(), text::name);
     let numbers = |count: u32, limit: u32| format!(" ({count}, its limit is {limit})");
     let (kind, text, hint, queued) = match full {
@@ -53,7 +44,7 @@ pub(super) fn root(
         owner: owner.map(|name| record::Owner { pid: name.pid, comm: name.comm.clone() }),
     };
     let root = record::Root { kind, text, process: None, listener: Some(listener) };
-    Some(Found { root, hint: Some(hint), evidence: None })
+    Found { root, hint: Some(hint), evidence: None }
 }
 
 /// What the limit is made of: the lesser of what listen(2) was given and net.core.somaxconn (__sys_listen(), net/socket.c).
@@ -75,20 +66,16 @@ mod tests {
 
     use super::root;
     use crate::{
-        model::{cause::Cause, host::Name, verdict::QueueFull},
+        model::{host::Name, verdict::QueueFull},
         record::RootKind,
-        trace::roots::samples::failure,
     };
 
     #[test]
-    fn only_what_the_connection_itself_met_counts() {
+    fn numbers_and_owner_are_told() {
         let at = "127.0.0.1:3000".parse().expect("an address");
         let seen = Overflowed { accept: 9, queued: 129, limit: 128, ..Overflowed::default() };
         let owner = Name { pid: 412, comm: "php-fpm".into() };
-        let mut failure = failure(Cause::ConnectTimeout);
-        assert!(root(&failure, at, Some(&owner), Some(&seen)).is_none(), "others overflowed the queue, not this one");
-        failure.connection.queue_full = Some(QueueFull::Accept);
-        let found = root(&failure, at, Some(&owner), Some(&seen)).expect("a reason").root;
+        let found = root(QueueFull::Accept, at, Some(&owner), Some(&seen)).root;
         assert_eq!(found.kind, RootKind::AcceptQueueFull);
         assert_eq!(
             found.text,
@@ -97,7 +84,7 @@ mod tests {
         assert_eq!(found.listener.expect("a listener").limit, Some(128));
         let hint = |somaxconn| {
             let seen = Overflowed { somaxconn, ..seen };
-            root(&failure, at, Some(&owner), Some(&seen)).and_then(|found| found.hint).expect("a hint")
+            root(QueueFull::Accept, at, Some(&owner), Some(&seen)).hint.expect("a hint")
         };
         assert!(hint(4096).contains("its listen backlog is 128; net.core.somaxconn allows 4096"), "{}", hint(4096));
         assert!(hint(128).contains("raise both"), "{}", hint(128));
@@ -107,10 +94,8 @@ mod tests {
     #[test]
     fn half_open_connections_have_numbers_of_their_own() {
         let at = "127.0.0.1:3000".parse().expect("an address");
-        let mut failure = failure(Cause::ConnectTimeout);
-        failure.connection.queue_full = Some(QueueFull::Syn);
         let seen = Overflowed { limit: 128, half_open: 97, half_open_limit: 96, ..Overflowed::default() };
-        let found = root(&failure, at, None, Some(&seen)).expect("a reason").root;
+        let found = root(QueueFull::Syn, at, None, Some(&seen)).root;
         assert_eq!(found.kind, RootKind::SynQueueFull);
         assert!(found.text.contains("(97, its limit is 96)"), "{}", found.text);
         let listener = found.listener.expect("a listener");

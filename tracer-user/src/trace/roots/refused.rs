@@ -8,30 +8,23 @@ use crate::{
     model::{
         address::Address,
         host::{Ending, Fate, Name, Place},
-        verdict::{Failure, RootKind},
+        verdict::Failure,
     },
     record,
 };
 
-/// The upstream, when a RST of this host's own kernel refused the connect.
-pub(super) fn refused_here(failure: &Failure) -> Option<SocketAddr> {
-    let Some(Address::Tcp(upstream)) = failure.upstream else { return None };
-    // A RST that this host's own kernel sent, or loopback: the upstream is here.
-    let local =
-        upstream.ip().is_loopback() || failure.root.as_ref().is_some_and(|root| root.kind == RootKind::NotListening);
-    let refused_by_reset = failure.evidence.iter().any(|fact| fact.source == "raw_tp/tcp_receive_reset");
-    (local && refused_by_reset).then_some(upstream)
+/// Where nobody listened.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Where<'a> {
+    pub(super) place: Place,
+    /// Listeners on that port at the moment of asking.
+    pub(super) listeners: &'a [SocketAddr],
+    pub(super) owners: &'a Owners,
 }
 
-/// The reason; None: somebody does listen there (now). `listeners` are those on that port at the moment of asking.
-pub(super) fn root(
-    failure: &Failure,
-    upstream: SocketAddr,
-    listeners: &[SocketAddr],
-    owners: &Owners,
-    fate: impl Fn(u32) -> Option<Fate>,
-) -> Option<Found> {
-    let netns = failure.netns?;
+/// The reason; None: somebody does listen there (now).
+pub(super) fn root(failure: &Failure, at: Where<'_>, fate: impl Fn(u32) -> Option<Fate>) -> Option<Found> {
+    let Where { place: Place { netns, address: upstream }, listeners, owners } = at;
     if listeners.iter().any(|listener| serves(*listener, upstream)) {
         return None;
     }
@@ -47,20 +40,30 @@ pub(super) fn root(
     };
     if !listeners.is_empty() {
         let other_family = listeners.iter().all(|listener| listener.is_ipv4() != upstream.is_ipv4());
-        let kind = if other_family { RootKind::AddressFamily } else { RootKind::NotListening };
+        let kind = if other_family { record::RootKind::AddressFamily } else { record::RootKind::NotListening };
         let elsewhere: Vec<String> = listeners.iter().map(|address| owned(*address, netns, owners)).collect();
         let elsewhere = elsewhere.join(", ");
-        let hint = format!("let nginx connect to {}, or let the upstream listen on {}", listeners[0], upstream.ip());
+        // Where the address is not nginx's to choose, the upstream's is.
+        let hint = if failure.upstream == Some(Address::Tcp(upstream)) {
+            format!("let nginx connect to {}, or let the upstream listen on {}", listeners[0], upstream.ip())
+        } else {
+            format!("let the upstream listen on {}, or on all addresses", upstream.ip())
+        };
         return found(kind, format!("{nothing}; port {} is served on {elsewhere} only", upstream.port()), Some(hint));
     }
-    let nothing = format!("nothing listens on port {} of this host", upstream.port());
+    let whose = if failure.netns == Some(netns) {
+        "of this host".to_owned()
+    } else {
+        format!("in the network namespace of {}", upstream.ip())
+    };
+    let nothing = format!("nothing listens on port {} {whose}", upstream.port());
     match similar(upstream, netns, owners) {
         Some((address, owner)) => {
             let hint = format!("start the upstream, or point nginx at {address} if that is it");
             let text = format!("{nothing}; {} listens on {address}", text::name(owner));
-            found(RootKind::NotListening, text, Some(hint))
+            found(record::RootKind::NotListening, text, Some(hint))
         }
-        None => found(RootKind::NotListening, nothing, None),
+        None => found(record::RootKind::NotListening, nothing, None),
     }
 }
 
@@ -72,15 +75,15 @@ fn after(failure: &Failure, nothing: &str, gone: &Gone, fate: Option<&Fate>, own
     let process = text::process(actor, fate, *time_ns);
     let (kind, what, hint) = match text::end(actor, fate, *time_ns) {
         None => (
-            RootKind::NotListening,
+            record::RootKind::NotListening,
             format!("{who} listened there and stopped {ago} before"),
             format!("find out why {who} stopped listening"),
         ),
         Some(end) => {
             let kind = match actor.ending {
-                _ if process.oom == Some(true) => RootKind::OomKilled,
-                Ending::Killed { .. } => RootKind::ProcessKilled,
-                _ => RootKind::ProcessExited,
+                _ if process.oom == Some(true) => record::RootKind::OomKilled,
+                Ending::Killed { .. } => record::RootKind::ProcessKilled,
+                _ => record::RootKind::ProcessExited,
             };
             let hint = format!("start {} again; {}", actor.name.comm, ended::hint(actor, fate, *time_ns));
             (kind, format!("{who}, the last that did, {end} {ago} before"), hint)
@@ -138,7 +141,7 @@ pub(super) fn serves(listener: SocketAddr, upstream: SocketAddr) -> bool {
 mod tests {
     use std::net::SocketAddr;
 
-    use super::{root, typo};
+    use super::{Where, root, typo};
     use crate::{
         context::owners::Owners,
         model::{
@@ -164,7 +167,9 @@ mod tests {
         let listeners: Vec<_> = listeners.iter().map(|text| address(text)).collect();
         let mut failure = failure(Cause::ConnectRefused);
         failure.time_ns = 5_000_000_000;
-        root(&failure, address(upstream), &listeners, &owners, |_| None).map(|found| (found.root.kind, found.root.text))
+        let place = Place { netns: NETNS, address: address(upstream) };
+        let at = Where { place, listeners: &listeners, owners: &owners };
+        root(&failure, at, |_| None).map(|found| (found.root.kind, found.root.text))
     }
 
     #[test]
@@ -175,6 +180,20 @@ mod tests {
         assert_eq!(other.0, RootKind::AddressFamily);
         assert_eq!(other.1, "nothing listens on 127.0.0.1:3001; port 3001 is served on [::1]:3001 only");
         assert_eq!(said("127.0.0.1:80", &["10.0.0.5:80"], &[]).expect("a reason").0, RootKind::NotListening);
+    }
+
+    #[test]
+    fn elsewhere_is_not_this_host() {
+        let place = Place { netns: NETNS + 1, address: address("10.99.0.2:80") };
+        let failure = failure(Cause::ConnectRefused);
+        let told = |listeners: &[SocketAddr]| {
+            let at = Where { place, listeners, owners: &Owners::default() };
+            root(&failure, at, |_| None).expect("a reason")
+        };
+        assert_eq!(told(&[]).root.text, "nothing listens on port 80 in the network namespace of 10.99.0.2");
+        let other = told(&[address("127.0.0.1:80")]);
+        assert_eq!(other.root.text, "nothing listens on 10.99.0.2:80; port 80 is served on 127.0.0.1:80 only");
+        assert_eq!(other.hint.as_deref(), Some("let the upstream listen on 10.99.0.2, or on all addresses"));
     }
 
     #[test]

@@ -141,7 +141,7 @@ impl<'a> Session<'a> {
             converter: Converter {
                 wall_offset_ns: clock::wall_offset_ns(),
                 processes: Processes::default(),
-                host: Host::new(&mut probes, facts.drop_reasons)?,
+                host: Host::new(&mut probes, facts.drop_reasons, plan.reset_has_reason)?,
                 advisor: Advisor::default(),
             },
             outbox: Outbox::default(),

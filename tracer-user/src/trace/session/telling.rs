@@ -50,6 +50,7 @@ impl Session<'_> {
             self.hear_lines(pid);
         }
         self.converter.host.looked_around();
+        self.converter.host.conntrack.rest();
         self.converter.survey();
         self.converter.host.surveyed(Duration::ZERO);
         if let Some(why) = self.converter.host.watch_drops(&mut self.probes) {

@@ -1,0 +1,155 @@
+//! Network namespaces of this host: a process in each, and which has an address.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io,
+    net::{IpAddr, Ipv6Addr},
+    os::fd::AsFd as _,
+    time::{Duration, Instant},
+};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::stat::pids;
+
+/// Network namespaces that are looked into.
+const NAMESPACES: usize = 128;
+/// How long an answer is good for: a flood of failures asks once.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// The network namespace of a process, as its inode.
+pub(super) fn netns(pid: u32) -> Option<u64> {
+    let link = fs::read_link(format!("/proc/{pid}/ns/net")).ok()?;
+    link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
+}
+
+/// Network namespaces with a process in each, by inode.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot(BTreeMap<u64, u32>);
+
+impl Snapshot {
+    /// All of this host. Asks every process.
+    pub fn read() -> Self {
+        let mut found = BTreeMap::new();
+        for pid in pids() {
+            if found.len() >= NAMESPACES {
+                break;
+            }
+            if let Some(netns) = netns(pid) {
+                found.entry(netns).or_insert(pid);
+            }
+        }
+        Self(found)
+    }
+
+    /// Are the processes still there, and in them?
+    pub fn is_current(&self) -> bool {
+        !self.0.is_empty() && self.0.iter().all(|(inode, pid)| netns(*pid) == Some(*inode))
+    }
+
+    /// Each, and a process in it; of one of them this one.
+    pub(super) fn with(&self, first: Option<(u64, u32)>) -> BTreeMap<u64, u32> {
+        let mut all = self.0.clone();
+        all.extend(first);
+        all
+    }
+}
+
+/// Moves the calling thread into the network namespace of a process: for threads that do nothing else.
+pub(super) fn enter(pid: u32) -> io::Result<()> {
+    let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
+    Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
+}
+
+/// The namespaces, looked for once a second at most.
+#[derive(Debug, Default)]
+pub struct Namespaces {
+    seen: Option<(Instant, Snapshot)>,
+}
+
+impl Namespaces {
+    fn fresh(&mut self) -> &BTreeMap<u64, u32> {
+        if self.seen.as_ref().is_none_or(|(asked, _)| asked.elapsed() > FRESH) {
+            self.seen = None;
+        }
+        &self.seen.get_or_insert_with(|| (Instant::now(), Snapshot::read())).1.0
+    }
+
+    /// A process in this one.
+    pub fn process_in(&mut self, wanted: u32) -> Option<u32> {
+        let wanted = u64::from(wanted);
+        let known = self.fresh().get(&wanted).copied();
+        if known.and_then(netns) == Some(wanted) {
+            return known;
+        }
+        // It has ended, or is new.
+        self.seen = None;
+        self.fresh().get(&wanted).copied()
+    }
+
+    /// The only one that has this address for its own, and a process in it; None: none has, or several.
+    pub fn with_address(&mut self, address: IpAddr) -> Option<(u32, u32)> {
+        if address.is_loopback() {
+            return None;
+        }
+        let mut found = self.fresh().iter().filter(|(_, pid)| has(**pid, address));
+        let (netns, pid) = found.next()?;
+        found.next().is_none().then_some((u32::try_from(*netns).ok()?, *pid))
+    }
+}
+
+/// Whether the network namespace of process `pid` has this address for its own.
+fn has(pid: u32, address: IpAddr) -> bool {
+    let read = |file| fs::read_to_string(format!("/proc/{pid}/net/{file}")).unwrap_or_default();
+    match address {
+        IpAddr::V4(_) => is_local(&read("fib_trie"), &address.to_string()),
+        IpAddr::V6(address) => is_interface(&read("if_inet6"), address),
+    }
+}
+
+/// `|-- 10.0.0.1` with `/32 host LOCAL` on the next line.
+fn is_local(trie: &str, address: &str) -> bool {
+    let mut lines = trie.lines().map(str::trim);
+    while let Some(line) = lines.next() {
+        if line.strip_prefix("|-- ") == Some(address) && lines.next() == Some("/32 host LOCAL") {
+            return true;
+        }
+    }
+    false
+}
+
+/// `20010db8000000000000000000000001 02 40 00 80 eth0`
+fn is_interface(table: &str, address: Ipv6Addr) -> bool {
+    let wanted = format!("{:032x}", address.to_bits());
+    table.lines().any(|line| line.split_ascii_whitespace().next() == Some(wanted.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Instant, Namespaces, Snapshot, is_interface, is_local, netns};
+
+    #[test]
+    fn addresses_of_a_namespace() {
+        let trie = "Local:\n  +-- 10.0.0.0/24 2 0 2\n     |-- 10.0.0.0\n        /24 link UNICAST\n     |-- 10.0.0.1\n        \
+                    /32 host LOCAL\n     |-- 10.0.0.255\n        /32 link BROADCAST\n";
+        assert!(is_local(trie, "10.0.0.1"));
+        for other in ["10.0.0.0", "10.0.0.255", "10.0.0.2", "0.0.0.1"] {
+            assert!(!is_local(trie, other), "{other}");
+        }
+        let table = "20010db8000000000000000000000001 02 40 00 80     eth0\n";
+        assert!(is_interface(table, "2001:db8::1".parse().expect("an address")));
+        assert!(!is_interface(table, "2001:db8::2".parse().expect("an address")));
+    }
+
+    #[test]
+    fn our_own() {
+        let own = u32::try_from(netns(std::process::id()).expect("it can be read")).expect("an inode");
+        assert!(Namespaces::default().process_in(own).is_some());
+        assert!(Snapshot::read().is_current() && !Snapshot([(1, std::process::id())].into()).is_current());
+        let mut namespaces = Namespaces { seen: Some((Instant::now(), Snapshot([(u64::from(own), u32::MAX)].into()))) };
+        assert!(namespaces.process_in(own).is_some_and(|pid| pid != u32::MAX), "one that has ended is none");
+        assert_eq!(Namespaces::default().with_address("127.0.0.1".parse().expect("an address")), None);
+        assert_eq!(Namespaces::default().with_address("192.0.2.77".parse().expect("an address")), None);
+    }
+}

@@ -1,0 +1,169 @@
+//! What became of a TCP connection on this host: on its way, and at the end where it arrives.
+//!
+//! Its address may be rewritten on the way (NAT), as container engines do to publish ports: then who listens at the address
+//! that nginx has says nothing, and what is known of the connection is looked for under the address where it arrives.
+
+use tracer_common::listener::Overflowed;
+
+use super::{Found, dropped, ended, icmp, proxy, queue, refused};
+use crate::{
+    context,
+    model::{
+        address::Address,
+        cause::Cause,
+        host::{Ending, Ends, Place},
+        verdict::{Failure, QueueFull, ResetBy, RootKind},
+    },
+    trace::host::Host,
+};
+
+/// The RST may be traced after it was received: tcp_send_active_reset() transmits first (net/ipv4/tcp_output.c).
+pub(super) const SLACK_NS: u64 = 2_000_000;
+
+pub(super) struct Tcp<'a> {
+    pub(super) failure: &'a Failure,
+    /// As nginx has it; None: it has no TCP connection.
+    here: Option<Ends>,
+    /// As the end has it where it arrives; None: nothing is rewritten, as far as this is told.
+    there: Option<Ends>,
+}
+
+impl<'a> Tcp<'a> {
+    pub(super) fn new(failure: &'a Failure, host: &mut Host) -> Self {
+        let here = match (&failure.connection.local, &failure.upstream, failure.netns) {
+            (Some(Address::Tcp(local)), Some(Address::Tcp(remote)), Some(netns)) => {
+                Some(Ends { netns, local: *local, remote: *remote })
+            }
+            _ => None,
+        };
+        let there = here.and_then(|here| {
+            let translated = host.conntrack.translated(here, failure.worker);
+            translated.or_else(|| refused_elsewhere(failure, here, host))
+        });
+        Self { failure, here, there }
+    }
+
+    /// Both of its names.
+    fn ends(&self) -> impl Iterator<Item = Ends> {
+        self.here.into_iter().chain(self.there)
+    }
+
+    /// Says where it was led, where that is not where nginx sent it.
+    fn led(&self, found: Found) -> Found {
+        let (Some(here), Some(there)) = (self.here, self.there) else { return found };
+        let mut found = found;
+        found.root.text += &format!("; {} is translated to {} (NAT)", here.remote, there.remote);
+        found
+    }
+
+    /// Dropped on its way.
+    pub(super) fn dropped(&self, host: &Host) -> Option<Found> {
+        self.ends().find_map(|ends| dropped::root(self.failure, &host.drops.of(&ends)?))
+    }
+
+    /// Answered by an ICMP error.
+    pub(super) fn icmp(&self, host: &Host) -> Option<Found> {
+        // Errors are translated back: nginx's host has them about nginx's own addresses.
+        let here = self.here?;
+        icmp::root(self.failure, here.local, here.remote, &host.icmp.about(&here)?)
+    }
+
+    /// Refused by the TCP of this host: nobody listens.
+    pub(super) fn refused(&self, host: &mut Host) -> Option<Found> {
+        let here = self.here?;
+        let place = match (self.failure.connection.reset?, self.there) {
+            (ResetBy::ThisHost, _) => {
+                let known = self.failure.root.as_ref().is_some_and(|root| root.kind == RootKind::NotListening);
+                let sender = host.resets.sent(&here).map(|sent| sent.netns);
+                let netns = sender.or_else(|| here.remote.ip().is_loopback().then_some(here.netns))?;
+                (known || here.remote.ip().is_loopback()).then_some(Place { netns, address: here.remote })?
+            }
+            (ResetBy::Unseen, Some(there)) => Place { netns: there.netns, address: there.remote },
+            // On loopback it comes from this host; but where each RST is seen at its sender, TCP has not sent it.
+            (ResetBy::Unseen, None)
+                if here.remote.ip().is_loopback()
+                    && !host.sees_all_resets
+                    && !host.conntrack.loopback_leaves(here.netns, self.failure.worker) =>
+            {
+                Place { netns: here.netns, address: here.remote }
+            }
+            (ResetBy::Unseen, None) => return None,
+        };
+        nobody_at(self.failure, place, host).map(|found| self.led(found))
+    }
+
+    /// A process of this host closed the other end.
+    pub(super) fn closed(&self, host: &mut Host) -> Option<Found> {
+        let closer = self.ends().find_map(|ends| {
+            let (closed_ns, actor) = host.peers.closer(&ends)?;
+            ended::ended_it(self.failure, closed_ns).then_some((closed_ns, actor))
+        });
+        let Some((closed_ns, actor)) = closer else { return self.closed_by_proxy(host) };
+        if let Some(found) = proxy::root(self.failure, &actor.name, actor.ending, closed_ns, host) {
+            return Some(found);
+        }
+        let fate = host.peers.fate(actor.name.pid);
+        ended::root(self.failure, &actor, fate.as_ref(), closed_ns).map(|found| self.led(found))
+    }
+
+    /// One that closes before anything was sent is not remembered: nothing is wrong with that, but in a proxy.
+    fn closed_by_proxy(&self, host: &mut Host) -> Option<Found> {
+        let here = self.here?;
+        let place = host.listener_for(here.netns, here.remote)?;
+        let owner = host.owners.live(place)?.owner.clone();
+        proxy::root(self.failure, &owner, Ending::Alive, self.failure.time_ns, host)
+    }
+
+    /// A queue of its listener was full.
+    pub(super) fn full(&self, host: &Host) -> Option<Found> {
+        let full = self.failure.connection.queue_full?;
+        // What was looked at is the listener at the address that nginx has.
+        let (here, None) = (self.here?, self.there) else { return None };
+        let place = host.listener_for(here.netns, here.remote)?;
+        let owner = host.owners.live(place).map(|live| &live.owner);
+        Some(queue::root(full, place.address, owner, host.overflows.at(place).as_ref()))
+    }
+
+    /// The accept queue of the listener that nginx's SYNs were led to is full now, and none of them was answered.
+    pub(super) fn full_there(&self, host: &mut Host) -> Option<Found> {
+        let there = self.there?;
+        let (netns, pid) = host.namespaces.with_address(there.remote.ip())?;
+        let queues = context::backlog::on_port(pid, there.remote.port());
+        let queue =
+            queues.iter().find(|queue| refused::serves(queue.place.address, there.remote) && queue.is_full())?;
+        let owner = host.owners.live(Place { netns, ..queue.place }).map(|live| &live.owner);
+        let seen = Overflowed { queued: queue.queued, limit: queue.limit, ..Overflowed::default() };
+        let found = queue::root(QueueFull::Accept, queue.place.address, owner, Some(&seen));
+        Some(self.led(found))
+    }
+}
+
+/// Who does not listen there, where TCP has refused, and who did.
+pub(super) fn nobody_at(failure: &Failure, place: Place, host: &mut Host) -> Option<Found> {
+    let pid =
+        if failure.netns == Some(place.netns) { Some(failure.worker) } else { host.namespaces.process_in(place.netns) };
+    let port = place.address.port();
+    // A namespace that nobody is in any more has no listeners either.
+    let listeners = pid.map_or(Some(&[][..]), |pid| host.listeners.on_port(place.netns, pid, port))?;
+    let at = refused::Where { place, listeners, owners: &host.owners };
+    refused::root(failure, at, |pid| host.peers.fate(pid))
+}
+
+/// Where a refused connection was led, which connection tracking has forgotten: TCP of this host, in whatever network
+/// namespace, has answered a segment from the worker's own port, and that answer did not come from the address that nginx has.
+/// The worker's address may have been rewritten to another of the same host (masquerade), which keeps the port where it can.
+fn refused_elsewhere(failure: &Failure, here: Ends, host: &mut Host) -> Option<Ends> {
+    let unseen = failure.connection.reset == Some(ResetBy::Unseen) && failure.cause == Cause::ConnectRefused;
+    if !unseen || !host.conntrack.tracks(here.netns, failure.worker) {
+        return None;
+    }
+    let times = (failure.connection.connected_ns?, failure.time_ns + SLACK_NS);
+    let mut answers = host.resets.to_port(here.local.port(), times).filter(|(_, _, sent)| sent.answer);
+    let (local, remote, sent) = answers.next()?;
+    if answers.next().is_some() {
+        return None;
+    }
+    let own =
+        local == here.local || host.namespaces.with_address(local.ip()).is_some_and(|(netns, _)| netns == here.netns);
+    own.then_some(Ends { netns: sent.netns, local, remote })
+}
