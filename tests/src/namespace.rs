@@ -62,6 +62,14 @@ impl Namespace {
         Ok(())
     }
 
+    /// Runs these commands of nft inside the namespace, all or none.
+    pub fn nft(&self, commands: &str) -> Result<()> {
+        let mut command = Command::new("nft");
+        let status = child::start("nft", command.arg(commands), Some(&self.fd))?.wait(crate::wait::SOON)?;
+        ensure!(status.success(), "nft {commands}: {status}");
+        Ok(())
+    }
+
     /// A path under which other processes can name it while it lives.
     pub fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.fd.as_raw_fd())

@@ -49,6 +49,8 @@ const IN_A_VM: &[&str] = &[
     "connect/timeout_kernel",
     "connect/rejected_by_icmp_port",
     "connect/icmp_",
+    "firewall/",
+    "nat/",
     "unix/missing",
     "unix/closed",
     "unix/processes_that_end",
@@ -242,6 +244,8 @@ fn lacks(need: Need, options: &Options) -> Option<String> {
     match need {
         Need::Ipv6 => std::net::TcpListener::bind("[::1]:0").err().map(|error| format!("no IPv6: {error}")),
         Need::Python => (!on_path("python3")).then(|| "no python3".into()),
+        Need::Nft => nft(PLAIN).err().map(|error| format!("{error:#}")),
+        Need::Nat => nft(REWRITING).err().map(|error| format!("{error:#}")),
         Need::Stream => {
             (!options.nginx.outside(STREAM_MODULE).exists()).then(|| "nginx's stream module is not here".into())
         }
@@ -260,9 +264,23 @@ fn lacks(need: Need, options: &Options) -> Option<String> {
     }
 }
 
-fn drop_reasons(options: &Options) -> Result<()> {
+const PLAIN: &str = "add table inet t; add chain inet t c { type filter hook output priority 0; }; \
+                     add rule inet t c tcp dport 1 reject with tcp reset";
+const REWRITING: &str = "add table ip t; add chain ip t c { type nat hook output priority -100; }; \
+                         add rule ip t c tcp dport 1 dnat to 192.0.2.1:2";
+
+/// Whether these commands work, in a network namespace of their own.
+fn nft(commands: &str) -> Result<()> {
+    ensure!(on_path("nft"), "no nftables (nft)");
+    crate::namespace::Namespace::new()?.nft(commands).context("the kernel's nf_tables")
+}
+
+/// Whether the kernel gives reasons for dropped packets.
+pub fn drop_reasons(options: &Options) -> Result<()> {
     let found = options.observations()?.iter().find(|found| found["name"] == "packet_drop");
-    ensure!(found.is_some_and(|found| found["state"] != "none"), "no reasons for dropped packets");
+    let found = found.context("no observation packet_drop")?;
+    let silent = found["missing"].as_str().is_some_and(|missing| missing.contains("kernel gives no reasons"));
+    ensure!(found["state"] != "none" && !silent, "no reasons for dropped packets");
     Ok(())
 }
 

@@ -96,6 +96,10 @@ pub enum Need {
     Version(u16, u16, u16),
     /// python3.
     Python,
+    /// nft, and a kernel that it works on.
+    Nft,
+    /// The same, and rules that rewrite addresses.
+    Nat,
     /// A kernel that gives reasons for dropped packets.
     DropReasons,
     /// A kernel on which why502 makes this observation as well as it can anywhere.

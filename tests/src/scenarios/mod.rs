@@ -7,6 +7,7 @@ mod clients;
 mod commands;
 mod connect;
 mod exhausted;
+mod firewall;
 mod handled;
 mod healthy;
 mod hooks;
@@ -16,6 +17,7 @@ mod kernel_only;
 mod misspoken;
 mod mixed;
 mod mixed_rate;
+mod nat;
 mod negative;
 mod no_attempt;
 mod origins;
@@ -116,6 +118,8 @@ pub fn all() -> impl Iterator<Item = Entry> {
         storm::PROGRAMS,
         roots::PROGRAMS,
         queues::PROGRAMS,
+        firewall::PROGRAMS,
+        nat::PROGRAMS,
         unix_roots::PROGRAMS,
     ];
     traffic.into_iter().flatten().map(Entry::Traffic).chain(programs.into_iter().flatten().map(Entry::Program))

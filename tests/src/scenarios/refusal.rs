@@ -25,17 +25,23 @@ pub(super) const SCENARIOS: &[Scenario] = &[
                  location /blackhole { proxy_pass http://10.88.3.1:80; }\n\
                  location /none { proxy_pass http://192.0.2.1:80; }",
         cases: &[
-            get("/prohibit")
-                .fails(502, &[at_once(&["connect_denied"], "connect() to 10.88.1.1:80 failed (13", "EACCES")]),
+            get("/prohibit").fails(
+                502,
+                &[at_once(&["connect_denied"], "connect() to 10.88.1.1:80 failed (13", "EACCES").root("route")],
+            ),
             get("/unreachable").fails(
                 502,
-                &[at_once(&["connect_unreachable"], "connect() to 10.88.2.1:80 failed (113", "EHOSTUNREACH")],
+                &[at_once(&["connect_unreachable"], "connect() to 10.88.2.1:80 failed (113", "EHOSTUNREACH")
+                    .root("route")],
             ),
-            get("/blackhole")
-                .fails(502, &[at_once(&["connect_failed"], "connect() to 10.88.3.1:80 failed (22", "EINVAL")]),
+            get("/blackhole").fails(
+                502,
+                &[at_once(&["connect_failed"], "connect() to 10.88.3.1:80 failed (22", "EINVAL").root("route")],
+            ),
             get("/none").fails(
                 502,
-                &[at_once(&["connect_unreachable"], "connect() to 192.0.2.1:80 failed (101", "ENETUNREACH")],
+                &[at_once(&["connect_unreachable"], "connect() to 192.0.2.1:80 failed (101", "ENETUNREACH")
+                    .root("route")],
             ),
         ],
         ..BASE
@@ -91,8 +97,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         server: "location / { proxy_pass http://<a>; }",
         cases: &[get("/prohibited").fails(
             502,
-            &[attempt(&["connect_unreachable"], "connect() failed (113 … while connecting to upstream")
-                .root("firewall")],
+            &[attempt(&["connect_unreachable"], "connect() failed (113 … while connecting to upstream").root("icmp")],
         )],
         ..BASE
     },

@@ -1,7 +1,7 @@
 //! The reason behind a cause: real processes that die, listeners that are gone, queues that are full.
 
 use std::fs;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::Program;
 use super::scene::{Scene, Server, because, failure, fill, free_port};
 use crate::child::signal_pid;
 use crate::filter::Filter;
-use crate::scenario::{Amount, Attempt, BASE, Need, Scenario, attempt, get};
+use crate::scenario::{Amount, Attempt, BASE, Need, Net, Scenario, attempt, get};
 use crate::script::HEALTHY;
 use crate::stage::Options;
 use crate::tracer::of_type;
@@ -28,6 +28,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     program("roots/killed_for_memory", killed_for_memory),
     program("roots/worker_killed_by_its_master", worker_killed),
     program("roots/nobody_listens_any_more", nobody_listens),
+    program("roots/one_family_of_two", one_family),
     program("roots/strangers_are_not_named", strangers),
 ];
 
@@ -179,6 +180,42 @@ fn nobody_listens(why502: &Path, options: &Options) -> Result<String> {
     Ok(format!("killed {pid}; neighbour named: {named}; ::1: {}", family.is_some()))
 }
 
+/// What `localhost` is to nginx: two addresses, of which the application serves one.
+const LOCALHOST: Scenario = Scenario {
+    name: "roots/nginx-localhost",
+    net: Net::Private(&[]),
+    http: "upstream zero { server 127.0.0.1:4000 max_fails=0; server [::1]:4000 max_fails=0; }\n\
+           upstream one { server 127.0.0.1:4001 max_fails=0; server [::1]:4001 max_fails=0; }",
+    server: "location /family0 { proxy_pass http://zero; } location /family1 { proxy_pass http://one; }",
+    ..HOST
+};
+
+fn one_family(why502: &Path, options: &Options) -> Result<String> {
+    let scene = Scene::set(&LOCALHOST, why502, options)?;
+    let served = ["127.0.0.1", "::1"];
+    for (index, address) in served.into_iter().enumerate() {
+        // Ports of their own: that somebody listened there before would be another reason.
+        let port = if index == 0 { 4000 } else { 4001 };
+        let Ok(server) = Server::start(&scene.stage, address, port, 64, 0) else {
+            ensure!(index == 1, "no listener on {address}");
+            return Ok("no IPv6 here: nothing tried".into());
+        };
+        for round in 0..2 {
+            let uri = format!("/family{index}{round}/");
+            ensure!(scene.get(&uri)? == 200, "{uri}: the other address was not tried");
+        }
+        // The other one was tried first, in one round of two at least.
+        let refused = if index == 0 { "[::1]:4000" } else { "127.0.0.1:4001" };
+        let there = SocketAddr::new(address.parse()?, port).to_string();
+        let line = scene.told(&format!("/family{index}"))?;
+        let record: Value = serde_json::from_str(&line)?;
+        ensure!(record["upstream"]["address"] == refused && record["outcome"] == "retried", "{record}");
+        because(&record, "address_family", None, &("", Value::Null), &[&there, &server.process.pid().to_string()])?;
+    }
+    scene.records()?;
+    Ok("::1 and 127.0.0.1 refused in turn".into())
+}
+
 /// Failures of one kind, while others die and overflow all the time: nobody of them may be named.
 fn strangers(why502: &Path, options: &Options) -> Result<String> {
     let scene = Scene::set(&HOST, why502, options)?;
@@ -196,7 +233,7 @@ fn strangers(why502: &Path, options: &Options) -> Result<String> {
         let mut other = TcpStream::connect(("127.0.0.1", stranger.port))?;
         std::io::Write::write_all(&mut other, b"GET /hang HTTP/1.1\r\n\r\n")?;
         stranger.hears("request")?;
-        let address = std::net::SocketAddr::from(([127, 0, 0, 1], full.port));
+        let address = SocketAddr::from(([127, 0, 0, 1], full.port));
         waiting.push(std::thread::spawn(move || TcpStream::connect_timeout(&address, Duration::from_secs(3)).is_ok()));
         signal_pid(stranger.process.pid(), libc::SIGKILL)?;
         for _ in 0..options.requests.min(50) {

@@ -49,6 +49,12 @@ impl Scene {
         Ok(client)
     }
 
+    /// Waits until there is a failure record of this request; gives its line.
+    pub(super) fn told(&self, uri: &str) -> Result<String> {
+        let about = |line: &&String| line.contains("\"type\":\"failure\"") && line.contains(uri);
+        wait::until_some("a failure record", wait::SOON, || self.tracer.lines().iter().find(about).cloned())
+    }
+
     pub(super) fn records(self) -> Result<Vec<Value>> {
         let finished = self.tracer.finish()?;
         ensure!(finished.status.success(), "why502 ended with {}: {}", finished.status, finished.complaints);
@@ -77,6 +83,24 @@ impl Server {
         let near = stage.near().map(crate::namespace::Namespace::fd);
         let command = Self::command(stage, &["python3"], address, [u32::from(port), backlog, workers])?;
         Self::run(command, port, workers, near)
+    }
+
+    /// On another host, as far as addresses go.
+    pub(super) fn far(stage: &Stage, port: u16, backlog: u32) -> Result<Self> {
+        let far = stage.routed().context("the scenario has no router")?.far.fd();
+        let command = Self::command(stage, &["python3"], "10.77.0.2", [u32::from(port), backlog, 0])?;
+        Self::run(command, port, 0, Some(far))
+    }
+
+    /// Another program than the server, which says `ready` when it is; its name is that of the file.
+    pub(super) fn script(stage: &Stage, name: &str, text: &str, arguments: &[&str]) -> Result<Self> {
+        use std::os::unix::fs::PermissionsExt;
+        let path = stage.directory.path().join(name);
+        fs::write(&path, text)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        let mut command = Command::new(&path);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        Self::run(command, 0, 0, stage.near().map(crate::namespace::Namespace::fd))
     }
 
     /// As a path, in the host's network namespace whatever nginx's is; `with` is how python is started.
@@ -159,6 +183,6 @@ pub(super) fn because(
         && pid.is_none_or(|pid| root["process"]["pid"] == pid)
         && (fate.0.is_empty() || root["process"][fate.0] == fate.1)
         && words.iter().all(|word| text.contains(word));
-    ensure!(right, "{}: root {root} instead of {kind} of {pid:?} with {fate:?} and {words:?}", failure["cause"]);
+    ensure!(right, "{kind} of {pid:?} with {fate:?} and {words:?} is not the root: {failure}");
     Ok(())
 }

@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::{Setup, apt};
 use crate::process::{Invocation, which};
 
-const PACKAGES: [&str; 3] = ["nginx", "libnginx-mod-stream", "iproute2"];
+const PACKAGES: [&str; 4] = ["nginx", "libnginx-mod-stream", "iproute2", "nftables"];
 
 /// Where Debian's service keeps the pid of its master.
 const PID_FILE: &str = "/run/nginx.pid";

@@ -10,8 +10,20 @@ use anyhow::{Context, Result, bail};
 use super::initramfs::Image;
 use super::kernel::Kernel;
 
-/// Namespaces joined by a cable, an interface to nowhere, and what answers `ss`.
-const USUAL: [&str; 4] = ["veth", "dummy", "tcp_diag", "unix_diag"];
+/// Namespaces joined by a cable, an interface to nowhere, what answers `ss`, and a firewall: rules that reject, rules that
+/// rewrite addresses, and what answers `conntrack`.
+const USUAL: [&str; 10] = [
+    "veth",
+    "dummy",
+    "tcp_diag",
+    "unix_diag",
+    "nf_tables",
+    "nft_reject_inet",
+    "nft_chain_nat",
+    "nft_nat",
+    "nft_masq",
+    "nf_conntrack_netlink",
+];
 
 /// Puts modules into the machine, numbered in loading order.
 pub(super) fn add(image: &mut Image, kernel: &Kernel, more: &[String]) -> Result<()> {

@@ -12,8 +12,8 @@ use crate::process::which;
 use crate::setup::Setup;
 
 /// Programs that a machine of this host's kind has, as far as the host has them.
-const PROGRAMS: [&str; 14] =
-    ["sh", "cat", "ls", "env", "head", "grep", "sleep", "kill", "uname", "mount", "dmesg", "ss", "ip", "nginx"];
+const PROGRAMS: [&str; 15] =
+    ["sh", "cat", "ls", "env", "head", "grep", "sleep", "kill", "uname", "mount", "dmesg", "ss", "ip", "nft", "nginx"];
 
 /// Files that those programs read.
 const FILES: [&str; 9] = [

@@ -1,0 +1,163 @@
+//! Real rules of a real firewall, and routes: at nginx's host, and at the upstream's.
+
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::Program;
+use super::scene::{Scene, failure, free_port};
+use crate::namespace::Namespace;
+use crate::scenario::{BASE, Need, Net, Scenario};
+use crate::script::{HEALTHY, Step};
+use crate::stage::Options;
+use crate::tracer::of_type;
+use crate::upstream::{Listen, Place};
+
+pub(super) const PROGRAMS: &[Program] = &[
+    Program { name: "firewall/rejected", needs: &[Need::Nft], run: rejected },
+    Program { name: "firewall/dropped", needs: &[Need::Nft], run: dropped },
+];
+
+/// `/pPORT/…` goes to the upstream's host, `/lPORT/…` and `/sixPORT/…` to nginx's own, `/ip/ADDRESS/…` anywhere.
+const HOST: Scenario = Scenario {
+    name: "firewall/nginx",
+    net: Net::Routed(&[("ipv4.tcp_retries2", "3")]),
+    workers: Some(1),
+    upstreams: &[
+        ("healthy", Place::V4, Listen::Accept(HEALTHY)),
+        ("hang", Place::V4, Listen::Accept(&[Step::Request, Step::Hold])),
+    ],
+    server: "proxy_connect_timeout 1s; proxy_read_timeout 1s; proxy_send_timeout 1s;\n\
+             location ~ ^/p(?<port>[0-9]+)/ { proxy_pass http://10.77.0.2:$port; }\n\
+             location ~ ^/l(?<own>[0-9]+)/ { proxy_pass http://127.0.0.1:$own; }\n\
+             location ~ ^/six(?<six>[0-9]+)/ { proxy_pass http://[::1]:$six; }\n\
+             location ~ ^/bound(?<bound>[0-9]+)/ { proxy_bind 10.66.0.1; proxy_pass http://10.77.0.2:$bound; }\n\
+             location ~ ^/ip/(?<ip>[0-9.]+)/ { proxy_pass http://$ip:80; }",
+    ..BASE
+};
+
+/// Adds a rule for packets at this hook.
+fn rule(namespace: &Namespace, hook: &str, rule: &str) -> Result<()> {
+    namespace.nft(&format!(
+        "add table inet lab; add chain inet lab {hook} {{ type filter hook {hook} priority 0; }}; \
+         add rule inet lab {hook} {rule}"
+    ))
+}
+
+/// How often a rule that rejects must be met at most until it is seen: the first time nothing is looked at yet.
+const ROUNDS: usize = 20;
+
+/// Sends requests until one of them has this root, as why502 says it; all before have none.
+fn until_root(scene: &Scene, uris: &[String], kind: &str) -> Result<()> {
+    for round in 0..ROUNDS {
+        let mut all = true;
+        for uri in uris {
+            let uri = format!("{uri}/{round}/");
+            ensure!(scene.get(&uri)? == 502, "{uri} did not fail");
+            let record: Value = serde_json::from_str(&scene.told(&uri)?)?;
+            let root = record["root"]["kind"].as_str();
+            ensure!(root.is_none() || root == Some(kind), "root {root:?}: {record}");
+            all &= root == Some(kind);
+        }
+        if all {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("no root {kind} in {ROUNDS} rounds")
+}
+
+/// Whoever rejects answers in the name of another: it is neither closed nor unreachable.
+fn rejected(why502: &Path, options: &Options) -> Result<String> {
+    let scene = Scene::set(&HOST, why502, options)?;
+    let routed = scene.stage.routed().context("routed")?;
+    let (own, six) =
+        scene.stage.inside(|| Ok((TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("[::1]:0").ok())))?;
+    let (own, six) = (own.local_addr()?.port(), six.map(|six| six.local_addr()).transpose()?);
+    let healthy = scene.stage.upstream("healthy")?.port();
+    let mut uris = vec![format!("/p{healthy}/upstream"), format!("/l{own}/own")];
+    rule(&routed.far, "input", &format!("tcp dport {healthy} reject with tcp reset"))?;
+    rule(&routed.near, "input", &format!("tcp dport {own} reject with tcp reset"))?;
+    if let Some(six) = six {
+        rule(&routed.near, "input", &format!("tcp dport {} reject with tcp reset", six.port()))?;
+        uris.push(format!("/six{}/six", six.port()));
+    }
+    // Nothing listens there, but that is not why it was refused.
+    let with = ["tcp reset", "icmpx port-unreachable", "icmpx admin-prohibited", "icmpx host-unreachable"];
+    for (port, with) in (6001..).zip(with) {
+        rule(&routed.near, "output", &format!("tcp dport {port} reject with {with}"))?;
+        rule(&routed.far, "input", &format!("tcp dport {} reject with {with}", port + 1000))?;
+        uris.extend([format!("/p{port}/output"), format!("/p{}/input", port + 1000)]);
+    }
+    until_root(&scene, &uris, "firewall")?;
+    let unruled = free_port()?;
+    let closed = format!("/l{unruled}/closed/");
+    ensure!(scene.get(&closed)? == 502, "it was not refused");
+    let records = scene.records()?;
+    let root = &failure(&records, &closed)?["root"];
+    ensure!(root["kind"] == "not_listening", "{root}: no rule is about that port");
+    Ok(format!("{} rules, {} failures", uris.len(), of_type(&records, "failure").count()))
+}
+
+fn dropped(why502: &Path, options: &Options) -> Result<String> {
+    let scene = Scene::set(&HOST, why502, options)?;
+    let routed = scene.stage.routed().context("routed")?;
+    let (healthy, hang) = (scene.stage.upstream("healthy")?.port(), scene.stage.upstream("hang")?.port());
+    let unruled = free_port()?;
+    // Packets of others are dropped all the time.
+    rule(&routed.near, "output", "tcp dport 6666 drop")?;
+    rule(&routed.near, "output", "tcp dport 6000 reject with tcp reset")?;
+    rule(&routed.near, "output", "tcp dport 6001 drop")?;
+    rule(&routed.near, "input", "tcp sport 6002 drop")?;
+    rule(&routed.far, "input", "tcp dport 6003 drop")?;
+    // The handshake passes, the request does not.
+    rule(&routed.far, "input", &format!("tcp dport {healthy} tcp flags & psh != 0 drop"))?;
+    // The way back to this address is another: rp_filter. It is for ARP, too, so that the neighbour must be known before.
+    ensure!(scene.get(&format!("/p{unruled}/neighbour"))? == 502, "somebody listens there");
+    routed.near.ip("address add 10.66.0.1/32 dev lo")?;
+    for command in [
+        "link add other type veth peer name end",
+        "link set end up",
+        "link set other up",
+        "route add 10.66.0.0/24 dev other",
+    ] {
+        routed.far.ip(command)?;
+    }
+    routed.far.sysctl("ipv4.conf.far.rp_filter", "1")?;
+    let reasons = crate::run::drop_reasons(options).is_ok();
+    until_root(&scene, &["/p6000/first".to_owned()], "firewall")?;
+    let others = std::net::SocketAddr::from(([10, 77, 0, 2], 6666));
+    let knock = || Ok(TcpStream::connect_timeout(&others, Duration::from_secs(1)).is_ok());
+    let cases: [(String, u16, &str); 9] = [
+        (format!("/bound{healthy}/rp_filter"), 504, if reasons { "route" } else { "" }),
+        ("/p6001/out".into(), 504, "firewall"),
+        ("/p6002/back".into(), 504, "firewall"),
+        ("/p6003/in".into(), 504, "firewall"),
+        (format!("/p{healthy}/request"), 504, "firewall"),
+        (format!("/p{hang}/hang"), 504, ""),
+        (format!("/l{unruled}/closed"), 502, "not_listening"),
+        // Routes of the router.
+        ("/ip/10.77.3.9/blackhole".into(), 504, "route"),
+        ("/ip/10.77.1.9/unreachable".into(), 0, "route"),
+    ];
+    std::thread::scope(|scope| -> Result<()> {
+        let stranger = scope.spawn(|| scene.stage.inside(knock));
+        let requests: Vec<_> = cases.iter().map(|(uri, ..)| scope.spawn(|| scene.get(uri))).collect();
+        for (request, (uri, status, _)) in requests.into_iter().zip(&cases) {
+            let answered = request.join().map_err(|_| anyhow::anyhow!("{uri}"))??;
+            ensure!(*status == 0 || answered == *status, "{uri}: {answered}");
+        }
+        let knocked = stranger.join().map_err(|_| anyhow::anyhow!("the stranger"))??;
+        ensure!(!knocked, "the stranger was let through");
+        Ok(())
+    })?;
+    let records = scene.records()?;
+    for (uri, _, kind) in &cases {
+        let failure = failure(&records, uri)?;
+        let root = failure["root"]["kind"].as_str().unwrap_or_default();
+        ensure!(root == *kind, "root {root:?} instead of {kind:?}: {failure}");
+    }
+    Ok(format!("{} causes", cases.len()))
+}

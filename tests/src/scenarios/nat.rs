@@ -1,0 +1,160 @@
+//! Addresses that are rewritten on the way, and docker-proxy: what container engines publish ports with.
+
+use std::net::TcpStream;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::Program;
+use super::scene::{Scene, Server, because, failure};
+use crate::scenario::{BASE, Need, Net, Scenario};
+use crate::stage::Options;
+use crate::wait;
+
+pub(super) const PROGRAMS: &[Program] = &[
+    Program { name: "nat/published_port", needs: &[Need::Nat, Need::Python], run: published },
+    Program { name: "nat/docker_proxy", needs: &[Need::Nat, Need::Python], run: docker_proxy },
+];
+
+/// The container is at 10.77.0.2; `/pPORT/…` goes to that port of nginx's host, `/loPORT/…` to that of its loopback.
+const HOST: Scenario = Scenario {
+    name: "nat/nginx",
+    net: Net::Routed(&[("ipv4.conf.all.route_localnet", "1")]),
+    workers: Some(1),
+    server: "proxy_connect_timeout 1s; proxy_read_timeout 1s;\n\
+             location ~ ^/p(?<port>[0-9]+)/ { proxy_pass http://10.77.0.1:$port; }\n\
+             location ~ ^/lo(?<lo>[0-9]+)/ { proxy_pass http://127.0.0.1:$lo; }",
+    ..BASE
+};
+
+/// Port 8000 + N of the host is port 9000 + N of the container.
+const RULES: &str = "add table ip nat; \
+     add chain ip nat output { type nat hook output priority -100; }; \
+     add chain ip nat postrouting { type nat hook postrouting priority 100; }; \
+     add rule ip nat output tcp dport 8001 dnat to 10.77.0.2:9001; \
+     add rule ip nat output tcp dport 8002 dnat to 10.77.0.2:9002; \
+     add rule ip nat output tcp dport 8003 dnat to 10.77.0.2:9003; \
+     add rule ip nat postrouting ip saddr 127.0.0.1 oifname near masquerade";
+
+const NONE: (&str, Value) = ("", Value::Null);
+
+/// Whether the kernel tells of each RST that its TCP sends.
+fn sees_resets(options: &Options) -> Result<bool> {
+    let found = options.observations()?.iter().find(|found| found["name"] == "reset");
+    Ok(found.is_some_and(|found| found["state"] == "full"))
+}
+
+fn published(why502: &Path, options: &Options) -> Result<String> {
+    let scene = Scene::set(&HOST, why502, options)?;
+    scene.stage.near().context("near")?.nft(RULES)?;
+    let mut server = Server::far(&scene.stage, 9001, 64)?;
+    let pid = server.process.pid();
+    // Nobody accepts there, and the queue holds one connection.
+    let full = Server::far(&scene.stage, 9003, 0)?;
+    let filler = scene.stage.inside(|| Ok(TcpStream::connect("10.77.0.2:9003")?))?;
+    ensure!(scene.get("/p8003/full")? == 504, "it did not time out");
+    drop(filler);
+    for (uri, status) in [("/p8001/fine", 200), ("/lo8001/fine", 200), ("/p8001/hang/slow", 504)] {
+        ensure!(scene.get(uri)? == status, "{uri} is not {status}");
+    }
+    for _ in 0..3 {
+        server.hears("request")?;
+    }
+    for uri in ["/p8002/nobody", "/lo8002/nobody"] {
+        ensure!(scene.get(uri)? == 502, "{uri} was not refused");
+    }
+    let killed = ["/p8001/hang/killed", "/lo8001/hang/killed"];
+    let mut clients = Vec::new();
+    for uri in killed {
+        clients.push((uri, scene.begin(uri)?));
+        server.hears("request")?;
+    }
+    server.process.signal(libc::SIGKILL)?;
+    server.process.wait(wait::SOON)?;
+    for (uri, mut client) in clients {
+        ensure!(client.receive("GET")?.status == 502, "{uri} did not fail");
+    }
+    ensure!(scene.get("/p8001/gone")? == 502, "it was not refused");
+    let records = scene.records()?;
+    ensure!(failure(&records, "/p8001/hang/slow")?["root"].is_null(), "it is slow, that is all");
+    let owner = format!("[{}] did not accept", full.process.pid());
+    because(failure(&records, "/p8003/full")?, "accept_queue_full", None, &NONE, &["9003", &owner, "translated"])?;
+    for uri in killed {
+        let words: &[&str] = &["unanswered", "translated to 10.77.0.2:9001"];
+        because(failure(&records, uri)?, "process_killed", Some(pid), &("signal", "SIGKILL".into()), words)?;
+    }
+    let (nobody, gone) = (["/p8002/nobody", "/lo8002/nobody"], "/p8001/gone");
+    if !sees_resets(options)? {
+        for uri in nobody.into_iter().chain([gone]) {
+            let failure = failure(&records, uri)?;
+            ensure!(failure["root"].is_null(), "nobody can know: {failure}");
+        }
+        return Ok(format!("pid {pid} killed; who refuses is not told here"));
+    }
+    for uri in nobody {
+        because(failure(&records, uri)?, "not_listening", None, &NONE, &["9002", "10.77.0.2", "translated"])?;
+    }
+    let words: &[&str] = &["nothing listens on 10.77.0.2:9001", "the last that did"];
+    because(failure(&records, gone)?, "process_killed", Some(pid), &("signal", "SIGKILL".into()), words)?;
+    Ok(format!("pid {pid} killed, nobody at 9002"))
+}
+
+fn docker_proxy(why502: &Path, options: &Options) -> Result<String> {
+    let scene = Scene::set(&HOST, why502, options)?;
+    let proxy = |port: u16| {
+        let (host, container) = (port.to_string(), (port + 1000).to_string());
+        let arguments = [
+            "-proto",
+            "tcp",
+            "-host-ip",
+            "0.0.0.0",
+            "-host-port",
+            &host,
+            "-container-ip",
+            "10.77.0.2",
+            "-container-port",
+            &container,
+        ];
+        Server::script(&scene.stage, "docker-proxy", include_str!("docker-proxy.py"), &arguments)
+    };
+    let (_proxy, _empty) = (proxy(8001)?, proxy(8002)?);
+    let mut server = Server::far(&scene.stage, 9001, 64)?;
+    ensure!(scene.get("/lo8001/fine")? == 200, "it passes nothing on");
+    server.hears("request")?;
+    ensure!(scene.get("/lo8001/close")? == 502, "it did not fail");
+    let closed = server.hears("request")?;
+    ensure!(scene.get("/lo8002/nobody")? == 502, "it did not fail");
+    // While somebody lives in the container.
+    scene.told("/lo8002/nobody")?;
+    let mut client = scene.begin("/lo8001/hang/killed")?;
+    let pid = server.hears("request")?;
+    server.process.signal(libc::SIGKILL)?;
+    ensure!(client.receive("GET")?.status == 502, "it did not fail");
+    server.process.wait(wait::SOON)?;
+    let records = scene.records()?;
+    let passes = "passes connections on to 10.77.0.2:900";
+    because(
+        failure(&records, "/lo8001/close")?,
+        "application_closed",
+        Some(closed),
+        &NONE,
+        &["without answering", passes],
+    )?;
+    because(
+        failure(&records, "/lo8002/nobody")?,
+        "not_listening",
+        None,
+        &NONE,
+        &["nothing listens on port 9002", passes],
+    )?;
+    let words: &[&str] = &["SIGKILL", passes];
+    because(
+        failure(&records, "/lo8001/hang/killed")?,
+        "process_killed",
+        Some(pid),
+        &("signal", "SIGKILL".into()),
+        words,
+    )?;
+    Ok(format!("pid {pid} behind it"))
+}
