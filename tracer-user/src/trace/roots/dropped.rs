@@ -42,7 +42,7 @@ pub(super) fn root(failure: &Failure, seen: &Drop) -> Option<Found> {
     let rejected = answered && netfilter && *outgoing && failure.time_ns.saturating_sub(*last_ns) < REJECTED_NS;
     // What was dropped in silence does not explain an answer; a host without a way has its own (ICMP).
     let explains = !answered || rejected || failure.cause == Cause::ConnectUnreachable;
-    if !explains || failure.connection.reset == Some(ResetBy::ThisHost) {
+    if !explains || !lasts(failure, since, *last_ns) || failure.connection.reset == Some(ResetBy::ThisHost) {
         return None;
     }
     let whose = if *outgoing { "what nginx sent" } else { "the upstream's answer" };
@@ -68,6 +68,14 @@ pub(super) fn root(failure: &Failure, seen: &Drop) -> Option<Found> {
     };
     let root = record::Root { kind, text, process: None, listener: None };
     Some(Found { root, hint: Some(hint), evidence: Some(evidence) })
+}
+
+/// One packet lost does not make an answer late: it is sent again. What never gets through is dropped again and again, at
+/// distances that double (RFC 6298 5.5), so that the last of it is not long ago.
+fn lasts(failure: &Failure, since: u64, last_ns: u64) -> bool {
+    let waits = matches!(failure.cause, Cause::ResponseTimeout | Cause::ResponseTimeoutKernel | Cause::SendTimeout);
+    let begin = failure.started_ns.unwrap_or(since);
+    !waits || last_ns.saturating_sub(begin) >= failure.time_ns.saturating_sub(begin) / 4
 }
 
 struct Dropper {
@@ -157,6 +165,14 @@ mod tests {
         assert_eq!(refused(unseen, "NETFILTER_DROP", 1000, false), None, "what was answered is not dropped");
         assert_eq!(refused(unseen, "NEIGH_FAILED", 1000, true), None, "that is no answer");
         assert_eq!(said(Cause::ResetBeforeResponse, unseen, "XDP", 1000, true), None);
+    }
+
+    #[test]
+    fn one_packet_lost_long_ago_makes_no_answer_late() {
+        let late = |ago_ns| said(Cause::ResponseTimeout, None, "NETFILTER_DROP", ago_ns, true);
+        assert_eq!(late(4 * SECOND), Some(RootKind::Firewall));
+        assert_eq!(late(8 * SECOND), None);
+        assert_eq!(said(Cause::ConnectTimeout, None, "NETFILTER_DROP", 9 * SECOND, true), Some(RootKind::Firewall));
     }
 
     #[test]
