@@ -12,6 +12,9 @@ use crate::{
 /// The error is noted before the socket has it; on loopback it may be noted after nginx has given up.
 const SLACK_NS: u64 = 2_000_000;
 
+/// What takes longer is no rule's answer.
+const AT_ONCE_NS: u64 = 500_000_000;
+
 /// The reason; None: the error was about another connection with the same addresses and ports, or says nothing.
 pub(super) fn root(failure: &Failure, local: SocketAddr, remote: SocketAddr, seen: &Icmp) -> Option<Found> {
     let since = failure.connection.connected_ns?;
@@ -22,7 +25,7 @@ pub(super) fn root(failure: &Failure, local: SocketAddr, remote: SocketAddr, see
     let Icmp { sender, kind, code, .. } = seen;
     let what = format!("{} (ICMP{} type {kind}, code {code})", meaning.name, if seen.is_v6 { "v6" } else { "" });
     let (kind, text, hint) = if *sender == local.ip() {
-        by_this_host(failure, remote, &meaning, &what)
+        by_this_host(seen.time_ns - since, remote, &meaning, &what)
     } else if meaning.prohibited {
         (
             record::RootKind::Icmp,
@@ -53,9 +56,10 @@ pub(super) fn root(failure: &Failure, local: SocketAddr, remote: SocketAddr, see
 
 /// This host answers what it sends itself. Its routes do not: without a way connect(2) fails at once, and a route that is
 /// gone later drops in silence (__ip_queue_xmit(), net/ipv4/ip_output.c, v6.12). A neighbour that does not answer does, after
-/// the SYN was sent again (net.ipv4.neigh.*.mcast_solicit times retrans_time_ms); and so does a rule that rejects.
+/// it was asked some times (net.ipv4.neigh.*.mcast_solicit, retrans_time_ms: three seconds); and so does a rule that rejects,
+/// at once.
 fn by_this_host(
-    failure: &Failure,
+    after_ns: u64,
     remote: SocketAddr,
     meaning: &Meaning,
     what: &str,
@@ -69,7 +73,7 @@ fn by_this_host(
             hint,
         );
     }
-    if failure.connection.syn_retransmits.is_some_and(|count| count > 0) {
+    if after_ns >= AT_ONCE_NS {
         let hint = format!("look at `ip route get {ip}` and `ip neigh show {ip}`: nothing answers there");
         return (record::RootKind::Route, format!("this host found no way to {remote}: {what}"), hint);
     }
@@ -113,13 +117,12 @@ mod tests {
     use crate::{collect::icmp::Icmp, model::cause::Cause, record::RootKind, trace::roots::samples::failure};
 
     fn said(sender: &str, kind: u8, code: u8, time_ns: u64) -> Option<(RootKind, String)> {
-        said_after(1, sender, kind, code, time_ns)
+        said_after(10_000_000, sender, kind, code, time_ns)
     }
 
-    fn said_after(retransmits: u32, sender: &str, kind: u8, code: u8, time_ns: u64) -> Option<(RootKind, String)> {
+    fn said_after(end_ns: u64, sender: &str, kind: u8, code: u8, time_ns: u64) -> Option<(RootKind, String)> {
         let mut failure = failure(Cause::ConnectUnreachable);
-        (failure.connection.connected_ns, failure.time_ns) = (Some(500), 10_000_000);
-        failure.connection.syn_retransmits = Some(retransmits);
+        (failure.connection.connected_ns, failure.time_ns) = (Some(500), end_ns);
         let sender: std::net::IpAddr = sender.parse().expect("an address");
         let seen = Icmp { time_ns, sender, kind, code, is_v6: sender.is_ipv6(), source: "fentry/tcp_v4_err" };
         let ends =
@@ -131,7 +134,6 @@ mod tests {
     #[test]
     fn who_sent_it_decides_what_it_means() {
         let cases = [
-            ("10.0.0.2", 3, 1, RootKind::Route, "this host found no way to 10.9.9.9:80: host unreachable"),
             ("10.0.0.1", 3, 1, RootKind::Icmp, "10.0.0.1, on the way to 10.9.9.9, answered with an ICMP error"),
             ("10.9.9.9", 3, 3, RootKind::Icmp, "10.9.9.9 itself answered with an ICMP error: port unreachable"),
             ("10.0.0.1", 3, 13, RootKind::Icmp, "10.0.0.1 rejects the connection: administratively prohibited"),
@@ -145,7 +147,6 @@ mod tests {
                 RootKind::Firewall,
                 "a firewall rule of this host rejects the connection: port unreach",
             ),
-            ("2001:db8::1", 1, 3, RootKind::Route, "this host found no way to [2001:db8::9]:80: address unreachable"),
         ];
         for (sender, kind, code, expected, text) in cases {
             let (root, said) = said(sender, kind, code, 1000).expect("a reason");
@@ -155,12 +156,15 @@ mod tests {
     }
 
     #[test]
-    fn no_host_within_an_instant_may_be_a_neighbour_or_a_rule() {
-        let (kind, text) = said_after(0, "10.0.0.2", 3, 1, 1000).expect("a reason");
-        assert_eq!(
-            (kind, text.as_str()),
-            (RootKind::Icmp, "this host itself answered for 10.9.9.9:80: host unreachable (ICMP type 3, code 1)")
-        );
+    fn no_host_at_once_may_be_a_neighbour_or_a_rule() {
+        let (kind, text) = said("10.0.0.2", 3, 1, 1000).expect("a reason");
+        let expected = "this host itself answered for 10.9.9.9:80: host unreachable (ICMP type 3, code 1)";
+        assert_eq!((kind, text.as_str()), (RootKind::Icmp, expected));
+        let late = 3_000_000_000;
+        let (kind, text) = said_after(late, "10.0.0.2", 3, 1, late).expect("a reason");
+        assert!(text.starts_with("this host found no way to 10.9.9.9:80: host unreachable"), "{text}");
+        assert_eq!(kind, RootKind::Route);
+        assert_eq!(said_after(late, "2001:db8::1", 1, 3, late).map(|(kind, _)| kind), Some(RootKind::Route));
     }
 
     #[test]
