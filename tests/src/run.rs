@@ -64,6 +64,7 @@ const IN_A_VM: &[&str] = &[
     "roots/full_at_the_final_ack",
     "roots/syn_queue_full",
     "roots/queue_of_nginx_itself",
+    "roots/stands_still",
     "tls/plain_http",
     "tls/peer_reset",
     "sending/timeout",
@@ -246,6 +247,7 @@ fn lacks(need: Need, options: &Options) -> Option<String> {
         Need::Python => (!on_path("python3")).then(|| "no python3".into()),
         Need::Nft => nft(PLAIN).err().map(|error| format!("{error:#}")),
         Need::Nat => nft(REWRITING).err().map(|error| format!("{error:#}")),
+        Need::Program(name) => scenarios::real_program(name).is_none().then(|| format!("no {name}")),
         Need::Stream => {
             (!options.nginx.outside(STREAM_MODULE).exists()).then(|| "nginx's stream module is not here".into())
         }

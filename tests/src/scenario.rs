@@ -100,6 +100,8 @@ pub enum Need {
     Nft,
     /// The same, and rules that rewrite addresses.
     Nat,
+    /// A program of this name, or of this name with a version.
+    Program(&'static str),
     /// A kernel that gives reasons for dropped packets.
     DropReasons,
     /// A kernel on which why502 makes this observation as well as it can anywhere.

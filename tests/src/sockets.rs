@@ -28,6 +28,13 @@ pub fn all() -> Vec<Socket> {
     table.lines().skip(1).filter_map(parse).collect()
 }
 
+/// Whether anybody listens on this port, on whatever address (LISTEN is 10).
+pub fn listens(port: u16) -> bool {
+    let six = fs::read_to_string("/proc/thread-self/net/tcp6").unwrap_or_default();
+    let six = six.lines().skip(1).filter_map(parse);
+    all().into_iter().chain(six).any(|socket| socket.local == port && socket.state == 10)
+}
+
 /// How many sockets towards this port are in this state.
 pub fn towards(port: u16, state: u8) -> usize {
     all().iter().filter(|socket| socket.remote == port && socket.state == state).count()

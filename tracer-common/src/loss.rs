@@ -28,10 +28,12 @@ pub enum Program {
     IcmpError = 21,
     Icmp6Error = 22,
     UnixExit = 23,
+    CgroupFreeze = 24,
+    CgroupUnfreeze = 25,
 }
 
 impl Program {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::SetState,
         Self::DestroySock,
         Self::ReceiveReset,
@@ -56,6 +58,8 @@ impl Program {
         Self::IcmpError,
         Self::Icmp6Error,
         Self::UnixExit,
+        Self::CgroupFreeze,
+        Self::CgroupUnfreeze,
     ];
 
     /// Its place is in the kernel, not in nginx.
@@ -89,6 +93,8 @@ impl Program {
             Self::ConnRequest => "tcp_conn_request",
             Self::IcmpError => "tcp_v4_err",
             Self::Icmp6Error => "tcp_v6_err",
+            Self::CgroupFreeze => "cgroup_freeze",
+            Self::CgroupUnfreeze => "cgroup_unfreeze",
         }
     }
 }

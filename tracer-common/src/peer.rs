@@ -51,3 +51,17 @@ pub struct Fate {
 }
 
 crate::wire_pod!(Fate, 40);
+
+/// A process was told to stand still, by tgid, gone once it was told to go on; or a server was told to reload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Stop {
+    /// Of the signal; the process stands still a moment later, if it does not handle it.
+    pub time_ns: u64,
+    /// SIGSTOP, SIGTSTP, SIGTTIN or SIGTTOU; after a debugger's SIGSTOP also SIGTRAP. To reload: SIGHUP or SIGUSR2.
+    pub signal: u32,
+    pub sender: u32,
+    pub sender_comm: crate::process::Comm,
+}
+
+crate::wire_pod!(Stop, 32);

@@ -68,6 +68,8 @@ pub struct Offsets {
     pub task_signal: u32,
     pub signal_live: u32,
     pub siginfo_code: u32,
+    pub cgroup_node: u32,
+    pub node_id: u32,
     pub sock_ack_backlog: u32,
     pub sock_max_ack_backlog: u32,
     pub request_queue_length: u32,
@@ -141,6 +143,8 @@ impl Offsets {
         task_signal: ABSENT,
         signal_live: ABSENT,
         siginfo_code: ABSENT,
+        cgroup_node: ABSENT,
+        node_id: ABSENT,
         sock_ack_backlog: ABSENT,
         sock_max_ack_backlog: ABSENT,
         request_queue_length: ABSENT,
@@ -217,4 +221,4 @@ impl Settings {
     };
 }
 
-crate::wire_pod!(Settings, 69 * 4 + 16 * 8 + 16 * 4 + 9 * 4 + 8 * DROP_REASON_WORDS + 16 * DROP_PLACES);
+crate::wire_pod!(Settings, 71 * 4 + 16 * 8 + 16 * 4 + 9 * 4 + 8 * DROP_REASON_WORDS + 16 * DROP_PLACES);

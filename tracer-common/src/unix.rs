@@ -48,6 +48,8 @@ pub struct UnixSocket {
     pub sk: u64,
     /// Number of the socket's inode; 0: not known.
     pub inode: u64,
+    /// Number of the other end's inode; 0: not accepted, or closed.
+    pub peer_inode: u64,
     /// 0 unless [`CONNECT_SEEN`].
     pub started_ns: u64,
     /// `by.time_ns` 0: not seen.
@@ -71,4 +73,4 @@ pub struct UnixSocket {
     pub path: [u8; PATH_LEN],
 }
 
-crate::wire_pod!(UnixSocket, 3 * 8 + 48 + 10 * 4 + PATH_LEN);
+crate::wire_pod!(UnixSocket, 4 * 8 + 48 + 10 * 4 + PATH_LEN);

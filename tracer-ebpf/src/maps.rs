@@ -11,7 +11,7 @@ use tracer_common::{
     icmp::IcmpError,
     listener::{ListenerKey, Listening, Overflowed},
     loss::COUNTERS,
-    peer::{Fate, PeerClosed, PeerKey},
+    peer::{Fate, PeerClosed, PeerKey, Stop},
     process::Process,
     reset::{RESET_PAIRS, ResetSlot},
     socket::{NO_REASON, Socket},
@@ -72,6 +72,18 @@ pub(crate) static CALLS: LruHashMap<u32, Call> = LruHashMap::with_max_entries(10
 /// What was done to processes a moment ago.
 #[map]
 pub(crate) static FATES: LruHashMap<u32, Fate> = LruHashMap::with_max_entries(1024, 0);
+
+/// Control groups that were told to stand still, in ns, by their id.
+#[map]
+pub(crate) static FREEZES: LruHashMap<u64, u64> = LruHashMap::with_max_entries(1024, 0);
+
+/// Servers that were told to reload, by tgid.
+#[map]
+pub(crate) static ORDERS: LruHashMap<u32, Stop> = LruHashMap::with_max_entries(512, 0);
+
+/// Processes that were told to stand still, and not to go on, by tgid.
+#[map]
+pub(crate) static STOPS: LruHashMap<u32, Stop> = LruHashMap::with_max_entries(1024, 0);
 
 /// Processes that listen, or were forked by one that does, by tgid: [`tracer_common::server`].
 #[map]

@@ -23,6 +23,7 @@ mod no_attempt;
 mod origins;
 mod protocols;
 mod queues;
+mod real;
 mod refusal;
 mod reload;
 mod response;
@@ -40,7 +41,7 @@ mod unix_roots;
 mod upgrade;
 mod witness;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -122,7 +123,13 @@ pub fn all() -> impl Iterator<Item = Entry> {
         nat::PROGRAMS,
         unix_roots::PROGRAMS,
     ];
-    traffic.into_iter().flatten().map(Entry::Traffic).chain(programs.into_iter().flatten().map(Entry::Program))
+    let programs = programs.into_iter().chain(real::PROGRAMS.iter().copied());
+    traffic.into_iter().flatten().map(Entry::Traffic).chain(programs.flatten().map(Entry::Program))
+}
+
+/// Where a server's program is, if it is installed.
+pub fn real_program(name: &str) -> Option<PathBuf> {
+    real::program(name)
 }
 
 #[cfg(test)]

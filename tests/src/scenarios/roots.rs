@@ -29,6 +29,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     program("roots/worker_killed_by_its_master", worker_killed),
     program("roots/nobody_listens_any_more", nobody_listens),
     program("roots/one_family_of_two", one_family),
+    program("roots/stands_still", stands_still),
     program("roots/strangers_are_not_named", strangers),
 ];
 
@@ -214,6 +215,41 @@ fn one_family(why502: &Path, options: &Options) -> Result<String> {
     }
     scene.records()?;
     Ok("::1 and 127.0.0.1 refused in turn".into())
+}
+
+/// A server that has the request, and one that has not accepted it, both stopped; and one that is stopped afterwards.
+fn stands_still(why502: &Path, options: &Options) -> Result<String> {
+    let scene = Scene::set(&HOST, why502, options)?;
+    let (mut has, mut late) = (Server::simple(&scene.stage)?, Server::simple(&scene.stage)?);
+    let never = Server::simple(&scene.stage)?;
+    crate::child::stop(never.process.pid())?;
+    let uris = [has.uri("hang"), late.uri("hang"), never.uri("hang")];
+    let mut clients = Vec::new();
+    for uri in &uris {
+        clients.push(scene.begin(uri)?);
+    }
+    has.hears("request")?;
+    late.hears("request")?;
+    crate::child::stop(has.process.pid())?;
+    for client in &mut clients {
+        ensure!(client.receive("GET")?.status == 504, "it did not time out");
+    }
+    crate::child::stop(late.process.pid())?;
+    let told = || scene.tracer.lines().iter().filter(|line| line.contains("process_stopped")).count() == 2;
+    wait::until("two reasons", wait::SOON, told)?;
+    let records = scene.records()?;
+    let by = format!("is stopped: SIGSTOP from lab[{}]", std::process::id());
+    for (uri, server, what) in [(&uris[0], &has, "has the connection"), (&uris[2], &never, "nobody has accepted")] {
+        let mut failure = failure(&records, uri)?.clone();
+        let update =
+            of_type(&records, "update").find(|update| update["failure"] == failure["id"] && !update["root"].is_null());
+        if let Some(update) = update {
+            failure["root"] = update["root"].clone();
+        }
+        because(&failure, "process_stopped", Some(server.process.pid()), &("", Value::Null), &[what, &by])?;
+    }
+    ensure!(!failure(&records, &uris[1])?["root"].to_string().contains("stopped"), "it was stopped only afterwards");
+    Ok(format!("{} and {}", has.process.pid(), never.process.pid()))
 }
 
 /// Failures of one kind, while others die and overflow all the time: nobody of them may be named.

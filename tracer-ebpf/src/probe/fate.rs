@@ -1,4 +1,4 @@
-//! What ends servers: `oom:mark_victim`, `signal:signal_generate`, and the exit of those that listen.
+//! What ends or stops servers: `oom:mark_victim`, `signal:signal_generate`, and the exit of those that listen.
 //!
 //! Hook: raw tracepoints, `(struct task_struct *, uid_t)` or on older kernels `(int pid)`; `(int sig, struct
 //! kernel_siginfo *, struct task_struct *, int group, int result)`; the exit and the fork are `process`'s.
@@ -13,23 +13,33 @@ use aya_ebpf::{
 use tracer_common::{
     event::{exit::Exit, kind},
     loss::Program,
-    peer::Fate,
+    peer::{Fate, Stop},
     server::FORKED,
 };
 
 use super::peer;
 use crate::{
     emit,
-    maps::{FATES, SERVERS},
+    maps::{FATES, ORDERS, SERVERS, STOPS},
     read,
     settings::setting,
 };
 
+const SIGHUP: i32 = 1;
 const SIGINT: i32 = 2;
 const SIGQUIT: i32 = 3;
 const SIGABRT: i32 = 6;
+const SIGTRAP: i32 = 5;
 const SIGKILL: i32 = 9;
+const SIGUSR2: i32 = 12;
 const SIGTERM: i32 = 15;
+const SIGCONT: i32 = 18;
+const SIGSTOP: i32 = 19;
+const SIGTSTP: i32 = 20;
+const SIGTTIN: i32 = 21;
+const SIGTTOU: i32 = 22;
+/// A process that handles a signal and raises it again does so within this time.
+const RAISED_NS: u64 = 10_000_000_000;
 /// SEND_SIG_NOINFO and SEND_SIG_PRIV stand where a pointer would, include/linux/sched/signal.h.
 const SEND_SIG_NOINFO: u64 = 0;
 const SEND_SIG_PRIV: u64 = 1;
@@ -56,10 +66,17 @@ pub(crate) fn mark_victim(context: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "signal_generate")]
 pub(crate) fn signal_generate(context: RawTracePointContext) -> i32 {
     let signal: i32 = context.arg(0);
-    if !matches!(signal, SIGINT | SIGQUIT | SIGABRT | SIGKILL | SIGTERM) {
-        return 0;
+    match signal {
+        SIGINT | SIGQUIT | SIGABRT | SIGKILL | SIGTERM => ends(signal, context.arg(1), context.arg(2)),
+        SIGSTOP | SIGTSTP | SIGTTIN | SIGTTOU | SIGTRAP => stops(signal, context.arg(2)),
+        SIGCONT => goes_on(context.arg(2)),
+        SIGHUP | SIGUSR2 => reloads(signal, context.arg(2)),
+        _ => 0,
     }
-    let info: u64 = context.arg(1);
+}
+
+#[inline(always)]
+fn ends(signal: i32, info: u64, task: u64) -> i32 {
     // si_code <= 0: sent by a process, which is the current one (SI_FROMUSER in include/linux/signal.h).
     let from_user = match info {
         SEND_SIG_NOINFO => true,
@@ -69,18 +86,79 @@ pub(crate) fn signal_generate(context: RawTracePointContext) -> i32 {
     if !from_user {
         return 0;
     }
-    let tgid: u32 = read::kernel(context.arg::<u64>(2), setting!(offsets.task_tgid));
+    let tgid: u32 = read::kernel(task, setting!(offsets.task_tgid));
+    let sender = (bpf_get_current_pid_tgid() >> 32) as u32;
     let mut fate = Fate::default();
     if let Some(former) = FATES.get_ptr(tgid) {
         // SAFETY: a live map entry, read only.
-        fate.oom_ns = unsafe { (*former).oom_ns };
+        let former = unsafe { &*former };
+        // Handled, and raised again to die of it: who sent it first counts.
+        // SAFETY: no arguments, no effects.
+        let recent = unsafe { bpf_ktime_get_ns() }.wrapping_sub(former.signal_ns) < RAISED_NS;
+        if sender == tgid && former.signal == signal.cast_unsigned() && former.sender != tgid && recent {
+            return 0;
+        }
+        fate.oom_ns = former.oom_ns;
     }
     // SAFETY: no arguments, no effects.
     fate.signal_ns = unsafe { bpf_ktime_get_ns() };
     fate.signal = signal.cast_unsigned();
-    fate.sender = (bpf_get_current_pid_tgid() >> 32) as u32;
+    fate.sender = sender;
     fate.sender_comm = read::current_comm();
     let _ = FATES.insert(tgid, fate, 0);
+    0
+}
+
+/// The signals that stop, whoever sends them: a debugger's attaching is one. Where it stands still already, the first of
+/// several SIGSTOPs did it; of those that may be handled or ignored, the last is nearest to the truth.
+#[inline(always)]
+fn stops(signal: i32, task: u64) -> i32 {
+    let tgid: u32 = read::kernel(task, setting!(offsets.task_tgid));
+    let mut stop = Stop::default();
+    if let Some(former) = STOPS.get_ptr(tgid) {
+        // SAFETY: a live map entry, read only.
+        stop = unsafe { *former };
+        if signal == SIGSTOP && stop.signal == SIGSTOP.cast_unsigned() {
+            return 0;
+        }
+    } else if signal == SIGTRAP {
+        return 0;
+    }
+    // SAFETY: no arguments, no effects.
+    stop.time_ns = unsafe { bpf_ktime_get_ns() };
+    stop.signal = signal.cast_unsigned();
+    if signal != SIGTRAP {
+        stop.sender = (bpf_get_current_pid_tgid() >> 32) as u32;
+        stop.sender_comm = read::current_comm();
+    }
+    // An LRU map: there is always room.
+    let _ = STOPS.insert(tgid, stop, 0);
+    0
+}
+
+/// What a master may end its workers for.
+#[inline(always)]
+fn reloads(signal: i32, task: u64) -> i32 {
+    let tgid: u32 = read::kernel(task, setting!(offsets.task_tgid));
+    if SERVERS.get_ptr(tgid).is_none() {
+        return 0;
+    }
+    let order = Stop {
+        // SAFETY: no arguments, no effects.
+        time_ns: unsafe { bpf_ktime_get_ns() },
+        signal: signal.cast_unsigned(),
+        sender: (bpf_get_current_pid_tgid() >> 32) as u32,
+        sender_comm: read::current_comm(),
+    };
+    // An LRU map: there is always room.
+    let _ = ORDERS.insert(tgid, order, 0);
+    0
+}
+
+#[inline(always)]
+fn goes_on(task: u64) -> i32 {
+    let tgid: u32 = read::kernel(task, setting!(offsets.task_tgid));
+    let _ = STOPS.remove(tgid);
     0
 }
 
@@ -95,6 +173,7 @@ pub(super) fn forked(parent: u32, child: u64) {
         let _ = SERVERS.insert(tgid, FORKED, 0);
         // Of a former process of that number.
         let _ = FATES.remove(tgid);
+        let _ = STOPS.remove(tgid);
     }
 }
 
@@ -113,6 +192,12 @@ pub(super) fn exited(tgid: u32) {
     if SERVERS.get_ptr(tgid).is_some() {
         server_exited(tgid);
     }
+}
+
+/// The leader of a process exits.
+#[inline(always)]
+pub(super) fn gone(tgid: u32) {
+    let _ = STOPS.remove(tgid);
 }
 
 /// The last thread of its process: do_exit() (kernel/exit.c) counts down before the tracepoint.

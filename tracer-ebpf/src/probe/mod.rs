@@ -3,6 +3,7 @@
 mod connect;
 mod drop;
 mod fate;
+mod freeze;
 mod icmp;
 mod idle;
 mod lifecycle;

@@ -47,6 +47,7 @@ pub(crate) fn process_exit(_context: RawTracePointContext) -> i32 {
     if tgid != ids as u32 {
         return 0;
     }
+    fate::gone(tgid);
     let Some(process) = PROCESSES.get_ptr(tgid) else { return 0 };
     // SAFETY: a live map entry.
     if unsafe { (*process).verdict } == TRACED {

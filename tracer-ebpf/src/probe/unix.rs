@@ -217,6 +217,7 @@ fn other_end(slot: *mut UnixSocket, sk: u64) -> u32 {
             flags |= ACCEPTED;
         }
     }
+    let inode = inode_of(other);
     let listener: u64 = read::kernel(sk, setting!(offsets.sock_peer_pid));
     let address: u64 = read::kernel(other, setting!(offsets.unix_address));
     let length: u32 = read::kernel(address, setting!(offsets.unix_address_length));
@@ -226,6 +227,7 @@ fn other_end(slot: *mut UnixSocket, sk: u64) -> u32 {
     // SAFETY: the caller's slot; the helper checks the source.
     unsafe {
         (*slot).flags |= flags;
+        (&raw mut (*slot).peer_inode).write(inode);
         (&raw mut (*slot).listener_tgid).write(listener);
         (&raw mut (*slot).peer_unread).write(unread);
         words_of_nothing::<{ PATH_LEN / 8 }>((&raw mut (*slot).path).cast());

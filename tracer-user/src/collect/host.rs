@@ -4,7 +4,7 @@ use aya::maps::{HashMap, MapData};
 use tracer_common::{
     event::{Header, exit, kind, listener},
     listener::ListenerKey,
-    peer::{Fate as WireFate, PEER_EXITING, PEER_WORKER, PeerClosed, PeerKey},
+    peer::{Fate as WireFate, PEER_EXITING, PEER_WORKER, PeerClosed, PeerKey, Stop as WireStop},
     process::Comm,
 };
 use zerocopy::{FromBytes, IntoBytes as _};
@@ -13,7 +13,7 @@ use super::address::{from_wire, on_wire};
 use super::memory::text;
 use crate::model::{
     address::Address,
-    host::{Actor, Change, Ending, Ends, Fate, HostEvent, Name, Place},
+    host::{Actor, Change, Ending, Ends, Fate, HostEvent, Name, Place, Stop},
 };
 
 /// Decodes an event about the host; None: it is another one, for [`super::decode`].
@@ -51,7 +51,8 @@ fn read<T: FromBytes>(bytes: &[u8]) -> Option<T> {
 
 pub(super) fn actor(pid: u32, comm: Comm, parent: u32, flags: u32, exit_code: u32) -> Actor {
     let name = Name { pid, comm: text(comm.as_bytes()) };
-    Actor { name, parent, worker: flags & PEER_WORKER != 0, ending: ending(flags, exit_code) }
+    let master = (flags & PEER_WORKER != 0).then(|| Name { pid: parent, comm: name.comm.clone() });
+    Actor { name, parent, master, ending: ending(flags, exit_code) }
 }
 
 /// `exit_code` as wait(2) has it.
@@ -70,11 +71,18 @@ const fn ending(flags: u32, exit_code: u32) -> Ending {
 pub struct Peers {
     closed: HashMap<MapData, PeerKey, PeerClosed>,
     fates: HashMap<MapData, u32, WireFate>,
+    stops: HashMap<MapData, u32, WireStop>,
+    orders: HashMap<MapData, u32, WireStop>,
 }
 
 impl Peers {
-    pub const fn new(closed: HashMap<MapData, PeerKey, PeerClosed>, fates: HashMap<MapData, u32, WireFate>) -> Self {
-        Self { closed, fates }
+    pub const fn new(
+        closed: HashMap<MapData, PeerKey, PeerClosed>,
+        fates: HashMap<MapData, u32, WireFate>,
+        stops: HashMap<MapData, u32, WireStop>,
+        orders: HashMap<MapData, u32, WireStop>,
+    ) -> Self {
+        Self { closed, fates, stops, orders }
     }
 
     /// Who closed the other end of the connection, and when; None: not a process of this host, or not remembered.
@@ -102,15 +110,31 @@ impl Peers {
             .collect()
     }
 
-    /// What was done to a process lately.
+    /// The signal that a process which stands still was told to stand still by; None: it was before the tracing, or it is no
+    /// signal that stops it.
+    pub fn stop(&self, pid: u32) -> Option<Stop> {
+        let (time_ns, signal, sender) = told(&self.stops.get(&pid, 0).ok()?);
+        Some(Stop { time_ns, signal, sender })
+    }
+
+    /// What was done to a process lately; None: nothing.
     pub fn fate(&self, pid: u32) -> Option<Fate> {
-        let fate = self.fates.get(&pid, 0).ok()?;
+        let reload = self.orders.get(&pid, 0).ok().map(|order| told(&order));
+        let Ok(fate) = self.fates.get(&pid, 0) else {
+            return reload.map(|order| Fate { oom_ns: None, signal: None, reload: Some(order) });
+        };
         let sender = Name { pid: fate.sender, comm: text(fate.sender_comm.as_bytes()) };
         Some(Fate {
             oom_ns: (fate.oom_ns != 0).then_some(fate.oom_ns),
             signal: (fate.signal_ns != 0).then_some((fate.signal_ns, fate.signal, sender)),
+            reload,
         })
     }
+}
+
+/// When it was told, by which signal, and who told it.
+fn told(stop: &WireStop) -> (u64, u32, Name) {
+    (stop.time_ns, stop.signal, Name { pid: stop.sender, comm: text(stop.sender_comm.as_bytes()) })
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ pub(super) fn connection(wire: &UnixSocket, connected: &'static str, closed_by: 
         other_end: has(unix::CONNECTED).then(|| OtherEnd {
             closed: has(unix::PEER_CLOSED),
             accepted: has(unix::ACCEPTED),
+            inode: (wire.peer_inode != 0).then_some(wire.peer_inode),
             unread: wire.peer_unread,
             closing,
         }),

@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(listeners.on_port(7, own, port), Some([address].as_slice()));
         assert_eq!(listeners.on_port(8, u32::MAX, 80), None);
         let name = Name { pid: own, comm: "app".into() };
-        let actor = Actor { name, parent: 1, worker: false, ending: Ending::Alive };
+        let actor = Actor { name, parent: 1, master: None, ending: Ending::Alive };
         let mut happens = |time_ns, change| {
             listeners.event(&HostEvent { time_ns, actor: actor.clone(), change });
             listeners.on_port(7, own, port).map(<[_]>::len)

@@ -2,6 +2,7 @@
 
 pub mod backlog;
 pub mod conntrack;
+pub mod ends;
 pub mod host;
 pub mod limits;
 pub mod listeners;
@@ -11,5 +12,8 @@ pub mod ports;
 pub mod process;
 pub mod route;
 pub mod sock_diag;
+pub mod standing;
 pub mod stat;
+pub mod tcp;
+pub mod unit;
 pub mod unix;

@@ -1,7 +1,7 @@
 //! Who listens where, who did, and how those ended: a snapshot at the start, kept current by the kernel's events.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     fs,
     net::SocketAddr,
 };
@@ -15,6 +15,8 @@ use crate::model::host::{Actor, Change, Ending, HostEvent, Name, Place};
 /// Listeners remembered, live and gone.
 const LIVE: usize = 32_768;
 const GONE: usize = 4096;
+/// Ends remembered.
+const ENDED: usize = 512;
 /// A process that closed its listener and ends this soon after was about to.
 const SHUTDOWN_NS: u64 = 60_000_000_000;
 
@@ -31,9 +33,11 @@ pub struct Live {
 /// A listener that is no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gone {
-    /// Who held it last, and how that one ended.
+    /// Who held it last, and how that one ended; of a prefork server the master, once that has ended too.
     pub actor: Actor,
     pub time_ns: u64,
+    /// Who opened it, if that is another one.
+    opened_by: Option<u32>,
 }
 
 /// One listener of the snapshot.
@@ -49,6 +53,8 @@ pub struct Found {
 pub struct Owners {
     live: HashMap<Place, Live>,
     gone: HashMap<Place, Gone>,
+    /// Servers and their workers that ended, latest last.
+    ended: VecDeque<(Actor, u64)>,
 }
 
 impl Owners {
@@ -86,16 +92,25 @@ impl Owners {
                     live.sockets -= 1;
                     return;
                 }
-                self.live.remove(&place);
+                let opened_by = self.live.remove(&place).map(|live| live.owner.pid);
+                let opened_by = opened_by.filter(|pid| *pid != event.actor.name.pid);
                 if self.gone.len() >= GONE {
                     self.forget_oldest();
                 }
-                self.gone.insert(place, Gone { actor: event.actor.clone(), time_ns: event.time_ns });
+                let opener = opened_by.and_then(|pid| self.end_of(pid, event.time_ns.saturating_sub(SHUTDOWN_NS)));
+                let (actor, time_ns) = opener.cloned().unwrap_or_else(|| (event.actor.clone(), event.time_ns));
+                self.gone.insert(place, Gone { actor, time_ns, opened_by });
             }
             Change::Ended => {
+                if self.ended.len() >= ENDED {
+                    self.ended.pop_front();
+                }
+                self.ended.push_back((event.actor.clone(), event.time_ns));
                 let Actor { name, ending, .. } = &event.actor;
                 for gone in self.gone.values_mut() {
-                    if gone.actor.name.pid == name.pid
+                    if gone.opened_by == Some(name.pid) && event.time_ns.saturating_sub(gone.time_ns) < SHUTDOWN_NS {
+                        (gone.actor, gone.time_ns) = (event.actor.clone(), event.time_ns);
+                    } else if gone.actor.name.pid == name.pid
                         && gone.actor.ending == Ending::Alive
                         && event.time_ns.saturating_sub(gone.time_ns) < SHUTDOWN_NS
                     {
@@ -104,6 +119,16 @@ impl Owners {
                 }
             }
         }
+    }
+
+    /// How a server, or a worker of one, ended after this time, and when.
+    pub fn end_of(&self, pid: u32, after_ns: u64) -> Option<&(Actor, u64)> {
+        self.ended.iter().rev().find(|(actor, ended_ns)| actor.name.pid == pid && *ended_ns >= after_ns)
+    }
+
+    /// Does it listen, or did it until a moment ago?
+    pub fn is_server(&self, pid: u32) -> bool {
+        self.places(pid).next().is_some() || self.gone.values().any(|gone| gone.opened_by == Some(pid))
     }
 
     fn forget_oldest(&mut self) {
@@ -189,7 +214,7 @@ mod tests {
     }
 
     fn event(time_ns: u64, pid: u32, ending: Ending, change: Change) -> HostEvent {
-        let actor = Actor { name: Name { pid, comm: "app".to_owned() }, parent: 1, worker: false, ending };
+        let actor = Actor { name: Name { pid, comm: "app".to_owned() }, parent: 1, master: None, ending };
         HostEvent { time_ns, actor, change }
     }
 
@@ -227,6 +252,24 @@ mod tests {
         assert_eq!(owners.last(1, any).expect("gone").1.actor.ending, Ending::Alive, "another process");
         owners.event(&event(2, 7, Ending::Exited(1), Change::Ended));
         assert_eq!(owners.last(1, any).expect("gone").1.actor.ending, Ending::Exited(1));
+    }
+
+    #[test]
+    fn the_master_counts_not_the_worker_that_closed_last() {
+        let (mut owners, there) = (Owners::default(), place("127.0.0.1:80"));
+        for master_first in [true, false] {
+            owners.event(&event(1, 7, Ending::Alive, Change::Listens(there)));
+            let worker = event(3, 8, Ending::Killed { signal: 9, core: false }, Change::ListensNoMore(there));
+            let master = event(if master_first { 2 } else { 4 }, 7, Ending::Exited(0), Change::Ended);
+            let order = if master_first { [&master, &worker] } else { [&worker, &master] };
+            order.into_iter().for_each(|event| owners.event(event));
+            let (_, gone) = owners.last(1, any).expect("gone");
+            assert_eq!((gone.actor.name.pid, gone.actor.ending), (7, Ending::Exited(0)));
+        }
+        // The master lives on without it.
+        owners.event(&event(10, 9, Ending::Alive, Change::Listens(there)));
+        owners.event(&event(11, 8, Ending::Exited(1), Change::ListensNoMore(there)));
+        assert_eq!(owners.last(1, any).expect("gone").1.actor.name.pid, 8);
     }
 
     #[test]

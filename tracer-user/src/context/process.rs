@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::stat::{Stat, pids};
+use crate::model::host::Name;
 
 /// Processes remembered after they are gone, so that late verdicts can still name them.
 const CAPACITY: usize = 4096;
@@ -69,6 +70,18 @@ impl ProcessFacts {
             || named(&self.comm)
             || self.executable.as_deref().and_then(name_of).is_some_and(|name| named(&name))
     }
+}
+
+/// Its name now; None: it is gone.
+pub fn name(pid: u32) -> Option<Name> {
+    let comm = fs::read(format!("/proc/{pid}/comm")).ok()?;
+    Some(Name { pid, comm: String::from_utf8_lossy(&comm).trim_end().to_owned() })
+}
+
+/// Are these names of one program's processes? `gunicorn: maste` and `gunicorn: worke` are.
+pub fn same_program(one: &str, other: &str) -> bool {
+    let program = |comm: &str| comm.split([':', ' ']).next().unwrap_or_default().to_owned();
+    !program(one).is_empty() && program(one) == program(other)
 }
 
 fn role(title: &[u8]) -> Role {
@@ -167,7 +180,7 @@ impl Processes {
 
 #[cfg(test)]
 mod tests {
-    use super::{Processes, Role, role};
+    use super::{Processes, Role, role, same_program};
 
     #[test]
     fn titles_of_nginx() {
@@ -176,6 +189,12 @@ mod tests {
         assert_eq!(role(b"angie: worker process\0"), Role::Worker);
         assert_eq!(role(b"nginx: cache manager process"), Role::Cache);
         assert_eq!(role(b"/usr/bin/python3\0-c\0pass"), Role::Other);
+    }
+
+    #[test]
+    fn names_of_one_program() {
+        assert!(same_program("gunicorn: maste", "gunicorn: worke") && same_program("gunicorn", "gunicorn: worke"));
+        assert!(!same_program("node", "nginx") && !same_program("", ""));
     }
 
     #[test]

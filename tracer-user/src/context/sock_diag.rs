@@ -1,4 +1,4 @@
-//! Asking the kernel for lists of sockets: NETLINK_SOCK_DIAG.
+//! Questions to the kernel about sockets: NETLINK_SOCK_DIAG, in the network namespace of the calling thread.
 
 use std::io;
 
@@ -6,13 +6,23 @@ use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessa
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 
-/// What the kernel answers about the namespace that the thread is in, as far as `wanted` takes it.
-pub fn dump<T>(request: SockDiagMessage, wanted: impl Fn(SockDiagMessage) -> Option<T>) -> io::Result<Vec<T>> {
+/// About one socket, or about all that fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    One,
+    All,
+}
+
+/// What the kernel answers. ENOENT: there is no such socket.
+pub fn ask(about: About, request: SockDiagMessage) -> io::Result<Vec<SockDiagMessage>> {
     let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
     let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    header.flags = match about {
+        About::One => NLM_F_REQUEST,
+        About::All => NLM_F_REQUEST | NLM_F_DUMP,
+    };
     let mut request = NetlinkMessage::new(header, request.into());
     request.finalize();
     let mut bytes = vec![0; request.buffer_len()];
@@ -27,11 +37,19 @@ pub fn dump<T>(request: SockDiagMessage, wanted: impl Fn(SockDiagMessage) -> Opt
             match message.payload {
                 NetlinkPayload::Done(_) => return Ok(found),
                 NetlinkPayload::Error(error) => return Err(error.to_io()),
-                NetlinkPayload::InnerMessage(message) => found.extend(wanted(message)),
+                NetlinkPayload::InnerMessage(message) => found.push(message),
                 _ => {}
             }
             let length = (message.header.length as usize).next_multiple_of(4);
             rest = rest.get(length.max(4)..).unwrap_or_default();
         }
+        if about == About::One {
+            return Ok(found);
+        }
     }
+}
+
+/// What the kernel answers about all in the namespace that the thread is in, as far as `wanted` takes it.
+pub fn dump<T>(request: SockDiagMessage, wanted: impl Fn(SockDiagMessage) -> Option<T>) -> io::Result<Vec<T>> {
+    Ok(ask(About::All, request)?.into_iter().filter_map(wanted).collect())
 }

@@ -114,6 +114,31 @@ pub(super) const REASONS: &[Reason] = &[
         change: &["kill -CONT PID, or thaw the group; then find out who stopped it."],
     },
     Reason {
+        kind: RootKind::NotAccepted,
+        meaning: "The connection still waited in the listener's queue when nginx gave up: the kernel had finished the handshake, no \
+                  process has accepted it. The processes that could are named, with how many are at other connections.",
+        known: "The kernel was asked for the other end of this very connection, and no process has it open.",
+        check: &[QUEUES, SERVICE],
+        change: &[
+            "More workers (php-fpm pm.max_children, gunicorn --workers), or find what keeps them busy: a slow database, a slow \
+             upstream of their own.",
+        ],
+    },
+    Reason {
+        kind: RootKind::ApplicationSilent,
+        meaning: "A process of this host has the connection, runs, and had not answered when nginx gave up. It works on the request, or \
+                  waits for something itself.",
+        known: "The kernel was asked for the other end of this very connection, and /proc for who has it open.",
+        check: &[
+            check("What it does at this moment", "cat /proc/PID/stack; cat /proc/PID/wchan"),
+            check("What it waits for", "ss -tnp | grep pid=PID"),
+        ],
+        change: &[
+            "Find what is slow in it: its own log, its database.",
+            "Or a longer proxy_read_timeout for this location.",
+        ],
+    },
+    Reason {
         kind: RootKind::ApplicationClosed,
         meaning: "A process of this host closed the connection and lives on: the application itself decided to, by a limit, an error that \
                   it caught, or a time-out of its own.",

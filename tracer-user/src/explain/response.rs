@@ -103,7 +103,9 @@ const TIMEOUT: Explanation = Explanation {
     meaning: "The request was sent, and no answer began within proxy_read_timeout (60 s by default, between two reads, not for \
               the whole). Either the application is slow or stuck, or it never accepted the connection: the kernel completes \
               TCP for it, and the request lies in the accept queue.",
-    kernel: "The request is written, nothing comes back, and nginx closes.",
+    kernel: "The request is written, nothing comes back, and nginx closes. On the same host why502 also looks who has the \
+             other end a moment later: a process that is silent, one that was stopped (by a signal, a debugger, or with its \
+             control group) before nginx gave up, or nobody yet, and what those who should accept it are at.",
     nginx: &["upstream timed out (110: Connection timed out) while reading response header from upstream"],
     check: &[
         check("Connections that nobody has accepted (Recv-Q of the listener)", "ss -ltn"),

@@ -26,8 +26,8 @@ pub enum Ending {
 pub struct Actor {
     pub name: Name,
     pub parent: u32,
-    /// The parent has the same name: a worker of a prefork server.
-    pub worker: bool,
+    /// Its parent, where this is a worker of it: a process of the same name, or one that listens.
+    pub master: Option<Name>,
     pub ending: Ending,
 }
 
@@ -38,6 +38,16 @@ pub struct Fate {
     pub oom_ns: Option<u64>,
     /// A signal from a process: when, its number, who sent it.
     pub signal: Option<(u64, u32, Name)>,
+    /// The same of a signal that makes a server reload.
+    pub reload: Option<(u64, u32, Name)>,
+}
+
+/// A process was told to stand still, and not to go on since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stop {
+    pub time_ns: u64,
+    pub signal: u32,
+    pub sender: Name,
 }
 
 /// A place where something listens: network namespace and address.

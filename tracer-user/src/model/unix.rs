@@ -30,6 +30,8 @@ pub struct OtherEnd {
     pub closed: bool,
     /// accept(2) had taken it; says nothing once it is closed.
     pub accepted: bool,
+    /// Number of its inode, where it is open and accepted.
+    pub inode: Option<u64>,
     /// Messages of the worker that it has not read.
     pub unread: u32,
     /// None: not closed, or nobody saw it.

@@ -3,7 +3,12 @@
 pub use super::root::RootKind;
 use std::sync::Arc;
 
-use super::{address::Address, cause::Cause, configured::Configured, unix::Closing};
+use super::{
+    address::Address,
+    cause::Cause,
+    configured::Configured,
+    unix::{Closing, OtherEnd},
+};
 
 /// Number of a failure or response within the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -107,6 +112,8 @@ pub struct ConnectionFacts {
     pub reset: Option<ResetBy>,
     /// Of a unix connection: the close of its other end.
     pub closing: Option<Closing>,
+    /// Of a unix connection: its other end.
+    pub other_end: Option<OtherEnd>,
     pub local: Option<Address>,
     pub reused: Option<bool>,
     pub preexisting: Option<bool>,

@@ -25,7 +25,7 @@ use tracer_common::{
     icmp::IcmpError,
     listener::{ListenerKey, Overflowed},
     loss::Program,
-    peer::{Fate, PeerClosed, PeerKey},
+    peer::{Fate, PeerClosed, PeerKey, Stop},
     process::Process,
     reset::ResetSlot,
     settings::Settings,
@@ -287,6 +287,21 @@ impl Probes {
     /// What was done to processes lately.
     pub fn take_fates(&mut self) -> Result<HashMap<MapData, u32, Fate>, AttachError> {
         self.take("FATES")
+    }
+
+    /// Processes that stand still.
+    pub fn take_stops(&mut self) -> Result<HashMap<MapData, u32, Stop>, AttachError> {
+        self.take("STOPS")
+    }
+
+    /// Control groups that are frozen, and since when.
+    pub fn take_freezes(&mut self) -> Result<HashMap<MapData, u64, u64>, AttachError> {
+        self.take("FREEZES")
+    }
+
+    /// Servers told to reload.
+    pub fn take_orders(&mut self) -> Result<HashMap<MapData, u32, Stop>, AttachError> {
+        self.take("ORDERS")
     }
 
     /// Processes that listen.

@@ -71,6 +71,7 @@ const fn partial(hooks: &'static [Hook], missing: &'static str) -> Way {
 const SOCK: Argument = Argument::Struct("sock");
 const SK_BUFF: Argument = Argument::Struct("sk_buff");
 const TASK: Argument = Argument::Struct("task_struct");
+const GROUP: Argument = Argument::Struct("cgroup");
 /// `int`, `unsigned int`, an enum.
 const INT: Argument = Argument::Integer(4);
 const LONG: Argument = Argument::Integer(8);
@@ -89,6 +90,9 @@ const SIGNAL: Hook = hook(
 /// Newer kernels pass the task.
 pub const VICTIM_TASK: Hook = hook(Program::MarkVictim, Kind::RawTp, "raw_tp/mark_victim", "mark_victim", &[TASK]);
 const VICTIM_PID: Hook = hook(Program::MarkVictim, Kind::RawTp, "raw_tp/mark_victim", "mark_victim", &[INT]);
+const FREEZE: Hook = hook(Program::CgroupFreeze, Kind::RawTp, "raw_tp/cgroup_freeze", "cgroup_freeze", &[GROUP]);
+const UNFREEZE: Hook =
+    hook(Program::CgroupUnfreeze, Kind::RawTp, "raw_tp/cgroup_unfreeze", "cgroup_unfreeze", &[GROUP]);
 const SERVERS: &str = "traced processes, and those that listen or were forked by one that does";
 
 const RECEIVE_RESET: Hook =
@@ -182,6 +186,8 @@ pub const PROBES: &[Probe] = &[
     Probe {
         name: Name::ProcessExit,
         ways: &[
+            partial(&[EXEC, FORK, EXIT, VICTIM_TASK, SIGNAL, FREEZE, UNFREEZE], SERVERS),
+            partial(&[EXEC, FORK, EXIT, VICTIM_PID, SIGNAL, FREEZE, UNFREEZE], SERVERS),
             partial(&[EXEC, FORK, EXIT, VICTIM_TASK, SIGNAL], SERVERS),
             partial(&[EXEC, FORK, EXIT, VICTIM_PID, SIGNAL], SERVERS),
             partial(&[EXEC, FORK, EXIT, SIGNAL], "no word of the kernel about processes killed for memory"),

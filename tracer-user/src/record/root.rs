@@ -17,6 +17,13 @@ pub struct Root {
     pub listener: Option<Listener>,
 }
 
+impl Root {
+    /// The request waits somewhere; nobody has ended.
+    pub const fn is_wait(&self) -> bool {
+        matches!(self.kind, RootKind::NotAccepted | RootKind::ApplicationSilent)
+    }
+}
+
 /// A process that a reason names, and how it ended if it did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessFate {

@@ -41,13 +41,23 @@ impl Converter {
         let configured = failure.configured.take();
         let configured = configured.as_deref();
         let mut reason = failure.root.clone().map(root);
+        let found = roots::find(&failure, &mut self.host);
         let general = explain::hint(failure.cause);
-        let question = Question::of_failure(&failure, configured, general);
+        let particular = found.as_ref().and_then(|found| found.hint.as_deref());
+        // What nginx is told to do is worth knowing where it waits, not where somebody died.
+        let waited = found.as_ref().is_some_and(|found| found.root.is_wait());
+        let question = Question::of_failure(&failure, configured, particular.filter(|_| waited).unwrap_or(general));
         let advice = self.advisor.advise(failure.worker, &question);
-        let mut hint = advice.hint.map_or(Cow::Borrowed(general), Cow::Owned);
-        if let Some(found) = roots::find(&failure, &mut self.host) {
+        let advised = advice.hint.map_or(Cow::Borrowed(general), Cow::Owned);
+        let mut hint = match particular.filter(|_| !waited) {
+            Some(particular) => Cow::Owned(particular.to_owned()),
+            None => advised,
+        };
+        if let Some(found) = found {
+            if let Some(unit) = roots::unit(&found.root, &mut self.host) {
+                hint = Cow::Owned(format!("{hint}; {}, {}", unit.status(), unit.log()));
+            }
             reason = Some(found.root);
-            hint = found.hint.map_or(hint, Cow::Owned);
             failure.evidence.extend(found.evidence);
             failure.evidence.sort_by_key(|fact| fact.time_ns);
         }

@@ -1,12 +1,12 @@
 //! What is known of the host besides nginx, for the reasons behind causes.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     fs::File,
     io::Read as _,
     net::SocketAddr,
     os::fd::AsFd as _,
-    sync::mpsc::{Receiver, TryRecvError, channel},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
     time::Duration,
 };
@@ -14,9 +14,9 @@ use std::{
 use anyhow::Context as _;
 use aya::maps::{HashMap, MapData};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use tracer_common::{listener::Overflowed, server::LISTENS};
+use tracer_common::{listener::Overflowed, loss::Program, server::LISTENS};
 
-use super::{backlogs::Backlogs, roots, sockets::Sockets};
+use super::{backlogs::Backlogs, roots, sockets::Sockets, waits::Waits};
 use crate::{
     collect::{drop::Drops, host::Peers, icmp::Icmps, idle::Idle, overflow::Overflows, reset::Resets},
     context::{
@@ -25,13 +25,15 @@ use crate::{
         listeners::Listeners,
         namespaces::Namespaces,
         owners::{Found, Owners, snapshot},
-        process::ProcessFacts,
+        process::{ProcessFacts, name, same_program},
         route::Routes,
+        unit::Units,
     },
     kernel::clock,
     model::{
         address::Address,
-        host::{Change, HostEvent, Place},
+        host::{Actor, Change, HostEvent, Place},
+        verdict::Failure,
     },
     probe::attach::Probes,
 };
@@ -57,6 +59,15 @@ pub(super) struct Host {
     pub(super) routes: Routes,
     /// The kernel tells of every RST that its TCP sends, also where no socket listens.
     pub(super) sees_all_resets: bool,
+    pub(super) waits: Waits,
+    pub(super) units: Units,
+    /// Failures told while whoever closed was about to end.
+    pub(super) leaving: VecDeque<Failure>,
+    /// Every signal that stops a process is seen.
+    pub(super) sees_stops: bool,
+    /// Every freezing of a control group is.
+    pub(super) sees_freezes: bool,
+    freezes: HashMap<MapData, u64, u64>,
     servers: HashMap<MapData, u32, u32>,
     snapshot: Option<Receiver<Vec<Found>>>,
 }
@@ -71,7 +82,7 @@ impl Host {
         Ok(Self {
             listeners: Listeners::default(),
             owners: Owners::default(),
-            peers: Peers::new(probes.take_peers()?, probes.take_fates()?),
+            peers: Peers::new(probes.take_peers()?, probes.take_fates()?, probes.take_stops()?, probes.take_orders()?),
             overflows: Overflows::new(overflows, all_seen),
             backlogs: Backlogs::default(),
             drops: Drops::new(probes.take_drops()?, probes.take_last_retransmit()?, drop_reasons),
@@ -84,6 +95,12 @@ impl Host {
             namespaces: Namespaces::default(),
             routes: Routes::default(),
             sees_all_resets,
+            waits: Waits::default(),
+            units: Units::default(),
+            leaving: VecDeque::new(),
+            sees_freezes: probes.sources().contains_key(&(Program::CgroupFreeze as u16)),
+            freezes: probes.take_freezes()?,
+            sees_stops: probes.sources().contains_key(&(Program::SignalGenerate as u16)),
             servers: probes.take_servers()?,
             snapshot: None,
         })
@@ -127,20 +144,26 @@ impl Host {
         self.snapshot.is_some()
     }
 
-    /// Takes in what the thread found, once it is there.
-    pub(super) fn looked_around(&mut self) {
+    /// Takes in what the thread found, once it is there; waits so long for it.
+    pub(super) fn looked_around(&mut self, patience: Duration) {
         let Some(snapshot) = &self.snapshot else { return };
-        let found = match snapshot.try_recv() {
+        let found = match snapshot.recv_timeout(patience) {
             Ok(found) => found,
-            Err(TryRecvError::Empty) => return,
-            Err(TryRecvError::Disconnected) => Vec::new(),
+            Err(RecvTimeoutError::Timeout) => return,
+            Err(RecvTimeoutError::Disconnected) => Vec::new(),
         };
         self.snapshot = None;
         for (holder, _) in found.iter().flat_map(|found| &found.holders) {
             // An LRU map: there is always room.
             let _ = self.servers.insert(holder.pid, LISTENS, 0);
+            self.units.meet(holder.pid);
         }
         self.owners.seed(found);
+    }
+
+    /// When a control group was told to stand still, by its id; None: before the tracing, or it was not seen.
+    pub(super) fn frozen_ns(&self, group: u64) -> Option<u64> {
+        self.freezes.get(&group, 0).ok()
     }
 
     /// Takes in who listens on unix sockets, waiting so long for it: the kernel programs tell how those end. Of what the first
@@ -149,6 +172,17 @@ impl Host {
         const INIT: u32 = 1;
         for holder in self.sockets.surveyed(patience).into_iter().filter(|holder| holder.name.pid != INIT) {
             let _ = self.servers.insert(holder.name.pid, LISTENS, 0);
+            self.units.meet(holder.name.pid);
+        }
+    }
+
+    /// Names the master of a worker that has given itself another name than its master has.
+    pub(super) fn knows(&self, actor: &mut Actor) {
+        if actor.master.is_none()
+            && (self.owners.is_server(actor.parent) || self.sockets.places.is_server(actor.parent))
+            && let Some(master) = name(actor.parent).filter(|master| same_program(&master.comm, &actor.name.comm))
+        {
+            actor.master = Some(master);
         }
     }
 
@@ -174,8 +208,8 @@ impl Host {
         let mut served = Vec::new();
         if event.change == Change::Ended {
             let mut places: Vec<Place> = self.owners.places(event.actor.name.pid).collect();
-            if event.actor.worker {
-                places.extend(self.owners.places(event.actor.parent));
+            if let Some(master) = &event.actor.master {
+                places.extend(self.owners.places(master.pid));
             }
             if !places.is_empty() {
                 let here = |(netns, address): &(u32, SocketAddr)| {
@@ -185,6 +219,9 @@ impl Host {
                 served.sort_unstable();
                 served.dedup();
             }
+        }
+        if let Change::Listens(_) = event.change {
+            self.units.meet(event.actor.name.pid);
         }
         self.owners.event(event);
         self.listeners.event(event);

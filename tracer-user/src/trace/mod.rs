@@ -18,6 +18,7 @@ mod sockets;
 mod statistics;
 mod storms;
 mod texts;
+mod waits;
 mod workers;
 
 pub(crate) use convert::observation;

@@ -8,6 +8,7 @@ use std::{
 use super::{
     convert::{self, Converter},
     fallback::ERROR_LOG,
+    roots,
     texts::{ComplaintId, LET_GO_NS, Texts},
 };
 use crate::{
@@ -51,7 +52,7 @@ impl Outbox {
         }
         if let Some(Verdict::Failure(failure)) = self.pending.front()
             && now_ns.saturating_sub(failure.time_ns) < HOLD_NS
-            && converter.host.sockets.waits(failure)
+            && roots::waits(failure, &mut converter.host)
         {
             return None;
         }

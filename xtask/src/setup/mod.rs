@@ -9,6 +9,7 @@ mod lab;
 mod linker;
 mod qemu;
 mod rust;
+mod servers;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -106,6 +107,15 @@ impl<'a> Setup<'a> {
         let forbidden = self.complete();
         if let Err(error) = installed.and(forbidden) {
             eprintln!("setup: going on without the tools to compare with: {error:#}");
+        }
+    }
+
+    /// The servers that some scenarios start. The others work without: what cannot be had is said.
+    pub(crate) fn servers(&self) {
+        let installed = servers::ensure(self);
+        let forbidden = self.complete();
+        if let Err(error) = installed.and(forbidden) {
+            eprintln!("setup: going on without servers whose scenarios are skipped then: {error:#}");
         }
     }
 

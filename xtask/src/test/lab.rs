@@ -37,6 +37,7 @@ pub(super) fn prepare(repository: &Repository, setup: &Setup<'_>, step: &str) ->
         fs::remove_file(&results).with_context(|| format!("removing {}", results.display()))?;
     }
     setup.ensure(&[Need::Ebpf, Need::Lab])?;
+    setup.servers();
     let why502 = build(repository, setup, &release())?;
     let lab = Invocation::new(build_lab(repository, setup, None)?);
     let lab = lab.current_dir(&repository.root).args(["run", "--why502"]).arg(why502);

@@ -72,27 +72,43 @@ fn inside(netns: u64, pid: u32) -> io::Result<Vec<Listener>> {
 
 /// Asks the kernel about the namespace that the thread is in.
 fn dump(netns: u64) -> io::Result<Vec<Listener>> {
-    let request = SockDiagMessage::UnixRequest(UnixRequest {
-        state_flags: StateFlags::LISTEN,
-        inode: 0,
-        show_flags: ShowFlags::NAME | ShowFlags::VFS | ShowFlags::RQLEN,
-        cookie: [0; 8],
-    });
-    sock_diag::dump(request, |message| match message {
-        SockDiagMessage::UnixResponse(response) => listener(netns, &response),
+    let show = ShowFlags::NAME | ShowFlags::VFS | ShowFlags::RQLEN;
+    all(StateFlags::LISTEN, show, |response| listener(netns, response))
+}
+
+/// Inodes of connections that somebody accepted from a listener bound to this, of the namespace that the thread is in.
+pub fn accepted(from: &Bound) -> Vec<u64> {
+    let inode = |response: &UnixResponse| {
+        (response.header.inode != 0 && bound(response) == *from).then(|| u64::from(response.header.inode))
+    };
+    all(StateFlags::ESTABLISHED, ShowFlags::NAME, inode).unwrap_or_default()
+}
+
+fn all<T>(
+    state_flags: StateFlags,
+    show_flags: ShowFlags,
+    wanted: impl Fn(&UnixResponse) -> Option<T>,
+) -> io::Result<Vec<T>> {
+    let request = UnixRequest { state_flags, inode: 0, show_flags, cookie: [0; 8] };
+    sock_diag::dump(SockDiagMessage::UnixRequest(request), |message| match message {
+        SockDiagMessage::UnixResponse(response) => wanted(&response),
         _ => None,
     })
+}
+
+fn bound(response: &UnixResponse) -> Bound {
+    match response.name() {
+        Some(UnixDiagName::Pathname(path)) => Bound::Path(String::from_utf8_lossy(path.as_bytes()).into_owned()),
+        Some(UnixDiagName::Abstract(name)) => Bound::Abstract(name.clone()),
+        None => Bound::Nothing,
+    }
 }
 
 fn listener(netns: u64, response: &UnixResponse) -> Option<Listener> {
     if response.header.kind != SOCK_STREAM {
         return None;
     }
-    let bound = match response.name() {
-        Some(UnixDiagName::Pathname(path)) => Bound::Path(String::from_utf8_lossy(path.as_bytes()).into_owned()),
-        Some(UnixDiagName::Abstract(name)) => Bound::Abstract(name.clone()),
-        None => Bound::Nothing,
-    };
+    let bound = bound(response);
     let file = response.nlas.iter().find_map(|attribute| {
         let Nla::Vfs(vfs) = attribute else { return None };
         let mut bytes = [0; 8];

@@ -104,7 +104,7 @@ impl Places {
         let mut served = Vec::new();
         for ((_, path), place) in &mut self.known {
             let holds = |pid: u32| place.holders.iter().any(|holder| holder.name.pid == pid);
-            if holds(actor.name.pid) || actor.worker && holds(actor.parent) {
+            if holds(actor.name.pid) || actor.master.as_ref().is_some_and(|master| holds(master.pid)) {
                 served.push(path.clone());
             }
             if holds(actor.name.pid) && place.ended.len() < ENDS {
@@ -112,6 +112,11 @@ impl Places {
             }
         }
         served
+    }
+
+    /// Does it listen, or did it when last looked at?
+    pub fn is_server(&self, pid: u32) -> bool {
+        self.known.values().any(|place| place.holders.iter().any(|holder| holder.name.pid == pid))
     }
 
     /// Who listened there and does no more.
@@ -164,7 +169,12 @@ mod tests {
 
     fn ends(time_ns: u64, pid: u32, parent: u32) -> HostEvent {
         let name = Name { pid, comm: "app".into() };
-        let actor = Actor { name, parent, worker: parent != 1, ending: Ending::Exited(1) };
+        let actor = Actor {
+            master: (parent != 1).then(|| Name { pid: parent, comm: name.comm.clone() }),
+            name,
+            parent,
+            ending: Ending::Exited(1),
+        };
         HostEvent { time_ns, actor, change: Change::Ended }
     }
 

@@ -253,6 +253,7 @@ pub(super) fn unix_facts(unix: &UnixConnection, reuse: Reuse) -> ConnectionFacts
     ConnectionFacts {
         connected_ns: unix.connected_ns(),
         closing: unix.closing().cloned(),
+        other_end: unix.other_end.clone(),
         reused,
         requests: (reused == Some(false)).then_some(1),
         ..ConnectionFacts::default()
@@ -277,6 +278,7 @@ pub(super) fn facts(connection: &Connection, reuse: Reuse) -> ConnectionFacts {
             None => ResetBy::Unseen,
         }),
         closing: None,
+        other_end: None,
         local: connection.local.clone(),
         reused,
         preexisting: Some(connection.preexisting),

@@ -31,7 +31,7 @@ pub(super) fn unix(step: Step) -> Step {
 pub(super) fn unix_open(step: Step) -> Step {
     step.on_unix_socket(script::unix(|unix| {
         (unix.ended, unix.other_end) =
-            (false, Some(OtherEnd { closed: false, accepted: true, unread: 0, closing: None }));
+            (false, Some(OtherEnd { closed: false, accepted: true, inode: None, unread: 0, closing: None }));
     }))
 }
 

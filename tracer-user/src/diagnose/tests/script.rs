@@ -150,7 +150,7 @@ pub(super) fn unix(change: impl FnOnce(&mut UnixConnection)) -> UnixConnection {
         netns: 1,
         remote: Some(Address::Unix("/run/app.sock".to_owned())),
         listener: Some(77),
-        other_end: Some(OtherEnd { closed: true, accepted: false, unread: 0, closing: None }),
+        other_end: Some(OtherEnd { closed: true, accepted: false, inode: None, unread: 0, closing: None }),
         error: 0,
         ended: true,
         unread: 0,

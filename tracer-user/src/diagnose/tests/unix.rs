@@ -14,20 +14,20 @@ use crate::model::{
 const TIMED_OUT: &str = "upstream timed out";
 
 fn closing(unread: u32, ending: Ending) -> Closing {
-    let by = Actor { name: Name { pid: 412, comm: "php-fpm".to_owned() }, parent: 400, worker: true, ending };
+    let by = Actor { name: Name { pid: 412, comm: "php-fpm".to_owned() }, parent: 400, master: None, ending };
     Closing { time_ns: 1_000_500_000_500, source: "fentry/unix_release_sock", by, unread, embryo: false }
 }
 
 /// The other end was closed with so much of the request unread.
 fn left(unread: u32, ending: Ending) -> UnixConnection {
     let closing = Some(closing(unread, ending));
-    unix(|unix| unix.other_end = Some(OtherEnd { closed: true, accepted: false, unread: 0, closing }))
+    unix(|unix| unix.other_end = Some(OtherEnd { closed: true, accepted: false, inode: None, unread: 0, closing }))
 }
 
 fn open(accepted: bool) -> UnixConnection {
     unix(|unix| {
         unix.ended = false;
-        unix.other_end = Some(OtherEnd { closed: false, accepted, unread: 1, closing: None });
+        unix.other_end = Some(OtherEnd { closed: false, accepted, inode: None, unread: 1, closing: None });
     })
 }
 

@@ -1,10 +1,10 @@
 //! Who ended a connection, when it was a process of this host.
 
-use super::{Found, text};
+use super::{Found, program::Program, text};
 use crate::{
     model::{
         cause::Cause,
-        host::{Actor, Ending, Fate},
+        host::{Actor, Ending, Fate, Name},
         verdict::{Evidence, Failure, RootKind},
     },
     record,
@@ -19,32 +19,62 @@ pub(super) fn ended_it(failure: &Failure, closed_ns: u64) -> bool {
         && closed_ns <= failure.time_ns + SLACK_NS
 }
 
+/// A process that was told to end, or closed something on its way out, does so within this time.
+pub(super) const LEAVING_NS: u64 = 1_000_000_000;
+
+/// A close of the other end.
+pub(super) struct Close<'a> {
+    pub(super) by: &'a Actor,
+    pub(super) time_ns: u64,
+    /// How that process ended soon after, and when; None: it did not, or not yet.
+    pub(super) then: Option<(Ending, u64)>,
+}
+
+impl<'a> Close<'a> {
+    /// `end` is the last end of a process of that number.
+    pub(super) fn new(by: &'a Actor, time_ns: u64, end: Option<&(Actor, u64)>) -> Self {
+        let soon = |ended_ns: u64| time_ns <= ended_ns && ended_ns - time_ns < LEAVING_NS;
+        let then = end.filter(|(_, ended_ns)| by.ending == Ending::Alive && soon(*ended_ns));
+        Self { by, time_ns, then: then.map(|(actor, ended_ns)| (actor.ending, *ended_ns)) }
+    }
+
+    /// Was it told to end just before, and lives still as far as is known? Its end may be told in a moment.
+    pub(super) fn is_leaving(&self, fate: Option<&Fate>) -> bool {
+        self.by.ending == Ending::Alive && self.then.is_none() && self.told(fate).is_some()
+    }
+
+    /// The signal to end that another process sent to one that then closed: it may handle it, and exit later.
+    fn told<'b>(&self, fate: Option<&'b Fate>) -> Option<(u32, &'b Name, u64)> {
+        let (time_ns, signal, sender) = fate?.signal.as_ref()?;
+        let ago_ns = self.time_ns.checked_sub(*time_ns)?;
+        (ago_ns < LEAVING_NS && sender.pid != self.by.name.pid).then_some((*signal, sender, ago_ns))
+    }
+
+    /// How it ended soon after, unless it was another process that decided so meanwhile.
+    fn end(&self, fate: Option<&Fate>) -> Option<(Ending, u64)> {
+        let since = |(time_ns, _, sender): &(u64, u32, Name)| *time_ns > self.time_ns && sender.pid != self.by.name.pid;
+        let told_since = fate.and_then(|fate| fate.signal.as_ref()).is_some_and(since);
+        let killed_for_memory = fate.and_then(|fate| fate.oom_ns).is_some_and(|oom_ns| oom_ns > self.time_ns);
+        self.then.filter(|_| !told_since && !killed_for_memory)
+    }
+}
+
 /// The reason; None: what the rules found is better.
-pub(super) fn root(failure: &Failure, actor: &Actor, fate: Option<&Fate>, closed_ns: u64) -> Option<Found> {
+pub(super) fn root(failure: &Failure, close: &Close<'_>, fates: impl Fn(u32) -> Option<Fate>) -> Option<Found> {
+    let fate = fates(close.by.name.pid);
+    let fate = fate.as_ref();
+    if close.by.ending == Ending::Alive {
+        return alive(failure, close, fate, &fates);
+    }
+    let (actor, closed_ns) = (close.by, close.time_ns);
     let process = text::process(actor, fate, closed_ns);
     let who = text::who(actor);
-    let Some(end) = text::end(actor, fate, closed_ns) else {
-        // Alive. What it left unread, or a connection that was idle, says more than that it closed.
-        let better = |kind| matches!(kind, RootKind::UnreadData | RootKind::PeerIdleClose);
-        if failure.root.as_ref().is_some_and(|root| better(root.kind)) || failure.cause == Cause::StaleKeepalive {
-            return None;
+    let end = text::end(actor, fate, closed_ns)?;
+    let order = match text::order(actor, &fates, closed_ns) {
+        Some((signal, by)) if !text::oom(actor.ending, fate, closed_ns) => {
+            format!(", as its master had {} from {},", text::signal(signal), text::name(&by))
         }
-        let root = record::Root {
-            kind: RootKind::ApplicationClosed,
-            text: format!("{who} closed the connection without answering, and was not about to exit"),
-            process: Some(process),
-            listener: None,
-        };
-        let hint = format!(
-            "look in the log of {} at that second: it closed by itself (an error, or a limit of its own)",
-            text::name(&actor.name)
-        );
-        return Some(Found { root, hint: Some(hint), evidence: Some(evidence(actor, closed_ns)) });
-    };
-    let kind = match actor.ending {
-        _ if process.oom == Some(true) => RootKind::OomKilled,
-        Ending::Killed { .. } => RootKind::ProcessKilled,
-        _ => RootKind::ProcessExited,
+        _ => String::new(),
     };
     let with = match failure.cause {
         Cause::ClosedBeforeResponse | Cause::ResetBeforeResponse | Cause::SendFailed => " with the request unanswered",
@@ -53,9 +83,73 @@ pub(super) fn root(failure: &Failure, actor: &Actor, fate: Option<&Fate>, closed
         Cause::ConnectReset => " before it accepted the connection",
         _ => "",
     };
-    let hint = hint(actor, fate, closed_ns);
-    let root = record::Root { kind, text: format!("{who} {end}{with}"), process: Some(process), listener: None };
+    let hint = hint(actor, &fates, closed_ns);
+    let text = format!("{who} {end}{order}{with}");
+    let root = record::Root { kind: kind(actor, &process), text, process: Some(process), listener: None };
     Some(Found { root, hint: Some(hint), evidence: Some(evidence(actor, closed_ns)) })
+}
+
+/// What a process died of.
+pub(super) fn kind(actor: &Actor, process: &record::ProcessFate) -> RootKind {
+    match actor.ending {
+        _ if process.oom == Some(true) => RootKind::OomKilled,
+        Ending::Killed { .. } => RootKind::ProcessKilled,
+        _ => RootKind::ProcessExited,
+    }
+}
+
+/// It was not exiting when it closed: on its way out, or by itself.
+fn alive(
+    failure: &Failure,
+    close: &Close<'_>,
+    fate: Option<&Fate>,
+    fates: &impl Fn(u32) -> Option<Fate>,
+) -> Option<Found> {
+    let Close { by: actor, time_ns: closed_ns, then: _ } = close;
+    let (told, then) = (close.told(fate), close.end(fate));
+    if told.is_none() && then.is_none() {
+        // What it left unread, or a connection that was idle, says more than that it closed.
+        let better = |kind| matches!(kind, RootKind::UnreadData | RootKind::PeerIdleClose);
+        if failure.root.as_ref().is_some_and(|root| better(root.kind)) || failure.cause == Cause::StaleKeepalive {
+            return None;
+        }
+    }
+    let who = text::who(actor);
+    let ended = then.map(|(ending, ended_ns)| (Actor { ending, ..(*actor).clone() }, ended_ns));
+    let after = told.map_or_else(String::new, |(signal, sender, ago_ns)| {
+        let ago = if ago_ns < 1_000_000 { "right".to_owned() } else { text::duration(ago_ns) };
+        format!(", {ago} after {} from {}", text::signal(signal), text::name(sender))
+    });
+    let (kind, process, text, hint) = match &ended {
+        Some((ended, ended_ns)) => {
+            let process = text::process(ended, fate, *ended_ns);
+            // Whom it had the signal from is said before.
+            let end = text::end(ended, fate.filter(|_| told.is_none()), *ended_ns)?;
+            let later = text::duration(ended_ns - closed_ns);
+            let text = format!("{who} closed the connection without answering{after}, and {end} {later} later");
+            (kind(ended, &process), process, text, hint(ended, fates, *ended_ns))
+        }
+        None => {
+            let process = text::process(actor, fate, *closed_ns);
+            let text = match told {
+                Some(_) => format!("{who} closed the connection without answering{after}"),
+                None => format!("{who} closed the connection without answering, and was not about to exit"),
+            };
+            // It is about to end, as far as its signal says.
+            let leaving = Actor { ending: Ending::Exited(0), ..(*actor).clone() };
+            let hint = if told.is_some() {
+                hint(&leaving, fates, *closed_ns)
+            } else {
+                format!(
+                    "look in the log of {} at that second: it closed by itself (an error, or a limit of its own)",
+                    text::name(&actor.name)
+                )
+            };
+            (RootKind::ApplicationClosed, process, text, hint)
+        }
+    };
+    let root = record::Root { kind, text, process: Some(process), listener: None };
+    Some(Found { root, hint: Some(hint), evidence: Some(evidence(actor, *closed_ns)) })
 }
 
 fn evidence(actor: &Actor, closed_ns: u64) -> Evidence {
@@ -69,48 +163,64 @@ fn evidence(actor: &Actor, closed_ns: u64) -> Evidence {
 }
 
 /// What to do about a process that ended.
-pub(super) fn hint(actor: &Actor, fate: Option<&Fate>, ended_ns: u64) -> String {
+pub(super) fn hint(actor: &Actor, fates: &impl Fn(u32) -> Option<Fate>, ended_ns: u64) -> String {
     const SIGKILL: u32 = 9;
     const SIGABRT: u32 = 6;
+    const SIGSEGV: u32 = 11;
+    let fate = fates(actor.name.pid);
+    let fate = fate.as_ref();
     let name = text::name(&actor.name);
+    let program = Program::of(Some(&actor.name));
     let sender = text::sender(actor.ending, fate, ended_ns).filter(|(_, sender)| sender.pid != actor.name.pid);
+    let by_master = actor.master.as_ref().filter(|master| sender.is_some_and(|(_, by)| by.pid == master.pid));
+    if text::oom(actor.ending, fate, ended_ns) {
+        let Name { pid, comm } = &actor.name;
+        return format!("give {comm} more memory, or let it use less: the kernel killed pid {pid}");
+    }
+    if let Some((signal, by)) = text::order(actor, fates, ended_ns) {
+        let master = actor.master.as_ref().map_or_else(String::new, text::name);
+        let finish = program.finish().map_or_else(String::new, |setting| format!(" ({setting})"));
+        return format!(
+            "{} told {master} to end or reload with {}: let its workers finish their requests first{finish}",
+            text::name(&by),
+            text::signal(signal)
+        );
+    }
+    if let Some(master) = by_master {
+        let timeout = program.timeout().unwrap_or("its timeout");
+        let did = if matches!(actor.ending, Ending::Killed { .. }) { "killed" } else { "ended" };
+        return format!(
+            "{} {did} its own worker: if that is {timeout}, make it longer than the slowest request",
+            text::name(master)
+        );
+    }
     match (actor.ending, sender) {
-        (Ending::Killed { .. }, _) if text::oom(actor.ending, fate, ended_ns) => {
-            format!(
-                "give {} more memory, or let it use less: the kernel killed pid {}",
-                actor.name.comm, actor.name.pid
-            )
-        }
-        (Ending::Killed { signal: SIGKILL | SIGABRT, .. }, Some((_, sender)))
-            if actor.worker && sender.pid == actor.parent =>
-        {
-            format!(
-                "{} killed its own worker: if that is its timeout, make it longer than the slowest request",
-                text::name(sender)
-            )
-        }
-        (Ending::Killed { signal, .. }, Some((_, sender))) => {
+        (Ending::Killed { signal: signal @ (SIGKILL | SIGABRT | SIGSEGV), .. }, Some((_, sender))) => {
             format!("find out why {} sends {} to {name}", text::name(sender), text::signal(signal))
         }
-        (Ending::Killed { signal, .. }, None) => {
+        (Ending::Alive, _) => format!("read the log of {name} at that second"),
+        (_, Some((number, sender))) => {
+            let finish = program.finish().map_or_else(String::new, |setting| format!(" ({setting})"));
             format!(
-                "find the crash of {name} ({}): its log, or `coredumpctl info {}`",
-                text::signal(signal),
-                actor.name.pid
+                "{} stopped {name} with {}: let it finish its requests before it exits{finish}",
+                text::name(sender),
+                text::signal(number)
             )
         }
-        (_, Some((number, sender))) => format!(
-            "{} stopped {name} with {}: let it finish its requests before it exits",
-            text::name(sender),
-            text::signal(number)
-        ),
-        _ => format!("read the log of {name} at that second: it ended by itself"),
+        (Ending::Killed { signal, .. }, None) if text::sender(actor.ending, fate, ended_ns).is_some() => {
+            format!("read the log of {name} at that second: it sent itself {}", text::signal(signal))
+        }
+        (Ending::Killed { signal, .. }, None) => {
+            let pid = actor.name.pid;
+            format!("find the crash of {name} ({}): its log, or `coredumpctl info {pid}`", text::signal(signal))
+        }
+        (Ending::Exited(_), None) => format!("read the log of {name} at that second: it ended by itself"),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{ended_it, root};
+    use super::{Close, ended_it, root};
     use crate::{
         model::{
             cause::Cause,
@@ -121,7 +231,7 @@ mod tests {
     };
 
     fn actor(ending: Ending) -> Actor {
-        Actor { name: Name { pid: 412, comm: "python3".into() }, parent: 400, worker: false, ending }
+        Actor { name: Name { pid: 412, comm: "python3".into() }, parent: 400, master: None, ending }
     }
 
     fn killed(by: u32) -> Ending {
@@ -130,11 +240,13 @@ mod tests {
 
     fn fate(oom_ns: Option<u64>, signal: Option<(u64, u32, u32)>) -> Fate {
         let sender = |(time, number, pid)| (time, number, Name { pid, comm: "bash".into() });
-        Fate { oom_ns, signal: signal.map(sender) }
+        Fate { oom_ns, signal: signal.map(sender), reload: None }
     }
 
     fn said(ending: Ending, fate: Option<&Fate>) -> (RootKind, String) {
-        let found = root(&failure(Cause::ClosedBeforeResponse), &actor(ending), fate, 1_000).expect("a reason");
+        let actor = actor(ending);
+        let close = Close::new(&actor, 1_000, None);
+        let found = root(&failure(Cause::ClosedBeforeResponse), &close, |_| fate.cloned()).expect("a reason");
         (found.root.kind, found.root.text)
     }
 
@@ -181,7 +293,9 @@ mod tests {
         assert_eq!(said(killed(11), Some(&fate)).0, RootKind::ProcessKilled);
         assert_eq!(said(Ending::Exited(0), Some(&fate)).0, RootKind::ProcessExited);
         // A victim of an earlier process of that number.
-        let found = root(&failure(Cause::ClosedBeforeResponse), &actor(killed(9)), Some(&fate), 200_000_000_000);
+        let actor = actor(killed(9));
+        let close = Close::new(&actor, 200_000_000_000, None);
+        let found = root(&failure(Cause::ClosedBeforeResponse), &close, |_| Some(fate.clone()));
         assert_eq!(found.expect("a reason").root.kind, RootKind::ProcessKilled);
     }
 
@@ -199,8 +313,65 @@ mod tests {
     fn unread_data_says_more_than_a_close() {
         let mut failure = failure(Cause::ResetBeforeResponse);
         failure.root = Some(Root { kind: RootKind::UnreadData, text: String::new(), process: None });
-        assert!(root(&failure, &actor(Ending::Alive), None, 1_000).is_none());
-        let found = root(&failure, &actor(killed(9)), None, 1_000).expect("a death says more");
+        let (lives, dead) = (actor(Ending::Alive), actor(killed(9)));
+        assert!(root(&failure, &Close::new(&lives, 1_000, None), |_| None).is_none());
+        let found = root(&failure, &Close::new(&dead, 1_000, None), |_| None).expect("a death says more");
         assert_eq!(found.root.kind, RootKind::ProcessKilled);
+    }
+
+    /// As gunicorn does with a worker that takes too long: it handles SIGABRT, closes, and exits.
+    #[test]
+    fn a_worker_that_its_master_told_to_end_closes_first() {
+        let name = |pid, comm: &str| Name { pid, comm: comm.into() };
+        let worker = Actor { master: Some(name(400, "gunicorn: maste")), ..actor(Ending::Alive) };
+        let aborted = Fate { oom_ns: None, signal: Some((5_000_000, 6, name(400, "gunicorn: maste"))), reload: None };
+        let fates = |pid| (pid == 412).then(|| aborted.clone());
+        let failure = failure(Cause::ClosedBeforeResponse);
+        let close = Close::new(&worker, 8_000_000, None);
+        assert!(close.is_leaving(fates(412).as_ref()));
+        let found = root(&failure, &close, fates).expect("a reason");
+        assert_eq!(found.root.kind, RootKind::ApplicationClosed, "it has not exited yet");
+        assert_eq!(
+            found.root.text,
+            "python3[412], a worker of gunicorn: maste[400], closed the connection without answering, 3 ms after SIGABRT \
+             from gunicorn: maste[400]"
+        );
+        let ended = (Actor { ending: Ending::Exited(1), ..worker.clone() }, 20_000_000);
+        let close = Close::new(&worker, 8_000_000, Some(&ended));
+        assert!(!close.is_leaving(fates(412).as_ref()));
+        let found = root(&failure, &close, fates).expect("a reason");
+        assert_eq!(found.root.kind, RootKind::ProcessExited);
+        assert!(found.root.text.ends_with("from gunicorn: maste[400], and exited with code 1 12 ms later"));
+        assert!(found.hint.expect("a hint").contains("ended its own worker"));
+        // It closed by itself, and was killed for another reason then.
+        let ended = (Actor { ending: killed(9), ..worker.clone() }, 60_000_000);
+        let later = Fate { oom_ns: None, signal: Some((50_000_000, 9, name(3, "bash"))), reload: None };
+        let found = root(&failure, &Close::new(&worker, 8_000_000, Some(&ended)), |_| Some(later.clone()));
+        assert!(found.expect("a reason").root.text.ends_with("and was not about to exit"));
+        // A signal of long ago, and an end of long after, have nothing to do with it.
+        let close = Close::new(&worker, 8_000_000_000, Some(&ended));
+        assert!(root(&failure, &close, fates).expect("a reason").root.text.ends_with("and was not about to exit"));
+    }
+
+    #[test]
+    fn a_master_that_was_told_to_end_ends_its_workers() {
+        let name = |pid, comm: &str| Name { pid, comm: comm.into() };
+        let worker = Actor { master: Some(name(400, "gunicorn: maste")), ..actor(killed(9)) };
+        let fates = |pid| {
+            let signal = match pid {
+                412 => (5_000_000, 9, name(400, "gunicorn: maste")),
+                400 => (4_000_000, 15, name(1, "systemd")),
+                _ => return None,
+            };
+            Some(Fate { oom_ns: None, signal: Some(signal), reload: None })
+        };
+        let found = root(&failure(Cause::ClosedBeforeResponse), &Close::new(&worker, 6_000_000, None), fates);
+        let found = found.expect("a reason");
+        assert_eq!(
+            found.root.text,
+            "python3[412], a worker of gunicorn: maste[400], was killed by SIGKILL from gunicorn: maste[400], as its master \
+             had SIGTERM from systemd[1], with the request unanswered"
+        );
+        assert!(found.hint.expect("a hint").starts_with("systemd[1] told gunicorn: maste[400]"));
     }
 }

@@ -8,6 +8,7 @@ mod ended;
 mod icmp;
 mod idle;
 mod limits;
+mod program;
 mod proxy;
 mod queue;
 mod refused;
@@ -15,20 +16,27 @@ mod route;
 mod tcp;
 mod text;
 mod unix;
+mod waiting;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use self::tcp::Tcp;
-use super::{host::Host, sockets::Answer};
+use super::{host::Host, sockets::Answer, waits::Look};
 use crate::{
-    context::limits::host_files,
+    context::{limits::host_files, unit::Unit},
+    kernel::clock,
     model::{
         address::Address,
         cause::Cause,
+        host::Actor,
         verdict::{Evidence, Failure},
     },
     record,
 };
+use ended::Close;
+
+/// Failures that wait for the end of a process.
+const LEAVING: usize = 64;
 
 /// A reason, with what to do and what shows it.
 pub(super) struct Found {
@@ -40,6 +48,21 @@ pub(super) struct Found {
 
 /// Finds the reason; None: none beyond what the rules found.
 pub(super) fn find(failure: &Failure, host: &mut Host) -> Option<Found> {
+    host.looked_around(Duration::ZERO);
+    if closer_is_leaving(failure, host) {
+        if host.leaving.len() >= LEAVING {
+            host.leaving.pop_front();
+        }
+        host.leaving.push_back(failure.clone());
+    }
+    let waiting = host.waits.answer(failure).and_then(|look| of_wait(failure, &look, host));
+    if waiting.as_ref().is_some_and(|found| found.root.kind == record::RootKind::ProcessStopped) {
+        return waiting;
+    }
+    other(failure, host).or(waiting)
+}
+
+fn other(failure: &Failure, host: &mut Host) -> Option<Found> {
     let found = of_cause(failure, host);
     if found.is_none() && failure.root.is_none() && dropped::may_be_rejected(failure.cause) {
         // A rule that rejects sends nothing again, so that nothing was looked at: the next one will be.
@@ -91,10 +114,74 @@ pub(super) fn of_socket(cause: Cause, answer: &Answer, host: &Host) -> Option<Fo
 /// Who closed the other end, of a unix socket or a TCP connection.
 fn closed(tcp: &Tcp<'_>, host: &mut Host) -> Option<Found> {
     let Some(closing) = &tcp.failure.connection.closing else { return tcp.closed(host) };
-    let fate = host.peers.fate(closing.by.name.pid);
-    let found = ended::root(tcp.failure, &closing.by, fate.as_ref(), closing.time_ns)?;
+    let found = of_close(tcp.failure, closing.by.clone(), closing.time_ns, host)?;
     // The failure has it already, as the kernel programs saw it.
     Some(Found { evidence: None, ..found })
+}
+
+/// The reason, where this process closed the other end.
+fn of_close(failure: &Failure, mut actor: Actor, closed_ns: u64, host: &Host) -> Option<Found> {
+    host.knows(&mut actor);
+    let close = Close::new(&actor, closed_ns, host.owners.end_of(actor.name.pid, closed_ns));
+    ended::root(failure, &close, |pid| host.peers.fate(pid))
+}
+
+/// Who closed its other end, and when.
+fn closer(failure: &Failure, host: &Host) -> Option<(u64, Actor)> {
+    let (closed_ns, mut actor) = match &failure.connection.closing {
+        Some(closing) => (closing.time_ns, closing.by.clone()),
+        None => {
+            let closer = host.peers.closer(&tcp::here(failure)?);
+            closer.filter(|(closed_ns, _)| ended::ended_it(failure, *closed_ns))?
+        }
+    };
+    host.knows(&mut actor);
+    Some((closed_ns, actor))
+}
+
+/// Reasons that were told before whoever closed had ended, and how it did, by failure.
+pub(super) fn left(host: &mut Host) -> Vec<(u64, record::Root)> {
+    let mut found = Vec::new();
+    for failure in std::mem::take(&mut host.leaving) {
+        if closer_is_leaving(&failure, host) {
+            let young = clock::monotonic_ns().saturating_sub(failure.time_ns) < ended::LEAVING_NS;
+            host.leaving.extend(young.then_some(failure));
+        } else {
+            let tcp = Tcp::new(&failure, host);
+            found.extend(closed(&tcp, host).map(|told| (failure.id.0, told.root)));
+        }
+    }
+    found
+}
+
+/// The reason behind a request that was not answered in time, from where it was seen to wait.
+pub(super) fn of_wait(failure: &Failure, look: &Look, host: &Host) -> Option<Found> {
+    waiting::root(failure, look, host)
+}
+
+/// The same, for a failure that was told before it was seen: None where that said as much.
+pub(super) fn of_late(failure: &Failure, look: &Look, host: &mut Host) -> Option<record::Root> {
+    let root = of_wait(failure, look, host)?.root;
+    (root.kind == record::RootKind::ProcessStopped || other(failure, host).is_none()).then_some(root)
+}
+
+/// What runs the process that a reason is about.
+pub(super) fn unit(root: &record::Root, host: &mut Host) -> Option<Unit> {
+    let process = root.process.as_ref().map(|process| process.pid);
+    let owner = || Some(root.listener.as_ref()?.owner.as_ref()?.pid);
+    host.units.of(process.or_else(owner)?)
+}
+
+/// Does it wait for more to be seen of it?
+pub(super) fn waits(failure: &Failure, host: &mut Host) -> bool {
+    host.sockets.waits(failure) || host.waits.waits(failure) || closer_is_leaving(failure, host)
+}
+
+/// Whoever closed its other end was told to end, and has not yet.
+fn closer_is_leaving(failure: &Failure, host: &Host) -> bool {
+    let Some((closed_ns, actor)) = closer(failure, host) else { return false };
+    let close = Close::new(&actor, closed_ns, host.owners.end_of(actor.name.pid, closed_ns));
+    close.is_leaving(host.peers.fate(actor.name.pid).as_ref())
 }
 
 fn idle(failure: &Failure, host: &Host) -> Option<Found> {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Found, ended,
+    Found, of_close,
     tcp::{SLACK_NS, nobody_at},
     text,
 };
@@ -64,8 +64,7 @@ fn behind(failure: &Failure, container: SocketAddr, times_ns: (u64, u64), host: 
         if closers.any(|(_, other)| other.name != actor.name) {
             return None;
         }
-        let fate = host.peers.fate(actor.name.pid);
-        return ended::root(failure, &actor, fate.as_ref(), closed_ns);
+        return of_close(failure, actor, closed_ns, host);
     }
     let (netns, pid) = host.namespaces.with_address(container.ip())?;
     // Nothing has said that it was refused: the listeners must be known.

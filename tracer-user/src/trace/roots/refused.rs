@@ -4,10 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{Found, ended, text};
 use crate::{
-    context::owners::{Gone, Owners},
+    context::{
+        owners::{Gone, Owners},
+        process::same_program,
+    },
     model::{
         address::Address,
-        host::{Ending, Fate, Name, Place},
+        host::{Fate, Name, Place},
         verdict::Failure,
     },
     record,
@@ -25,14 +28,14 @@ pub(super) struct Where<'a> {
 /// The reason; None: somebody does listen there (now).
 pub(super) fn root(failure: &Failure, at: Where<'_>, fate: impl Fn(u32) -> Option<Fate>) -> Option<Found> {
     let Where { place: Place { netns, address: upstream }, listeners, owners } = at;
-    if listeners.iter().any(|listener| serves(*listener, upstream)) {
-        return None;
+    if let Some(listener) = listeners.iter().find(|listener| serves(**listener, upstream)) {
+        return since(failure, upstream, Place { netns, address: *listener }, owners);
     }
     let on_port = |address: SocketAddr| address.port() == upstream.port() && serves(address, upstream);
     let last = owners.last(netns, on_port).filter(|(_, gone)| gone.time_ns <= failure.time_ns);
     let nothing = format!("nothing listens on {upstream}");
     if let Some((_, gone)) = last {
-        return Some(after(failure, &nothing, gone, fate(gone.actor.name.pid).as_ref(), owners, netns));
+        return Some(after(failure, &nothing, gone, &fate, owners, netns));
     }
     let found = |kind, text, hint| {
         let root = record::Root { kind, text, process: None, listener: None };
@@ -67,9 +70,29 @@ pub(super) fn root(failure: &Failure, at: Where<'_>, fate: impl Fn(u32) -> Optio
     }
 }
 
+/// Somebody listens there since it was refused.
+fn since(failure: &Failure, upstream: SocketAddr, place: Place, owners: &Owners) -> Option<Found> {
+    let live = owners.live(place)?;
+    let later = live.since_ns?.checked_sub(failure.time_ns)?;
+    let (who, later) = (text::name(&live.owner), text::duration(later));
+    let text = format!("nothing listened on {upstream} at that moment; {later} later {who} does");
+    let root = record::Root { kind: record::RootKind::NotListening, text, process: None, listener: None };
+    let hint = format!("{who} was not ready: let systemd hold its socket (a .socket unit), so that requests wait");
+    Some(Found { root, hint: Some(hint), evidence: None })
+}
+
 /// Somebody listened there before.
-fn after(failure: &Failure, nothing: &str, gone: &Gone, fate: Option<&Fate>, owners: &Owners, netns: u32) -> Found {
-    let Gone { actor, time_ns } = gone;
+fn after(
+    failure: &Failure,
+    nothing: &str,
+    gone: &Gone,
+    fates: &impl Fn(u32) -> Option<Fate>,
+    owners: &Owners,
+    netns: u32,
+) -> Found {
+    let Gone { actor, time_ns, .. } = gone;
+    let fate = fates(actor.name.pid);
+    let fate = fate.as_ref();
     let who = text::name(&actor.name);
     let ago = text::duration(failure.time_ns.saturating_sub(*time_ns));
     let process = text::process(actor, fate, *time_ns);
@@ -80,18 +103,14 @@ fn after(failure: &Failure, nothing: &str, gone: &Gone, fate: Option<&Fate>, own
             format!("find out why {who} stopped listening"),
         ),
         Some(end) => {
-            let kind = match actor.ending {
-                _ if process.oom == Some(true) => record::RootKind::OomKilled,
-                Ending::Killed { .. } => record::RootKind::ProcessKilled,
-                _ => record::RootKind::ProcessExited,
-            };
-            let hint = format!("start {} again; {}", actor.name.comm, ended::hint(actor, fate, *time_ns));
+            let kind = ended::kind(actor, &process);
+            let hint = format!("start {} again; {}", actor.name.comm, ended::hint(actor, fates, *time_ns));
             (kind, format!("{who}, the last that did, {end} {ago} before"), hint)
         }
     };
     // The same program, started anew since, on another port: where it went.
     let moved = owners.in_namespace(netns).find(|(_, live)| {
-        live.owner.comm == actor.name.comm && live.since_ns.is_some_and(|since_ns| since_ns > *time_ns)
+        same_program(&live.owner.comm, &actor.name.comm) && live.since_ns.is_some_and(|since_ns| since_ns > *time_ns)
     });
     let moved = moved.map_or_else(String::new, |(address, live)| {
         format!("; {} listens on {address} since", text::name(&live.owner))
@@ -157,7 +176,7 @@ mod tests {
     }
 
     fn event(time_ns: u64, pid: u32, ending: Ending, change: fn(Place) -> Change, at: &str) -> HostEvent {
-        let actor = Actor { name: Name { pid, comm: "node".to_owned() }, parent: 1, worker: false, ending };
+        let actor = Actor { name: Name { pid, comm: "node".to_owned() }, parent: 1, master: None, ending };
         HostEvent { time_ns, actor, change: change(Place { netns: NETNS, address: address(at) }) }
     }
 
@@ -201,6 +220,15 @@ mod tests {
         assert_eq!(said("127.0.0.1:80", &["0.0.0.0:80"], &[]), None);
         assert_eq!(said("127.0.0.1:80", &["[::]:80"], &[]), None);
         assert_eq!(said("[::1]:80", &["[::1]:80"], &[]), None);
+    }
+
+    #[test]
+    fn somebody_listens_since() {
+        let came = |time_ns| event(time_ns, 413, Ending::Alive, Change::Listens, "0.0.0.0:80");
+        let (kind, text) = said("127.0.0.1:80", &["0.0.0.0:80"], &[came(5_040_000_000)]).expect("a reason");
+        assert_eq!(kind, RootKind::NotListening);
+        assert_eq!(text, "nothing listened on 127.0.0.1:80 at that moment; 40 ms later node[413] does");
+        assert_eq!(said("127.0.0.1:80", &["0.0.0.0:80"], &[came(4_000_000_000)]), None, "it listened all the time");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use tracer_common::listener::Overflowed;
 
-use super::{Found, dropped, ended, icmp, proxy, queue, refused};
+use super::{Found, dropped, ended, icmp, of_close, proxy, queue, refused};
 use crate::{
     context,
     model::{
@@ -20,6 +20,16 @@ use crate::{
 /// The RST may be traced after it was received: tcp_send_active_reset() transmits first (net/ipv4/tcp_output.c).
 pub(super) const SLACK_NS: u64 = 2_000_000;
 
+/// The ends of its connection, as nginx has them; None: it is no TCP connection.
+pub(super) fn here(failure: &Failure) -> Option<Ends> {
+    match (&failure.connection.local, &failure.upstream, failure.netns) {
+        (Some(Address::Tcp(local)), Some(Address::Tcp(remote)), Some(netns)) => {
+            Some(Ends { netns, local: *local, remote: *remote })
+        }
+        _ => None,
+    }
+}
+
 pub(super) struct Tcp<'a> {
     pub(super) failure: &'a Failure,
     /// As nginx has it; None: it has no TCP connection.
@@ -30,12 +40,7 @@ pub(super) struct Tcp<'a> {
 
 impl<'a> Tcp<'a> {
     pub(super) fn new(failure: &'a Failure, host: &mut Host) -> Self {
-        let here = match (&failure.connection.local, &failure.upstream, failure.netns) {
-            (Some(Address::Tcp(local)), Some(Address::Tcp(remote)), Some(netns)) => {
-                Some(Ends { netns, local: *local, remote: *remote })
-            }
-            _ => None,
-        };
+        let here = here(failure);
         let there = here.and_then(|here| {
             let translated = host.conntrack.translated(here, failure.worker);
             translated.or_else(|| refused_elsewhere(failure, here, host))
@@ -102,8 +107,7 @@ impl<'a> Tcp<'a> {
         if let Some(found) = proxy::root(self.failure, &actor.name, actor.ending, closed_ns, host) {
             return Some(found);
         }
-        let fate = host.peers.fate(actor.name.pid);
-        ended::root(self.failure, &actor, fate.as_ref(), closed_ns).map(|found| self.led(found))
+        of_close(self.failure, actor, closed_ns, host).map(|found| self.led(found))
     }
 
     /// One that closes before anything was sent is not remembered: nothing is wrong with that, but in a proxy.

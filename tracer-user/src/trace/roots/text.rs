@@ -44,6 +44,12 @@ const SIGNALS: [&str; 31] = [
 /// A signal or a kill for memory this long before the end has nothing to do with it.
 const MEMORY_NS: u64 = 120_000_000_000;
 
+/// A signal is told of once it was delivered: by then its receiver may have died of it (__send_signal_locked(),
+/// kernel/signal.c, v6.12).
+const SENT_NS: u64 = 2_000_000;
+/// A master that was told to end ends its workers within this time.
+const ORDER_NS: u64 = 60_000_000_000;
+
 pub(super) fn signal(number: u32) -> Cow<'static, str> {
     match (number as usize).checked_sub(1).and_then(|index| SIGNALS.get(index)) {
         Some(name) => Cow::Borrowed(name),
@@ -58,8 +64,15 @@ pub(super) fn name(name: &Name) -> String {
 
 /// `gunicorn[977], a worker of gunicorn[970],`
 pub(super) fn who(actor: &Actor) -> String {
-    let Actor { name: Name { pid, comm }, parent, worker, .. } = actor;
-    if *worker { format!("{comm}[{pid}], a worker of {comm}[{parent}],") } else { format!("{comm}[{pid}]") }
+    worker_of(&actor.name, actor.master.as_ref())
+}
+
+/// The same of a process that need not be at its end.
+pub(super) fn worker_of(process: &Name, master: Option<&Name>) -> String {
+    match master {
+        Some(master) => format!("{}, a worker of {},", name(process), name(master)),
+        None => name(process),
+    }
 }
 
 /// It was killed for memory: the kernel chose it, and SIGKILL ended it.
@@ -80,21 +93,27 @@ pub(super) fn sender(ending: Ending, fate: Option<&Fate>, ended_ns: u64) -> Opti
 }
 
 fn before(time_ns: u64, ended_ns: u64) -> bool {
-    time_ns <= ended_ns && ended_ns - time_ns < MEMORY_NS
+    time_ns <= ended_ns + SENT_NS && ended_ns.saturating_sub(time_ns) < MEMORY_NS
 }
 
 /// `was killed by SIGKILL from bash[400]`, `exited with code 1`; None: it did not end.
 pub(super) fn end(actor: &Actor, fate: Option<&Fate>, ended_ns: u64) -> Option<String> {
-    let sent = sender(actor.ending, fate, ended_ns).filter(|(_, sender)| sender.pid != actor.name.pid);
+    let sent = sender(actor.ending, fate, ended_ns);
+    let own = sent.is_some_and(|(_, sender)| sender.pid == actor.name.pid);
+    let sent = sent.filter(|_| !own);
     Some(match actor.ending {
         Ending::Alive => return None,
         Ending::Killed { .. } if oom(actor.ending, fate, ended_ns) => {
             "was killed by the kernel for memory (OOM)".to_owned()
         }
         Ending::Killed { signal: number, core } => {
-            let by = sent.map_or_else(String::new, |(_, sender)| format!(" from {}", name(sender)));
+            let by = match sent {
+                Some((_, sender)) => format!(" from {}", name(sender)),
+                None => String::new(),
+            };
+            let its = if own { "its own " } else { "" };
             let core = if core { ", core dumped" } else { "" };
-            format!("was killed by {}{by}{core}", signal(number))
+            format!("was killed by {its}{}{by}{core}", signal(number))
         }
         Ending::Exited(code) => {
             let after = sent.map_or_else(String::new, |(number, sender)| {
@@ -103,6 +122,18 @@ pub(super) fn end(actor: &Actor, fate: Option<&Fate>, ended_ns: u64) -> Option<S
             format!("exited with code {code}{after}")
         }
     })
+}
+
+/// The signal that a master was told to end or reload by, before it ended its workers; and who sent it.
+pub(super) fn order(actor: &Actor, fate: &impl Fn(u32) -> Option<Fate>, ended_ns: u64) -> Option<(u32, Name)> {
+    let master = actor.master.as_ref()?;
+    let fate = fate(master.pid)?;
+    let recent = |time_ns: u64| time_ns <= ended_ns && ended_ns - time_ns < ORDER_NS;
+    let told = [fate.signal, fate.reload]
+        .into_iter()
+        .flatten()
+        .filter(|(time_ns, _, sender)| recent(*time_ns) && sender.pid != master.pid && sender.pid != actor.name.pid);
+    told.max_by_key(|(time_ns, ..)| *time_ns).map(|(_, signal, sender)| (signal, sender))
 }
 
 /// The process as records name it.

@@ -27,9 +27,10 @@ impl Session<'_> {
         let (mut taken, mut oldest_ns) = (0, u64::MAX);
         while taken < BATCH {
             let Some(item) = self.events.next() else { break };
-            if let Some(event) = collect::host::decode(&item) {
+            if let Some(mut event) = collect::host::decode(&item) {
                 drop(item);
                 taken += 1;
+                self.converter.host.knows(&mut event.actor);
                 self.host_event(&event)?;
                 continue;
             }

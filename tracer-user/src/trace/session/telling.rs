@@ -29,6 +29,7 @@ impl Session<'_> {
             if let Verdict::Failure(failure) = verdict {
                 later.ask(failure);
                 converter.host.sockets.ask(failure);
+                converter.host.waits.ask(failure);
             }
         }));
         while let Some(record) = self.outbox.next(now_ns, &mut self.converter) {
@@ -49,7 +50,7 @@ impl Session<'_> {
         for pid in self.outbox.texts.take_unheard() {
             self.hear_lines(pid);
         }
-        self.converter.host.looked_around();
+        self.converter.host.looked_around(Duration::ZERO);
         self.converter.host.conntrack.rest();
         self.converter.survey();
         self.converter.host.surveyed(Duration::ZERO);
@@ -99,6 +100,11 @@ impl Session<'_> {
         found.extend(late.into_iter().filter_map(|(failure, cause, answer)| {
             Some((failure, roots::of_socket(cause, &answer, &self.converter.host)?.root))
         }));
+        for (failure, look) in self.converter.host.waits.late(patience) {
+            let root = roots::of_late(&failure, &look, &mut self.converter.host);
+            found.extend(root.map(|root| (failure.id.0, root)));
+        }
+        found.extend(roots::left(&mut self.converter.host));
         for (failure, root) in found {
             let time = self.converter.time(clock::monotonic_ns());
             let update = record::Update { time, failure, outcome: None, root: Some(root), nginx: None };

@@ -1,13 +1,12 @@
 //! The queue of connections that were not accepted yet was full.
 
-use super::program::Program;
 use crate::{
     context::unix::{
         diag::Listener,
         look::{Asked, Look, Served},
     },
     record,
-    trace::roots::{Found, text},
+    trace::roots::{Found, program::Program, text},
 };
 
 pub(super) fn root(asked: &Asked, look: &Look) -> Option<Found> {

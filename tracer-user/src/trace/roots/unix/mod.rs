@@ -3,10 +3,9 @@
 mod denied;
 mod full;
 mod missing;
-mod program;
 mod refused;
 
-use super::{Found, ended, text};
+use super::{Found, ended, program, text};
 use crate::{
     context::unix::{
         look::{Asked, Look},
@@ -14,7 +13,7 @@ use crate::{
     },
     model::{
         cause::Cause,
-        host::{Ending, Fate, Name},
+        host::{Fate, Name},
     },
     record,
 };
@@ -56,19 +55,15 @@ impl Past {
         let unknown = record::ProcessFate { pid, comm: comm.clone(), code: None, signal: None, oom: None };
         match place.afterwards(asked.time_ns) {
             Afterwards::Ended(actor, ended_ns) => {
-                let fate = fate(pid);
-                let process = text::process(actor, fate.as_ref(), ended_ns);
-                let kind = match actor.ending {
-                    _ if process.oom == Some(true) => record::RootKind::OomKilled,
-                    Ending::Killed { .. } => record::RootKind::ProcessKilled,
-                    _ => record::RootKind::ProcessExited,
-                };
-                let end = text::end(actor, fate.as_ref(), ended_ns).unwrap_or_else(|| "ended".to_owned());
+                let own = fate(pid);
+                let process = text::process(actor, own.as_ref(), ended_ns);
+                let kind = ended::kind(actor, &process);
+                let end = text::end(actor, own.as_ref(), ended_ns).unwrap_or_else(|| "ended".to_owned());
                 Self {
                     kind,
                     text: format!("{who}, which listened there, {end} {} before", ago(ended_ns)),
                     process,
-                    hint: format!("start {comm} again; {}", ended::hint(actor, fate.as_ref(), ended_ns)),
+                    hint: format!("start {comm} again; {}", ended::hint(actor, &fate, ended_ns)),
                 }
             }
             Afterwards::Alive => Self {

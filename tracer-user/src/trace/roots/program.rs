@@ -1,4 +1,4 @@
-//! Programs behind unix sockets whose settings are known by name.
+//! Programs behind nginx whose settings are known by name.
 
 use crate::model::host::Name;
 
@@ -10,6 +10,7 @@ pub(super) enum Program {
     Uwsgi,
     Puma,
     Unicorn,
+    Node,
     Other,
 }
 
@@ -23,6 +24,7 @@ impl Program {
             () if begins("uwsgi") => Self::Uwsgi,
             () if begins("puma") => Self::Puma,
             () if begins("unicorn") => Self::Unicorn,
+            () if comm == "node" => Self::Node,
             () => Self::Other,
         }
     }
@@ -40,8 +42,45 @@ impl Program {
             Self::Uwsgi => format!("set chmod-socket = 660 and chown-socket = :{group} in uwsgi's configuration"),
             Self::Puma => format!("bind puma with ?umask=0007 in a group that {user} is in"),
             Self::Unicorn => format!("give unicorn's listen :umask => 0007, in a group that {user} is in"),
+            Self::Node | Self::Other => return None,
+        })
+    }
+
+    /// What ends a worker that takes too long with its request.
+    pub(super) const fn timeout(self) -> Option<&'static str> {
+        Some(match self {
+            Self::PhpFpm => "request_terminate_timeout of the pool",
+            Self::Gunicorn => "--timeout",
+            Self::Uwsgi => "harakiri",
+            Self::Puma => "worker_timeout",
+            Self::Unicorn => "timeout in unicorn's configuration",
+            Self::Node | Self::Other => return None,
+        })
+    }
+
+    /// What lets it finish its requests before it ends.
+    pub(super) const fn finish(self) -> Option<&'static str> {
+        Some(match self {
+            Self::PhpFpm => "process_control_timeout above 0, and SIGQUIT instead of SIGTERM",
+            Self::Gunicorn => "--graceful-timeout, and SIGTERM instead of SIGINT or SIGQUIT",
+            Self::Uwsgi => "die-on-term, worker-reload-mercy, and SIGHUP to reload",
+            Self::Puma => "worker_shutdown_timeout",
+            Self::Unicorn => "SIGQUIT instead of SIGTERM",
+            Self::Node => "on SIGTERM server.close(), then exit",
             Self::Other => return None,
         })
+    }
+
+    /// How to see what such a process is doing.
+    pub(super) fn doing(self, pid: u32) -> String {
+        match self {
+            Self::PhpFpm => {
+                "request_slowlog_timeout and slowlog in the pool's configuration say where it is".to_owned()
+            }
+            Self::Gunicorn | Self::Uwsgi => format!("py-spy dump --pid {pid} says where it is"),
+            Self::Puma | Self::Unicorn => format!("rbspy dump --pid {pid} says where it is"),
+            Self::Node | Self::Other => format!("strace -f -p {pid}, or a stack of its threads, says where it is"),
+        }
     }
 
     /// What lets it accept sooner, and what its queue's length is called.
@@ -52,7 +91,7 @@ impl Program {
             Self::Uwsgi => ("processes, threads, or faster answers", "listen"),
             Self::Puma => ("workers, threads, or faster answers", "?backlog= of bind"),
             Self::Unicorn => ("worker_processes, or faster answers", ":backlog of listen"),
-            Self::Other => ("more workers, or faster answers", "its listen backlog"),
+            Self::Node | Self::Other => ("more workers, or faster answers", "its listen backlog"),
         }
     }
 }

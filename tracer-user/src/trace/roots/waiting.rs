@@ -1,0 +1,396 @@
+//! Where a request waits that was not answered in time: with a process that has it, or before those that should accept it.
+
+use super::{Found, program::Program, text};
+use crate::{
+    context::{
+        ends::{Queue, Seat, Seen},
+        standing::{Group, Standing},
+    },
+    model::{
+        cause::Cause,
+        host::{Name, Stop},
+        verdict::Failure,
+    },
+    record::{self, RootKind},
+    trace::{host::Host, waits::Look},
+};
+
+/// What is known of processes that stand still. What is not known was before the tracing, where every one is seen.
+pub(super) trait Stops {
+    /// The signal that a process was told to stand still by.
+    fn signal(&self, pid: u32) -> Option<Stop>;
+    fn sees_signals(&self) -> bool;
+    /// When a control group was frozen.
+    fn frozen_ns(&self, group: &Group) -> Option<u64>;
+    fn sees_freezes(&self) -> bool;
+}
+
+impl Stops for Host {
+    fn signal(&self, pid: u32) -> Option<Stop> {
+        self.peers.stop(pid)
+    }
+
+    fn sees_signals(&self) -> bool {
+        self.sees_stops
+    }
+
+    fn frozen_ns(&self, group: &Group) -> Option<u64> {
+        self.frozen_ns(group.id)
+    }
+
+    fn sees_freezes(&self) -> bool {
+        self.sees_freezes
+    }
+}
+
+/// The reason; None: nothing that was seen later explains it.
+pub(super) fn root(failure: &Failure, look: &Look, stops: &impl Stops) -> Option<Found> {
+    let timed_out = matches!(
+        failure.cause,
+        Cause::ResponseTimeout | Cause::SendTimeout | Cause::ResponseStalled | Cause::TlsTimeout
+    );
+    match &look.seen {
+        Seen::Held { by, .. } => held_still(failure, by, stops).or_else(|| silent(failure, look, by)),
+        Seen::Queued(queue) => {
+            let silent = || (timed_out && failure.connection.queue_full.is_none()).then(|| queued(queue)).flatten();
+            queue_still(failure, queue, stops).or_else(silent)
+        }
+    }
+}
+
+/// A process that stood still when it failed: since when and by what; what lets it go on.
+struct Still {
+    text: String,
+    remedy: String,
+}
+
+fn still(failure: &Failure, seat: &Seat, stops: &impl Stops) -> Option<Still> {
+    let Name { pid, .. } = seat.name;
+    let before = |stop: &Stop| stop.time_ns <= failure.time_ns;
+    let since = |stop: &Stop| text::duration(failure.time_ns.saturating_sub(stop.time_ns));
+    match &seat.standing {
+        Standing::Going => None,
+        Standing::Frozen(group) => {
+            let since = match stops.frozen_ns(group) {
+                Some(frozen_ns) if frozen_ns > failure.time_ns => return None,
+                Some(frozen_ns) => format!("{} before", text::duration(failure.time_ns - frozen_ns)),
+                None if stops.sees_freezes() => "before the tracing began".to_owned(),
+                None => return None,
+            };
+            let path = &group.path;
+            Some(Still {
+                text: format!("stands still: its control group {path} was frozen {since}"),
+                remedy: format!(
+                    "thaw {path}: what froze it (docker unpause, systemctl thaw), or 0 into its cgroup.freeze"
+                ),
+            })
+        }
+        Standing::Stopped => {
+            let text = match stops.signal(pid) {
+                // It was stopped after the failure.
+                Some(stop) if !before(&stop) => return None,
+                Some(stop) => {
+                    let by = if stop.sender.pid == pid { "itself".to_owned() } else { text::name(&stop.sender) };
+                    format!("is stopped: {} from {by} {} before", text::signal(stop.signal), since(&stop))
+                }
+                None if stops.sees_signals() => "is stopped, since before the tracing began".to_owned(),
+                None => return None,
+            };
+            Some(Still { text, remedy: format!("let it go on: kill -CONT {pid}") })
+        }
+        Standing::Traced(debugger) => {
+            // A debugger that attaches without a signal may have stopped it just now.
+            let stop = stops.signal(pid).filter(|stop| before(stop) && stop.sender.pid == debugger.pid)?;
+            let debugger = text::name(debugger);
+            Some(Still {
+                text: format!("is held by the debugger {debugger}, {} before", since(&stop)),
+                remedy: format!("detach {debugger} from it, or let it continue"),
+            })
+        }
+    }
+}
+
+fn who(seat: &Seat) -> String {
+    text::worker_of(&seat.name, seat.master.as_ref())
+}
+
+/// All that have the connection stand still.
+fn held_still(failure: &Failure, by: &[Seat], stops: &impl Stops) -> Option<Found> {
+    let all: Option<Vec<Still>> = by.iter().map(|seat| still(failure, seat, stops)).collect();
+    let (seat, first) = (by.first()?, all?.into_iter().next()?);
+    Some(stopped(seat, format!("{} has the connection and {}", who(seat), first.text), first.remedy, None))
+}
+
+/// All that could accept it stand still.
+fn queue_still(failure: &Failure, queue: &Queue, stops: &impl Stops) -> Option<Found> {
+    let accepting = queue.accepting();
+    let all: Option<Vec<Still>> = accepting.iter().map(|seat| still(failure, seat, stops)).collect();
+    let (seat, first) = (*accepting.first()?, all?.into_iter().next()?);
+    let full = match (failure.connection.queue_full, failure.cause) {
+        (Some(_), _) | (_, Cause::SocketBacklogFull) => format!("the accept queue of {} was full", queue.at),
+        _ => format!("nobody has accepted the connection to {}", queue.at),
+    };
+    let others = match accepting.len() {
+        1 => String::new(),
+        count => format!(", and so are all {count} that accept there"),
+    };
+    let text = format!("{full}: {} {}{others}", who(seat), first.text);
+    Some(stopped(seat, text, first.remedy, Some(listener(queue))))
+}
+
+fn stopped(seat: &Seat, text: String, remedy: String, listener: Option<record::Listener>) -> Found {
+    let root = record::Root { kind: RootKind::ProcessStopped, text, process: Some(process(seat)), listener };
+    Found { root, hint: Some(remedy), evidence: None }
+}
+
+/// Somebody has it, and goes on.
+fn silent(failure: &Failure, look: &Look, by: &[Seat]) -> Option<Found> {
+    let Seen::Held { unread, unacknowledged, .. } = &look.seen else { return None };
+    if unacknowledged.is_some_and(|bytes| bytes > 0) {
+        return None; // It did answer.
+    }
+    let seat = by.iter().find(|seat| !by.iter().any(|other| other.name.pid == seat.parent)).or_else(|| by.first())?;
+    if !matches!(seat.standing, Standing::Going) {
+        return None;
+    }
+    let later = text::duration(look.taken_ns.saturating_sub(failure.time_ns));
+    let sent = failure.connection.bytes_sent.filter(|sent| *sent > 0);
+    let untouched = unread.zip(sent).is_some_and(|(unread, sent)| u64::from(unread) >= sent);
+    let what = match failure.cause {
+        Cause::ResponseStalled => "has not gone on with the answer",
+        Cause::TlsTimeout => "has not gone on with the handshake",
+        Cause::SendTimeout => "does not read what nginx sends",
+        _ if untouched => "has neither read nor answered the request",
+        _ => "has not answered",
+    };
+    let root = record::Root {
+        kind: RootKind::ApplicationSilent,
+        text: format!("{} has the connection and {what} (seen {later} after)", who(seat)),
+        process: Some(process(seat)),
+        listener: None,
+    };
+    let hint = format!(
+        "find out what {} was doing: {}",
+        text::name(&seat.name),
+        Program::of(Some(&seat.name)).doing(seat.name.pid)
+    );
+    Some(Found { root, hint: Some(hint), evidence: None })
+}
+
+/// Nobody has accepted it, though somebody could.
+fn queued(queue: &Queue) -> Option<Found> {
+    let owner = queue.owner()?;
+    let accepting = queue.accepting();
+    let busy = accepting.iter().filter(|seat| seat.connections > 0).count();
+    let count = accepting.len();
+    let forked = accepting.iter().any(|seat| seat.name.pid != owner.name.pid);
+    let name = text::name(&owner.name);
+    let they = match (count, busy) {
+        (_, 0) if !forked => format!("{name} has not accepted it"),
+        (1, 1) if !forked => match accepting[0].connections {
+            1 => format!("{name} is at another connection"),
+            others => format!("{name} has {others} other connections"),
+        },
+        (1, 1) => format!("the only worker of {name} is at another connection"),
+        _ if busy == count => format!("all {count} workers of {name} are at other connections"),
+        _ => format!("{name} has {count} workers, {busy} of them at other connections"),
+    };
+    let wait = queue.queued.filter(|queued| *queued > 1).map_or_else(String::new, |queued| format!(" ({queued} wait)"));
+    let root = record::Root {
+        kind: RootKind::NotAccepted,
+        text: format!("nobody has accepted the connection, it waits in the queue of {}{wait}: {they}", queue.at),
+        process: None,
+        listener: Some(listener(queue)),
+    };
+    let (more, _) = Program::of(Some(&owner.name)).more();
+    let now = if forked { format!(", which has {count} now") } else { String::new() };
+    let hint = format!("let {name}{now} accept sooner: {more}");
+    Some(Found { root, hint: Some(hint), evidence: None })
+}
+
+fn listener(queue: &Queue) -> record::Listener {
+    let owner = queue.owner().map(|seat| record::Owner { pid: seat.name.pid, comm: seat.name.comm.clone() });
+    record::Listener { address: queue.at.clone(), limit: queue.limit, queued: queue.queued, owner }
+}
+
+fn process(seat: &Seat) -> record::ProcessFate {
+    let Name { pid, comm } = seat.name.clone();
+    record::ProcessFate { pid, comm, code: None, signal: None, oom: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Stops, root};
+    use crate::{
+        context::{
+            ends::{Queue, Seat, Seen},
+            standing::{Group, Standing},
+        },
+        model::{
+            cause::Cause,
+            host::{Name, Stop},
+            verdict::{Failure, QueueFull},
+        },
+        record::RootKind,
+        trace::{roots::samples::failure, waits::Look},
+    };
+
+    fn name(pid: u32) -> Name {
+        Name { pid, comm: "gunicorn".into() }
+    }
+
+    fn seat(pid: u32, parent: u32, standing: Standing, connections: usize) -> Seat {
+        let master = (parent != 1).then(|| name(parent));
+        Seat { name: name(pid), parent, master, standing, connections }
+    }
+
+    fn timeout() -> Failure {
+        Failure { time_ns: 5_000_000_000, ..failure(Cause::ResponseTimeout) }
+    }
+
+    /// When everything was stopped, and frozen, and whether that is seen.
+    struct Known(Option<u64>, Option<u64>, bool);
+
+    impl Stops for Known {
+        fn signal(&self, _pid: u32) -> Option<Stop> {
+            let sender = Name { pid: 3, comm: "bash".into() };
+            self.0.map(|time_ns| Stop { time_ns, signal: 19, sender })
+        }
+
+        fn sees_signals(&self) -> bool {
+            self.2
+        }
+
+        fn frozen_ns(&self, _group: &Group) -> Option<u64> {
+            self.1
+        }
+
+        fn sees_freezes(&self) -> bool {
+            self.2
+        }
+    }
+
+    fn sigstop(time_ns: u64) -> Known {
+        Known(Some(time_ns), None, true)
+    }
+
+    fn said(failure: &Failure, seen: Seen, stops: &Known) -> Option<(RootKind, String)> {
+        let look = Look { taken_ns: failure.time_ns + 4_000_000, seen };
+        root(failure, &look, stops).map(|found| (found.root.kind, found.root.text))
+    }
+
+    fn held(standing: Standing) -> Seen {
+        Seen::Held { by: vec![seat(977, 970, standing, 1)], unread: Some(3), unacknowledged: Some(0) }
+    }
+
+    fn queue(open: Vec<Seat>) -> Seen {
+        Seen::Queued(Queue { at: "127.0.0.1:80".into(), limit: Some(64), queued: Some(2), open })
+    }
+
+    #[test]
+    fn a_process_that_stood_still_when_it_failed() {
+        let stops = sigstop(2_900_000_000);
+        let (kind, text) = said(&timeout(), held(Standing::Stopped), &stops).expect("a reason");
+        assert_eq!(kind, RootKind::ProcessStopped);
+        assert_eq!(
+            text,
+            "gunicorn[977], a worker of gunicorn[970], has the connection and is stopped: SIGSTOP from bash[3] 2.1 s before"
+        );
+        let debugger = |pid| Standing::Traced(Name { pid, comm: "gdb".into() });
+        assert_eq!(said(&timeout(), held(debugger(3)), &stops).expect("a reason").0, RootKind::ProcessStopped);
+        assert_eq!(said(&timeout(), held(debugger(4)), &stops), None, "when it was stopped nobody knows");
+    }
+
+    #[test]
+    fn stopped_only_afterwards_is_no_reason() {
+        let stops = sigstop(5_000_000_001);
+        assert_eq!(said(&timeout(), held(Standing::Stopped), &stops), None);
+        assert_eq!(
+            said(&timeout(), queue(vec![seat(10, 1, Standing::Stopped, 0)]), &stops).expect("a reason").0,
+            RootKind::NotAccepted
+        );
+    }
+
+    #[test]
+    fn without_a_signal_it_was_stopped_before_or_nobody_knows() {
+        let stops = |seen| Known(None, None, seen);
+        let (_, text) = said(&timeout(), held(Standing::Stopped), &stops(true)).expect("a reason");
+        assert!(text.ends_with("is stopped, since before the tracing began"), "{text}");
+        assert_eq!(said(&timeout(), held(Standing::Stopped), &stops(false)), None);
+    }
+
+    #[test]
+    fn a_frozen_control_group() {
+        let frozen = || held(Standing::Frozen(Group { path: "/app.slice".into(), id: 7 }));
+        let (kind, text) = said(&timeout(), frozen(), &Known(None, Some(1_000_000_000), true)).expect("a reason");
+        assert_eq!(kind, RootKind::ProcessStopped);
+        assert!(text.ends_with("stands still: its control group /app.slice was frozen 4.0 s before"), "{text}");
+        assert_eq!(said(&timeout(), frozen(), &Known(None, Some(5_000_000_001), true)), None, "only afterwards");
+        let (_, text) = said(&timeout(), frozen(), &Known(None, None, true)).expect("a reason");
+        assert!(text.ends_with("was frozen before the tracing began"), "{text}");
+        assert_eq!(said(&timeout(), frozen(), &Known(None, None, false)), None);
+    }
+
+    #[test]
+    fn one_of_several_that_goes_on_could_have_answered() {
+        let stops = sigstop(1);
+        let by = vec![seat(977, 970, Standing::Going, 1), seat(978, 977, Standing::Stopped, 1)];
+        let (kind, _) =
+            said(&timeout(), Seen::Held { by, unread: None, unacknowledged: None }, &stops).expect("a reason");
+        assert_eq!(kind, RootKind::ApplicationSilent);
+        let open = vec![
+            seat(10, 1, Standing::Going, 0),
+            seat(11, 10, Standing::Stopped, 0),
+            seat(12, 10, Standing::Stopped, 1),
+        ];
+        let (kind, text) = said(&timeout(), queue(open.clone()), &stops).expect("a reason");
+        assert_eq!(kind, RootKind::ProcessStopped, "the master does not accept");
+        assert!(text.contains("and so are all 2 that accept there"), "{text}");
+        let mut open = open;
+        open[2].standing = Standing::Going;
+        assert_eq!(said(&timeout(), queue(open), &stops).expect("a reason").0, RootKind::NotAccepted);
+    }
+
+    #[test]
+    fn who_has_it_and_is_silent() {
+        let stops = Known(None, None, true);
+        let (kind, text) = said(&timeout(), held(Standing::Going), &stops).expect("a reason");
+        assert_eq!(kind, RootKind::ApplicationSilent);
+        assert_eq!(
+            text,
+            "gunicorn[977], a worker of gunicorn[970], has the connection and has not answered (seen 4 ms after)"
+        );
+        let mut untouched = timeout();
+        untouched.connection.bytes_sent = Some(3);
+        assert!(said(&untouched, held(Standing::Going), &stops).expect("a reason").1.contains("neither read nor"));
+    }
+
+    #[test]
+    fn who_should_have_accepted_it() {
+        let stops = Known(None, None, true);
+        let text = |open| {
+            let (kind, text) = said(&timeout(), queue(open), &stops).expect("a reason");
+            assert_eq!(kind, RootKind::NotAccepted);
+            text.strip_prefix("nobody has accepted the connection, it waits in the queue of 127.0.0.1:80 (2 wait): ")
+                .expect("where it waits")
+                .to_owned()
+        };
+        let going = |pid, parent, connections| seat(pid, parent, Standing::Going, connections);
+        let pool = |first, second| vec![going(10, 1, 0), going(11, 10, first), going(12, 10, second)];
+        assert_eq!(text(pool(1, 1)), "all 2 workers of gunicorn[10] are at other connections");
+        assert_eq!(text(pool(1, 0)), "gunicorn[10] has 2 workers, 1 of them at other connections");
+        assert_eq!(text(vec![going(10, 1, 0)]), "gunicorn[10] has not accepted it");
+        assert_eq!(text(vec![going(10, 1, 7)]), "gunicorn[10] has 7 other connections");
+    }
+
+    #[test]
+    fn a_full_queue_is_named_by_others_unless_all_stand_still() {
+        let mut full = Failure { time_ns: 5_000_000_000, ..failure(Cause::ConnectTimeout) };
+        full.connection.queue_full = Some(QueueFull::Accept);
+        let stops = sigstop(1);
+        assert_eq!(said(&full, queue(vec![seat(10, 1, Standing::Going, 0)]), &stops), None);
+        let (kind, text) = said(&full, queue(vec![seat(10, 1, Standing::Stopped, 0)]), &stops).expect("a reason");
+        assert_eq!(kind, RootKind::ProcessStopped);
+        assert!(text.starts_with("the accept queue of 127.0.0.1:80 was full: gunicorn[10] is stopped"), "{text}");
+    }
+}
