@@ -178,15 +178,17 @@ const CLOSED: &str = "closed_before_response|reset_before_response";
 
 /// Waits until so many failures were told, and as many of them as `roots` with a reason; then ends the tracing.
 fn records(scene: Scene, failures: usize, roots: usize) -> Result<Vec<Value>> {
-    let count = |lines: &[String], word: &str| {
-        lines.iter().filter(|line| line.contains(word) && line.contains("\"root\":{")).count()
-    };
-    wait::until("the failures and their reasons", wait::SOON, || {
-        let lines = scene.tracer.lines();
-        let told = lines.iter().filter(|line| line.contains("\"type\":\"failure\"")).count();
-        told >= failures && count(&lines, "\"type\":\"failure\"") + count(&lines, "\"type\":\"update\"") >= roots
-    })?;
+    told(&scene, failures)?;
+    let reason = |line: &&String| line.contains("\"root\":{");
+    let reasons = || scene.tracer.lines().iter().filter(reason).count();
+    wait::until("the reasons", wait::SOON, || reasons() >= roots)?;
     scene.records()
+}
+
+/// Waits until so many failures were told: what happens then is not part of what is told about them.
+fn told(scene: &Scene, failures: usize) -> Result<()> {
+    let failure = |line: &&String| line.contains("\"type\":\"failure\"");
+    wait::until("the failures", wait::SOON, || scene.tracer.lines().iter().filter(failure).count() >= failures)
 }
 
 fn comm(pid: u32) -> Result<String> {

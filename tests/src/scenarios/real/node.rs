@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{CLOSED, NGINX, NOBODY, Program, Real, Told, fails, records};
+use super::{CLOSED, NGINX, NOBODY, Program, Real, Told, fails, records, told};
 use crate::client::Request;
 use crate::scenario::Need;
 use crate::scenarios::scene::{Scene, failure};
@@ -33,6 +33,7 @@ fn where_it_listens(why502: &Path, options: &Options) -> Result<String> {
     let mut server = start(&scene.stage, "127.0.0.1", 3000)?;
     let pid = server.pid();
     fails(&scene, 502, &["/p3001/wrong"])?;
+    told(&scene, 2)?;
     let mut client = scene.begin("/p3000/hang")?;
     server.hears("hang")?;
     server.process.signal(libc::SIGTERM)?;

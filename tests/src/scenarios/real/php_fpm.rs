@@ -102,9 +102,12 @@ fn full(why502: &Path, options: &Options) -> Result<String> {
     let socket = stage.directory.path().join("php.sock");
     let server = start(&stage, &socket.display().to_string(), "listen.backlog = 0")?;
     let scene = Scene::watch(stage, why502)?;
-    let _clients = [scene.begin("/phpunix/one_hang")?, scene.begin("/phpunix/two_hang")?];
-    server.hears("one_hang")?;
-    server.hears("two_hang")?;
+    // One after the other: there is room for one.
+    let mut clients = Vec::new();
+    for what in ["one_hang", "two_hang"] {
+        clients.push(scene.begin(&format!("/phpunix/{what}"))?);
+        server.hears(what)?;
+    }
     let _filler = std::os::unix::net::UnixStream::connect(&socket)?;
     fails(&scene, 502, &["/phpunix/third"])?;
     let records = records(scene, 1, 1)?;
