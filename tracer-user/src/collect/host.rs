@@ -96,7 +96,7 @@ impl Peers {
             netns: if remote.ip().is_loopback() { netns } else { 0 },
         };
         let seen = self.closed.get(&key, 0).ok()?;
-        Some((seen.time_ns, actor(seen.tgid, seen.comm, seen.parent, seen.flags, seen.exit_code)))
+        Some(closer(&seen))
     }
 
     /// Who closed connections to this address within these times: their ends there.
@@ -105,9 +105,7 @@ impl Peers {
         let there = |key: &PeerKey| key.remote_address == address && key.remote_port == remote.port();
         let found = self.closed.iter().flatten().filter(|(key, _)| there(key));
         let found = found.filter(|(_, seen)| (from..=until).contains(&seen.time_ns));
-        found
-            .map(|(_, seen)| (seen.time_ns, actor(seen.tgid, seen.comm, seen.parent, seen.flags, seen.exit_code)))
-            .collect()
+        found.map(|(_, seen)| closer(&seen)).collect()
     }
 
     /// The signal that a process which stands still was told to stand still by; None: it was before the tracing, or it is no
@@ -130,6 +128,11 @@ impl Peers {
             reload,
         })
     }
+}
+
+/// When it was closed, and by whom.
+fn closer(seen: &PeerClosed) -> (u64, Actor) {
+    (seen.time_ns, actor(seen.tgid, seen.comm, seen.parent, seen.flags, seen.exit_code))
 }
 
 /// When it was told, by which signal, and who told it.

@@ -75,11 +75,7 @@ pub struct Queue {
 impl Queue {
     /// The one that answers for it: of a prefork server the master.
     pub fn owner(&self) -> Option<&Seat> {
-        const INIT: u32 = 1;
-        let inherited =
-            |seat: &&Seat| seat.parent != INIT && self.open.iter().any(|other| other.name.pid == seat.parent);
-        let served = self.open.iter().filter(|seat| seat.name.pid != INIT);
-        served.clone().find(|seat| !inherited(seat)).or_else(|| served.clone().next())
+        holders::master(&self.open, |seat| (seat.name.pid, seat.parent))
     }
 
     /// Those that accept: of a prefork server its workers.

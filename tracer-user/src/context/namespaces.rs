@@ -57,7 +57,7 @@ impl Snapshot {
 }
 
 /// Moves the calling thread into the network namespace of a process: for threads that do nothing else.
-pub(super) fn enter(pid: u32) -> io::Result<()> {
+pub fn enter(pid: u32) -> io::Result<()> {
     let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
     Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
 }

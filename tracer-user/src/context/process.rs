@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::stat::{Stat, pids};
+use super::{
+    namespaces::netns,
+    stat::{Stat, pids},
+};
 use crate::model::host::Name;
 
 /// Processes remembered after they are gone, so that late verdicts can still name them.
@@ -58,7 +61,7 @@ impl ProcessFacts {
                 .unwrap_or_default(),
             executable: fs::read_link(directory.join("exe")).ok(),
             role: role(&title),
-            netns: namespace(&directory.join("ns/net")),
+            netns: netns(pid),
             cgroup: cgroup(&directory.join("cgroup")),
         })
     }
@@ -95,11 +98,6 @@ fn role(title: &[u8]) -> Role {
     } else {
         Role::Other
     }
-}
-
-fn namespace(link: &Path) -> Option<u64> {
-    let target = fs::read_link(link).ok()?;
-    target.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
 }
 
 /// Path in the unified hierarchy, or that of the first named one.

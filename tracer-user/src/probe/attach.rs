@@ -241,6 +241,11 @@ impl Probes {
             .collect()
     }
 
+    /// Is this program at work?
+    pub fn is_attached(&self, program: Program) -> bool {
+        attached(&self.tried, program)
+    }
+
     /// The programs at work, and how many instructions the verifier looked at; None where the kernel does not say (before
     /// 5.16).
     pub fn verified(&self) -> Vec<(&'static str, Option<u32>)> {
@@ -309,9 +314,9 @@ impl Probes {
         self.take("SERVERS")
     }
 
-    /// Drops at listeners, and whether each SYN that is dropped is seen.
-    pub fn take_overflows(&mut self) -> Result<(PerCpuHashMap<MapData, ListenerKey, Overflowed>, bool), AttachError> {
-        Ok((self.take("OVERFLOWS")?, attached(&self.tried, Program::ConnRequest)))
+    /// Drops at listeners.
+    pub fn take_overflows(&mut self) -> Result<PerCpuHashMap<MapData, ListenerKey, Overflowed>, AttachError> {
+        self.take("OVERFLOWS")
     }
 
     /// Looks at dropped packets, or ceases to. Some, once: it cannot, and why.

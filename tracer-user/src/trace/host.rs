@@ -2,10 +2,8 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    fs::File,
     io::Read as _,
     net::SocketAddr,
-    os::fd::AsFd as _,
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
     time::Duration,
@@ -13,7 +11,6 @@ use std::{
 
 use anyhow::Context as _;
 use aya::maps::{HashMap, MapData};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tracer_common::{listener::Overflowed, loss::Program, server::LISTENS};
 
 use super::{backlogs::Backlogs, roots, sockets::Sockets, waits::Waits};
@@ -23,7 +20,7 @@ use crate::{
         conntrack::Conntrack,
         limits::Limits,
         listeners::Listeners,
-        namespaces::Namespaces,
+        namespaces::{Namespaces, enter},
         owners::{Found, Owners, snapshot},
         process::{ProcessFacts, name, same_program},
         route::Routes,
@@ -78,12 +75,11 @@ impl Host {
         drop_reasons: BTreeMap<u32, String>,
         sees_all_resets: bool,
     ) -> anyhow::Result<Self> {
-        let (overflows, all_seen) = probes.take_overflows()?;
         Ok(Self {
             listeners: Listeners::default(),
             owners: Owners::default(),
             peers: Peers::new(probes.take_peers()?, probes.take_fates()?, probes.take_stops()?, probes.take_orders()?),
-            overflows: Overflows::new(overflows, all_seen),
+            overflows: Overflows::new(probes.take_overflows()?, probes.is_attached(Program::ConnRequest)),
             backlogs: Backlogs::default(),
             drops: Drops::new(probes.take_drops()?, probes.take_last_retransmit()?, drop_reasons),
             icmp: Icmps::new(probes.take_icmp()?, &probes.sources()),
@@ -98,9 +94,9 @@ impl Host {
             waits: Waits::default(),
             units: Units::default(),
             leaving: VecDeque::new(),
-            sees_freezes: probes.sources().contains_key(&(Program::CgroupFreeze as u16)),
+            sees_freezes: probes.is_attached(Program::CgroupFreeze),
             freezes: probes.take_freezes()?,
-            sees_stops: probes.sources().contains_key(&(Program::SignalGenerate as u16)),
+            sees_stops: probes.is_attached(Program::SignalGenerate),
             servers: probes.take_servers()?,
             snapshot: None,
         })
@@ -118,8 +114,7 @@ impl Host {
             for (pid, link) in links {
                 // Without it, old listeners are not looked at by the kernel programs; the rest goes on.
                 let _ = link.map(|link| {
-                    let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
-                    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+                    enter(pid)?;
                     let mut file = link.into_file().map_err(std::io::Error::other)?;
                     file.read_to_end(&mut Vec::new())
                 });
@@ -199,7 +194,7 @@ impl Host {
         found
     }
 
-    /// Takes in an event; true: a process ended that served one of these upstreams.
+    /// Takes in an event; gives those of these upstreams that the process served which ended.
     pub(super) fn event(
         &mut self,
         event: &HostEvent,

@@ -52,11 +52,19 @@ pub fn of(inodes: &HashSet<u64>) -> HashMap<u64, Vec<Holder>> {
 
 /// The one that answers for a socket: of a prefork server the master; the service manager only where nobody has taken it.
 pub fn owner(holders: &[Holder]) -> Option<&Holder> {
+    master(holders, |holder| (holder.name.pid, holder.parent)).or_else(|| holders.first())
+}
+
+/// The first whose parent is not among them, or else the first; the service manager is none of them. `ids` are pid and parent.
+pub fn master<T>(all: &[T], ids: impl Fn(&T) -> (u32, u32)) -> Option<&T> {
     const INIT: u32 = 1;
-    let inherited =
-        |holder: &&Holder| holder.parent != INIT && holders.iter().any(|other| other.name.pid == holder.parent);
-    let served = holders.iter().filter(|holder| holder.name.pid != INIT);
-    served.clone().find(|holder| !inherited(holder)).or_else(|| served.clone().next()).or_else(|| holders.first())
+    let inherited = |one: &&T| {
+        let (_, parent) = ids(one);
+        parent != INIT && all.iter().any(|other| ids(other).0 == parent)
+    };
+    let mut served = all.iter().filter(|one| ids(one).0 != INIT);
+    let first = served.clone().next();
+    served.find(|one| !inherited(one)).or(first)
 }
 
 #[cfg(test)]
