@@ -1,5 +1,7 @@
 //! Debian packages: which are installed, and installing the others.
 
+use std::path::Path;
+
 use anyhow::{Result, bail};
 
 use super::{Installed, Privilege, Setup};
@@ -32,6 +34,15 @@ pub(super) fn install<'p>(setup: &Setup<'_>, why: &str, packages: &[&'p str]) ->
         Err(error) => return Err(error),
     };
     Ok(if done == Installed::Now { missing } else { Vec::new() })
+}
+
+/// Stops a service that a package has just started; `otherwise` does it where there is no systemd.
+pub(super) fn stop(service: &str, otherwise: Invocation) -> Result<()> {
+    if Path::new("/run/systemd/system").is_dir() && which("systemctl").is_some() {
+        eprintln!("setup: it stays enabled at boot; `systemctl disable {service}` changes that");
+        return Invocation::new("systemctl").args(["stop", service]).run();
+    }
+    otherwise.run()
 }
 
 /// Those of `packages` that are not installed. One question for all of them, to be quick.

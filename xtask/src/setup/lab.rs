@@ -1,12 +1,11 @@
 //! nginx and the programs around it, for the demo and the integration tests.
 
 use std::fs;
-use std::path::Path;
 
 use anyhow::Result;
 
 use super::{Setup, apt};
-use crate::process::{Invocation, which};
+use crate::process::Invocation;
 
 const PACKAGES: [&str; 4] = ["nginx", "libnginx-mod-stream", "iproute2", "nftables"];
 
@@ -21,17 +20,9 @@ pub(super) fn ensure(setup: &Setup<'_>) -> Result<()> {
         eprintln!(
             "setup: Debian's package has just started an nginx on port 80; only its program is needed: stopping it"
         );
-        stop_service()?;
+        apt::stop("nginx", Invocation::new("/usr/sbin/nginx").args(["-s", "quit"]))?;
     }
     Ok(())
-}
-
-fn stop_service() -> Result<()> {
-    if Path::new("/run/systemd/system").is_dir() && which("systemctl").is_some() {
-        eprintln!("setup: it stays enabled at boot; `systemctl disable nginx` changes that");
-        return Invocation::new("systemctl").args(["stop", "nginx"]).run();
-    }
-    Invocation::new("/usr/sbin/nginx").args(["-s", "quit"]).run()
 }
 
 /// The service's master, if it runs; other nginxes of this host are nobody's business here.

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
 
 use anyhow::Result;
 
 use super::{Setup, apt};
-use crate::process::{Invocation, which};
+use crate::process::Invocation;
 
 const PACKAGES: [&str; 5] = ["gunicorn", "python3-setproctitle", "uwsgi-core", "uwsgi-plugin-python3", "php-fpm"];
 
@@ -26,11 +25,7 @@ pub(super) fn ensure(setup: &Setup<'_>) -> Result<()> {
 
 fn stop(service: &str) -> Result<()> {
     eprintln!("setup: Debian's package has just started {service}; only its program is needed: stopping it");
-    if Path::new("/run/systemd/system").is_dir() && which("systemctl").is_some() {
-        eprintln!("setup: it stays enabled at boot; `systemctl disable {service}` changes that");
-        return Invocation::new("systemctl").args(["stop", service]).run();
-    }
-    Invocation::new(format!("/etc/init.d/{service}")).arg("stop").run()
+    apt::stop(service, Invocation::new(format!("/etc/init.d/{service}")).arg("stop"))
 }
 
 /// Those that run, as `php8.2-fpm`.
