@@ -30,10 +30,12 @@ pub enum Program {
     UnixExit = 23,
     CgroupFreeze = 24,
     CgroupUnfreeze = 25,
+    Refuse = 26,
+    Refuse6 = 27,
 }
 
 impl Program {
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::SetState,
         Self::DestroySock,
         Self::ReceiveReset,
@@ -60,6 +62,8 @@ impl Program {
         Self::UnixExit,
         Self::CgroupFreeze,
         Self::CgroupUnfreeze,
+        Self::Refuse,
+        Self::Refuse6,
     ];
 
     /// Its place is in the kernel, not in nginx.
@@ -95,6 +99,8 @@ impl Program {
             Self::Icmp6Error => "tcp_v6_err",
             Self::CgroupFreeze => "cgroup_freeze",
             Self::CgroupUnfreeze => "cgroup_unfreeze",
+            Self::Refuse => "tcp_v4_send_reset",
+            Self::Refuse6 => "tcp_v6_send_reset",
         }
     }
 }

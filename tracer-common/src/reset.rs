@@ -22,7 +22,8 @@ crate::wire_pod!(ResetKey, 40);
 #[repr(C)]
 pub struct ResetSent {
     pub time_ns: u64,
-    /// `enum sk_rst_reason` of the running kernel; [`crate::socket::NO_REASON`] where the kernel gives none.
+    /// `enum sk_rst_reason` of the running kernel; [`crate::socket::NO_REASON`] or [`crate::socket::NO_SOCKET`] where the kernel
+    /// gives none.
     pub reason: u32,
     /// The process whose close sent it; 0 when the kernel answered a segment by itself.
     pub tgid: u32,

@@ -25,6 +25,8 @@ pub const SYN_QUEUE_FULL: u32 = 1 << 10;
 
 /// `reset_reason`: the kernel gave none.
 pub const NO_REASON: u32 = u32::MAX;
+/// The kernel gives no reason, but it was seen that it had no socket for the segment that it answered.
+pub const NO_SOCKET: u32 = u32::MAX - 1;
 
 /// What is remembered of one socket from connect to the worker's close, or else to `tcp_destroy_sock`. Written by the kernel programs, keyed by the
 /// address of its `struct sock`; copied whole into the events about it.

@@ -42,7 +42,8 @@ const NONE: (&str, Value) = ("", Value::Null);
 /// Whether the kernel tells of each RST that its TCP sends.
 fn sees_resets(options: &Options) -> Result<bool> {
     let found = options.observations()?.iter().find(|found| found["name"] == "reset");
-    Ok(found.is_some_and(|found| found["state"] == "full"))
+    let refusals = |found: &Value| found["hook"].as_str().is_some_and(|hooks| hooks.contains("tcp_v4_send_reset"));
+    Ok(found.is_some_and(|found| found["state"] == "full" || refusals(found)))
 }
 
 fn published(why502: &Path, options: &Options) -> Result<String> {

@@ -1,18 +1,19 @@
 //! Resets: `tcp:tcp_receive_reset` and `tcp:tcp_send_reset`.
 //!
 //! Hook: raw tracepoints, `(struct sock *)` and `(const struct sock * or NULL, const struct sk_buff * or NULL[,
-//! enum sk_rst_reason])`, 5.10 and later; the reason, and calls without a socket, from 6.12 on.
+//! enum sk_rst_reason])`, 5.10 and later; the reason, and calls without a socket, from 6.10 on. Before, those are seen by
+//! fentry, or else kprobe, at `tcp_v4_send_reset(sk, skb)` and `tcp_v6_send_reset(sk, skb)`.
 //! Context: receive in softirq or backlog; send in the closing process when a close sends it, else softirq.
 
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
-    macros::raw_tracepoint,
-    programs::RawTracePointContext,
+    macros::{fentry, kprobe, raw_tracepoint},
+    programs::{FEntryContext, ProbeContext, RawTracePointContext},
 };
 use tracer_common::{
     address::{is_loopback, mapped},
     reset::{ResetKey, ResetSent, ResetSlot},
-    socket::{NO_REASON, RESET_RECEIVED, RESET_SENT},
+    socket::{NO_REASON, NO_SOCKET, RESET_RECEIVED, RESET_SENT},
     tcp_state::LISTEN,
 };
 
@@ -56,6 +57,32 @@ pub(crate) fn send_reset(context: RawTracePointContext) -> i32 {
         peer::reset(sk);
     }
     0
+}
+
+#[fentry(function = "tcp_v4_send_reset")]
+pub(crate) fn refuse(context: FEntryContext) -> i32 {
+    without_socket(context.arg(0), context.arg(1)).cast_signed()
+}
+
+#[kprobe]
+pub(crate) fn refuse_kprobe(context: ProbeContext) -> u32 {
+    without_socket(context.arg(0).unwrap_or(1), context.arg(1).unwrap_or(0))
+}
+
+#[fentry(function = "tcp_v6_send_reset")]
+pub(crate) fn refuse6(context: FEntryContext) -> i32 {
+    without_socket(context.arg(0), context.arg(1)).cast_signed()
+}
+
+#[kprobe]
+pub(crate) fn refuse6_kprobe(context: ProbeContext) -> u32 {
+    without_socket(context.arg(0).unwrap_or(1), context.arg(1).unwrap_or(0))
+}
+
+/// A segment is answered for which there is no socket; of the others the tracepoint tells.
+#[inline(always)]
+fn without_socket(sk: u64, skb: u64) -> u32 {
+    if sk == 0 && skb != 0 { remember(0, skb, NO_SOCKET, 0) } else { 0 }
 }
 
 /// A process's own close sent the RST.

@@ -209,8 +209,12 @@ impl Decoder {
     }
 
     fn reset_reason(&self, number: u32) -> Option<String> {
-        (number != socket::NO_REASON)
-            .then(|| self.reset_reasons.get(&number).cloned().unwrap_or_else(|| number.to_string()))
+        match number {
+            socket::NO_REASON => None,
+            // As newer kernels name it.
+            socket::NO_SOCKET => Some("NO_SOCKET".to_owned()),
+            _ => Some(self.reset_reasons.get(&number).cloned().unwrap_or_else(|| number.to_string())),
+        }
     }
 }
 

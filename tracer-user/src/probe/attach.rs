@@ -335,6 +335,11 @@ impl Probes {
         }
     }
 
+    /// Whether dropped packets are looked at now.
+    pub const fn watches_drops(&self) -> bool {
+        self.drops.is_attached()
+    }
+
     /// Packets dropped lately.
     pub fn take_drops(&mut self) -> Result<HashMap<MapData, DropKey, Dropped>, AttachError> {
         self.take("DROPS")

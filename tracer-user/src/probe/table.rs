@@ -101,6 +101,13 @@ const RECEIVE_RESET: Hook =
 pub const SEND_RESET_REASON: Hook =
     hook(Program::SendReset, Kind::RawTp, "raw_tp/tcp_send_reset", "send_reset", &[SOCK, SK_BUFF, INT]);
 const SEND_RESET: Hook = hook(Program::SendReset, Kind::RawTp, "raw_tp/tcp_send_reset", "send_reset", &[SOCK, SK_BUFF]);
+/// The socket, or none, and the segment that is answered.
+const ANSWER: &[Argument] = &[SOCK, SK_BUFF];
+const REFUSE: Hook = hook(Program::Refuse, Kind::Fentry, "fentry/tcp_v4_send_reset", "refuse", ANSWER);
+const REFUSE6: Hook = hook(Program::Refuse6, Kind::Fentry, "fentry/tcp_v6_send_reset", "refuse6", ANSWER);
+const REFUSE_KPROBE: Hook = hook(Program::Refuse, Kind::Kprobe, "kprobe/tcp_v4_send_reset", "refuse_kprobe", ANSWER);
+const REFUSE6_KPROBE: Hook = hook(Program::Refuse6, Kind::Kprobe, "kprobe/tcp_v6_send_reset", "refuse6_kprobe", ANSWER);
+const NO_REASON: &str = "this kernel gives no reason for a reset it sends";
 
 const SYNACK: Hook =
     hook(Program::RetransmitSynack, Kind::RawTp, "raw_tp/tcp_retransmit_synack", "retransmit_synack", &[SOCK]);
@@ -218,7 +225,12 @@ pub const PROBES: &[Probe] = &[
         name: Name::Reset,
         ways: &[
             full(&[SEND_RESET_REASON, RECEIVE_RESET]),
-            partial(&[SEND_RESET, RECEIVE_RESET], "this kernel gives no reason for a reset it sends"),
+            partial(&[REFUSE, REFUSE6, SEND_RESET, RECEIVE_RESET], NO_REASON),
+            partial(&[REFUSE_KPROBE, REFUSE6_KPROBE, SEND_RESET, RECEIVE_RESET], NO_REASON),
+            partial(
+                &[SEND_RESET, RECEIVE_RESET],
+                "this kernel gives no reason for a reset it sends, nor tells of those for want of a socket",
+            ),
             partial(&[RECEIVE_RESET], "no tracepoint tcp_send_reset: who sent a reset on this host stays unknown"),
         ],
         otherwise: Otherwise::Impossible,

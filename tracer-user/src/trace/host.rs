@@ -30,7 +30,7 @@ use crate::{
     model::{
         address::Address,
         host::{Actor, Change, HostEvent, Place},
-        verdict::Failure,
+        verdict::{Failure, ResetBy},
     },
     probe::attach::Probes,
 };
@@ -56,6 +56,8 @@ pub(super) struct Host {
     pub(super) routes: Routes,
     /// The kernel tells of every RST that its TCP sends, also where no socket listens.
     pub(super) sees_all_resets: bool,
+    /// Since when dropped packets are looked at.
+    drops_watched_ns: Option<u64>,
     pub(super) waits: Waits,
     pub(super) units: Units,
     /// Failures told while whoever closed was about to end.
@@ -73,7 +75,7 @@ impl Host {
     pub(super) fn new(
         probes: &mut Probes,
         drop_reasons: BTreeMap<u32, String>,
-        sees_all_resets: bool,
+        reset_has_reason: bool,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             listeners: Listeners::default(),
@@ -90,7 +92,8 @@ impl Host {
             conntrack: Conntrack::default(),
             namespaces: Namespaces::default(),
             routes: Routes::default(),
-            sees_all_resets,
+            sees_all_resets: reset_has_reason || probes.is_attached(Program::Refuse),
+            drops_watched_ns: None,
             waits: Waits::default(),
             units: Units::default(),
             leaving: VecDeque::new(),
@@ -129,10 +132,22 @@ impl Host {
 
     /// Lets dropped packets be looked at while connections have to send things again, and for a while after.
     /// Some: it cannot, and why.
-    pub(super) fn watch_drops(&self, probes: &mut Probes) -> Option<String> {
+    pub(super) fn watch_drops(&mut self, probes: &mut Probes) -> Option<String> {
         let last_ns = self.drops.last_wanted_ns();
         let wanted = last_ns != 0 && clock::monotonic_ns().saturating_sub(last_ns) < DROPS_NS;
-        probes.watch_drops(wanted)
+        let complaint = probes.watch_drops(wanted);
+        self.drops_watched_ns =
+            probes.watches_drops().then(|| self.drops_watched_ns.unwrap_or_else(clock::monotonic_ns));
+        complaint
+    }
+
+    /// A rule that rejects could have refused it unseen: TCP's own RSTs are not told of, and packets that were dropped while
+    /// it lasted were not looked at.
+    pub(super) fn may_have_missed_a_rule(&self, failure: &Failure) -> bool {
+        let since = failure.connection.connected_ns;
+        failure.connection.reset == Some(ResetBy::Unseen)
+            && !self.sees_all_resets
+            && !self.drops_watched_ns.zip(since).is_some_and(|(watched_ns, since)| watched_ns <= since)
     }
 
     pub(super) fn is_looking_around(&self) -> bool {

@@ -64,7 +64,8 @@ pub(super) fn find(failure: &Failure, host: &mut Host) -> Option<Found> {
 
 fn other(failure: &Failure, host: &mut Host) -> Option<Found> {
     let found = of_cause(failure, host);
-    if found.is_none() && failure.root.is_none() && dropped::may_be_rejected(failure.cause) {
+    let open = (found.is_none() && failure.root.is_none()) || host.may_have_missed_a_rule(failure);
+    if open && dropped::may_be_rejected(failure.cause) {
         // A rule that rejects sends nothing again, so that nothing was looked at: the next one will be.
         host.drops.suspect(failure.time_ns);
     }

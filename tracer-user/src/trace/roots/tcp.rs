@@ -94,7 +94,11 @@ impl<'a> Tcp<'a> {
             }
             (ResetBy::Unseen, None) => return None,
         };
-        nobody_at(self.failure, place, host).map(|found| self.led(found))
+        let mut found = nobody_at(self.failure, place, host)?;
+        if host.may_have_missed_a_rule(self.failure) {
+            found.root.text += "; whether a firewall rule rejected it as well was not looked at yet";
+        }
+        Some(self.led(found))
     }
 
     /// A process of this host closed the other end.
