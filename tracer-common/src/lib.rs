@@ -27,7 +27,9 @@ pub mod hooked {
     pub const CONN_REQUEST: u32 = 0;
     /// `unix_release_sock`: it sees every unix socket closed.
     pub const UNIX_RELEASE: u32 = 1;
-    pub const COUNT: u32 = 2;
+    /// `sched_process_exit`: it looks through what an exiting server has open.
+    pub const UNIX_EXIT: u32 = 2;
+    pub const COUNT: u32 = 3;
 }
 
 /// Why a process counts as a server: values of the map `SERVERS`.
@@ -36,6 +38,8 @@ pub mod server {
     pub const LISTENS: u32 = 0;
     /// A server forked it: it has the listeners too, until it becomes another program.
     pub const FORKED: u32 = 1;
+    /// Its last thread exits, and what it has open was looked through.
+    pub const LOOKED_THROUGH: u32 = 2;
 }
 
 /// TCP states as `enum` in `include/net/tcp_states.h` numbers them (unchanged since 2.6).

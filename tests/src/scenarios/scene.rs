@@ -9,6 +9,7 @@ use std::process::{ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use aya::maps::{HashMap, Map, MapData, loaded_maps};
 use serde_json::Value;
 
 use crate::bench::parsed;
@@ -49,6 +50,11 @@ impl Scene {
         Ok(client)
     }
 
+    /// Waits until these processes are known to listen: on a unix socket that makes no event, it is looked up aside.
+    pub(super) fn meets(&self, pids: &[u32]) -> Result<()> {
+        wait::until("why502 to know who listens", wait::SOON, || pids.iter().all(|pid| is_watched(*pid)))
+    }
+
     /// Waits until there is a failure record of this request; gives its line.
     pub(super) fn told(&self, uri: &str) -> Result<String> {
         let about = |line: &&String| line.contains("\"type\":\"failure\"") && line.contains(uri);
@@ -65,6 +71,14 @@ impl Scene {
         }
         Ok(records)
     }
+}
+
+/// Whether some why502's kernel programs watch what becomes of this process.
+fn is_watched(pid: u32) -> bool {
+    let servers = loaded_maps().flatten().filter(|map| map.name_as_str() == Some("SERVERS"));
+    servers.filter_map(|map| MapData::from_id(map.id()).ok()).any(|map| {
+        HashMap::<_, u32, u32>::try_from(Map::LruHashMap(map)).is_ok_and(|servers| servers.get(&pid, 0).is_ok())
+    })
 }
 
 fn request(uri: &str) -> Request<'_> {

@@ -12,15 +12,16 @@ use aya_ebpf::{
 };
 use tracer_common::{
     event::{exit::Exit, kind},
+    hooked::UNIX_EXIT,
     loss::Program,
     peer::{Fate, Stop},
-    server::FORKED,
+    server::{FORKED, LOOKED_THROUGH},
 };
 
 use super::peer;
 use crate::{
     emit,
-    maps::{FATES, ORDERS, SERVERS, STOPS},
+    maps::{FATES, ORDERS, SERVERS, STOPS, hooked},
     read,
     settings::setting,
 };
@@ -207,12 +208,20 @@ pub(super) fn is_last(task: u64) -> bool {
     read::kernel::<i32>(signal, setting!(offsets.signal_live)) == 0
 }
 
+/// The last thread came to its exit after `unix_exit` had run for this one: it is told of there.
+#[inline(always)]
+fn is_still_to_be_looked_through(tgid: u32) -> bool {
+    // SAFETY: a live map entry, read only.
+    let looked_through = SERVERS.get_ptr(tgid).is_none_or(|server| unsafe { *server } == LOOKED_THROUGH);
+    hooked(UNIX_EXIT) && !looked_through
+}
+
 #[inline(never)]
 fn server_exited(tgid: u32) -> i32 {
     // SAFETY: no arguments; the current task exists.
     let task = unsafe { bpf_get_current_task() };
     // Two threads may both be the last: the first takes the entry.
-    if !is_last(task) || SERVERS.remove(tgid).is_err() {
+    if !is_last(task) || is_still_to_be_looked_through(tgid) || SERVERS.remove(tgid).is_err() {
         return 0;
     }
     let ending = peer::ending(task);

@@ -18,6 +18,7 @@ use tracer_common::{
     hooked::UNIX_RELEASE,
     loss::{Program, Reason},
     peer::PEER_EXITING,
+    server::LOOKED_THROUGH,
     unix::{ACCEPTED, CONNECT_SEEN, CONNECTED, PATH_LEN, PEER_CLOSED, UnixClosed, UnixConnect, UnixSocket},
 };
 
@@ -58,13 +59,13 @@ pub(crate) fn unix_release_kprobe(context: ProbeContext) -> u32 {
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub(crate) fn unix_exit(_context: RawTracePointContext) -> i32 {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    if SERVERS.get_ptr(tgid).is_none() {
-        return 0;
-    }
+    let Some(server) = SERVERS.get_ptr_mut(tgid) else { return 0 };
     // SAFETY: no arguments; the current task exists.
     let task = unsafe { bpf_get_current_task() };
     if fate::is_last(task) {
         left_open(task, &peer::ending(task));
+        // SAFETY: a live map entry; whoever writes it besides writes a word as well.
+        unsafe { *server = LOOKED_THROUGH };
     }
     0
 }

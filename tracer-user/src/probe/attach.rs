@@ -21,7 +21,7 @@ use aya::{
 use tracer_common::{
     call::Call,
     drop::{DropKey, Dropped},
-    hooked::{CONN_REQUEST, UNIX_RELEASE},
+    hooked::{CONN_REQUEST, UNIX_EXIT, UNIX_RELEASE},
     icmp::IcmpError,
     listener::{ListenerKey, Overflowed},
     loss::Program,
@@ -140,7 +140,12 @@ impl Probes {
             }
         }
         let mut hooked: Array<_, u32> = take(&mut ebpf, "HOOKED")?;
-        for (index, program) in [(CONN_REQUEST, Program::ConnRequest), (UNIX_RELEASE, Program::UnixRelease)] {
+        let places = [
+            (CONN_REQUEST, Program::ConnRequest),
+            (UNIX_RELEASE, Program::UnixRelease),
+            (UNIX_EXIT, Program::UnixExit),
+        ];
+        for (index, program) in places {
             let set = hooked.set(index, u32::from(attached(&tried, program)), 0);
             set.map_err(|source| AttachError::Map { name: "HOOKED", source })?;
         }

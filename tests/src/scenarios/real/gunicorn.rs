@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{CLOSED, NGINX, NOBODY, Program, Real, Told, comm, fails, records};
 use crate::child;
 use crate::scenario::Need;
-use crate::scenarios::scene::{Scene, failure};
+use crate::scenarios::scene::failure;
 use crate::stage::{Options, Stage};
 use crate::wait;
 
@@ -41,7 +41,7 @@ fn workers_end(why502: &Path, options: &Options) -> Result<String> {
     // Another one, whose worker dies meanwhile, has nothing to do with it.
     let other = start(&stage, 8001, &[])?;
     let stranger = other.workers(2)?[0];
-    let scene = Scene::watch(stage, why502)?;
+    let scene = server.watched(stage, why502)?;
     let mut pids = Vec::new();
     for what in ["kill", "exit", "crash", "hang"] {
         let mut client = scene.begin(&format!("/p8000/{what}"))?;
@@ -70,7 +70,7 @@ fn workers_end(why502: &Path, options: &Options) -> Result<String> {
 fn is_stopped(why502: &Path, options: &Options) -> Result<String> {
     let stage = Stage::set(&NGINX, options)?;
     let mut server = start(&stage, 8000, &["--graceful-timeout", "0"])?;
-    let scene = Scene::watch(stage, why502)?;
+    let scene = server.watched(stage, why502)?;
     let (master, name) = (server.pid(), comm(server.pid())?);
     let mut client = scene.begin("/p8000/hang")?;
     let worker = server.hears("hang")?;
@@ -130,7 +130,7 @@ fn service(group: &Path, unit: &str, why502: &Path, options: &Options) -> Result
     for pid in server.workers(2)?.into_iter().chain([server.pid()]) {
         fs::write(group.join("cgroup.procs"), pid.to_string())?;
     }
-    let scene = Scene::watch(stage, why502)?;
+    let scene = server.watched(stage, why502)?;
     fails(&scene, 502, &["/p8000/exit"])?;
     let pid = server.hears("exit")?;
     // All of the group stands still before the request, and goes on only afterwards.

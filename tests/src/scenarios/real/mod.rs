@@ -11,7 +11,7 @@ mod uwsgi;
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -96,6 +96,15 @@ impl Real {
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let near = stage.near().map(crate::namespace::Namespace::fd);
         Ok(Self { process: child::start(name, &mut command, near)?, said: directory.join("said") })
+    }
+
+    /// The tracer comes to it, and knows it: what becomes of a process that is not known to listen is not seen.
+    fn watched(&self, stage: Stage, why502: &Path) -> Result<Scene> {
+        let scene = Scene::watch(stage, why502)?;
+        let mut pids = child::children(self.pid());
+        pids.push(self.pid());
+        scene.meets(&pids)?;
+        Ok(scene)
     }
 
     fn pid(&self) -> u32 {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use super::{CLOSED, NGINX, NOBODY, Program, Real, Told, fails, records, told};
 use crate::client::Request;
 use crate::scenario::Need;
-use crate::scenarios::scene::{Scene, failure};
+use crate::scenarios::scene::failure;
 use crate::stage::{Options, Stage};
 use crate::{child, sockets, wait};
 
@@ -27,7 +27,7 @@ fn start(stage: &Stage, host: &str, port: u16) -> Result<Real> {
 fn where_it_listens(why502: &Path, options: &Options) -> Result<String> {
     let stage = Stage::set(&NGINX, options)?;
     let six = start(&stage, "::1", 3005)?;
-    let scene = Scene::watch(stage, why502)?;
+    let scene = six.watched(stage, why502)?;
     fails(&scene, 502, &["/p3005/six"])?;
     let at_six = format!("[::1]:3005 (node[{}])", six.pid());
     let mut server = start(&scene.stage, "127.0.0.1", 3000)?;
@@ -62,7 +62,7 @@ fn where_it_listens(why502: &Path, options: &Options) -> Result<String> {
 fn idle(why502: &Path, options: &Options) -> Result<String> {
     let stage = Stage::set(&NGINX, options)?;
     let server = start(&stage, "127.0.0.1", 3000)?;
-    let scene = Scene::watch(stage, why502)?;
+    let scene = server.watched(stage, why502)?;
     let established = || scene.stage.inside(|| Ok(sockets::towards(3000, sockets::ESTABLISHED))).unwrap_or(usize::MAX);
     // Three connections at once, which all lie idle then.
     let mut clients = [scene.begin("/kept/slow")?, scene.begin("/kept/slow")?, scene.begin("/kept/slow")?];

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use super::{CLOSED, NGINX, NOBODY, Program, Real, Told, comm, fails, records};
 use crate::child;
 use crate::scenario::Need;
-use crate::scenarios::scene::{Scene, failure};
+use crate::scenarios::scene::failure;
 use crate::stage::{Options, Stage};
 
 const fn program(name: &'static str, run: fn(&Path, &Options) -> Result<String>) -> Program {
@@ -37,7 +37,7 @@ pub(super) fn start(stage: &Stage, listen: &str, pool: &str) -> Result<Real> {
 fn workers_end(why502: &Path, options: &Options) -> Result<String> {
     let stage = Stage::set(&NGINX, options)?;
     let server = start(&stage, "127.0.0.1:9000", "request_terminate_timeout = 1s")?;
-    let scene = Scene::watch(stage, why502)?;
+    let scene = server.watched(stage, why502)?;
     let master = format!("{}[{}]", comm(server.pid())?, server.pid());
     let mut pids = Vec::new();
     for what in ["kill_hang", "crash", "slow_hang", "usr2_hang"] {
@@ -71,7 +71,7 @@ fn busy(why502: &Path, options: &Options) -> Result<String> {
         let stage = Stage::set(&NGINX, options)?;
         let listen = listen.replace("<dir>", &stage.directory.path().display().to_string());
         let server = start(&stage, &listen, "")?;
-        let scene = Scene::watch(stage, why502)?;
+        let scene = server.watched(stage, why502)?;
         let (one, two) = (format!("{place}/one_hang"), format!("{place}/two_hang"));
         let mut clients = [scene.begin(&one)?, scene.begin(&two)?];
         let pids = [server.hears("one_hang")?, server.hears("two_hang")?];
@@ -101,7 +101,7 @@ fn full(why502: &Path, options: &Options) -> Result<String> {
     let stage = Stage::set(&NGINX, options)?;
     let socket = stage.directory.path().join("php.sock");
     let server = start(&stage, &socket.display().to_string(), "listen.backlog = 0")?;
-    let scene = Scene::watch(stage, why502)?;
+    let scene = server.watched(stage, why502)?;
     // One after the other: there is room for one.
     let mut clients = Vec::new();
     for what in ["one_hang", "two_hang"] {

@@ -9,7 +9,7 @@ use super::gunicorn::start;
 use super::{NGINX, NOBODY, Program, Told, comm, fails, records};
 use crate::child::stop;
 use crate::scenario::Need;
-use crate::scenarios::scene::{Scene, failure};
+use crate::scenarios::scene::failure;
 use crate::stage::{Options, Stage};
 
 const fn program(name: &'static str, run: fn(&Path, &Options) -> Result<String>) -> Program {
@@ -25,7 +25,7 @@ pub(super) const PROGRAMS: &[Program] = &[
 fn with_the_request(why502: &Path, options: &Options) -> Result<String> {
     let stage = Stage::set(&NGINX, options)?;
     let server = start(&stage, 8000, &[])?;
-    let scene = Scene::watch(stage, why502)?;
+    let scene = server.watched(stage, why502)?;
     let mut clients = [scene.begin("/q8000/still_hang")?, scene.begin("/q8000/late_hang")?];
     let (still, late) = (server.hears("still_hang")?, server.hears("late_hang")?);
     stop(still)?;
@@ -60,7 +60,7 @@ fn before_it_was_accepted(why502: &Path, options: &Options) -> Result<String> {
     let workers = server.workers(2)?;
     stop(workers[0])?;
     stop(other.workers(2)?[0])?;
-    let scene = Scene::watch(stage, why502)?;
+    let scene = server.watched(stage, why502)?;
     fails(&scene, 200, &["/q8001/ok"])?;
     stop(workers[1])?;
     let mut clients = [scene.begin("/q8000/lost")?, scene.begin("/q8001/hang")?];

@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use super::{CLOSED, NGINX, Program, Real, Told, fails, records};
 use crate::scenario::Need;
-use crate::scenarios::scene::Scene;
 use crate::stage::{Options, Stage};
 use crate::wait;
 
@@ -23,7 +22,7 @@ fn workers_end(why502: &Path, options: &Options) -> Result<String> {
     let log = stage.directory.path().join("uwsgi.log");
     let ready = || fs::read_to_string(&log).is_ok_and(|log| log.contains("spawned uWSGI worker 2"));
     wait::until("uWSGI's workers", wait::SOON, ready)?;
-    let scene = Scene::watch(stage, why502)?;
+    let scene = server.watched(stage, why502)?;
     let mut pids = Vec::new();
     for what in ["kill", "crash", "hang"] {
         fails(&scene, 502, &[&format!("/uwsgi/{what}")])?;
