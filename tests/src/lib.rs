@@ -16,6 +16,7 @@ mod coverage;
 pub mod demo;
 pub mod dns;
 pub mod drive;
+mod elsewhere;
 pub mod filter;
 pub mod h2;
 pub mod icmp;

@@ -117,6 +117,13 @@ pub struct Routed {
 }
 
 impl Routed {
+    /// A process that lives on the router's side while its guard does: without one, `far` is another host as far as can be seen.
+    pub fn inhabited(&self) -> Result<child::Guarded> {
+        let mut command = Command::new("ip");
+        command.args(["monitor", "link"]).stdout(std::process::Stdio::null());
+        child::start("ip monitor", &mut command, Some(self.far.fd()))
+    }
+
     /// Builds the two, with iproute2.
     pub fn new() -> Result<Self> {
         let near = Namespace::new()?;

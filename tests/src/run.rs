@@ -51,6 +51,7 @@ const IN_A_VM: &[&str] = &[
     "connect/icmp_",
     "firewall/",
     "nat/",
+    "remote/",
     "unix/missing",
     "unix/closed",
     "unix/processes_that_end",
@@ -62,7 +63,7 @@ const IN_A_VM: &[&str] = &[
     "roots/nobody_listens",
     "roots/accept_queue_full",
     "roots/full_at_the_final_ack",
-    "roots/syn_queue_full",
+    "roots/syn_",
     "roots/queue_of_nginx_itself",
     "roots/stands_still",
     "tls/plain_http",
@@ -247,6 +248,7 @@ fn lacks(need: Need, options: &Options) -> Option<String> {
         Need::Python => (!on_path("python3")).then(|| "no python3".into()),
         Need::Nft => nft(PLAIN).err().map(|error| format!("{error:#}")),
         Need::Nat => nft(REWRITING).err().map(|error| format!("{error:#}")),
+        Need::Tun => (!std::path::Path::new("/dev/net/tun").exists()).then(|| "no /dev/net/tun".into()),
         Need::Program(name) => scenarios::real_program(name).is_none().then(|| format!("no {name}")),
         Need::Stream => {
             (!options.nginx.outside(STREAM_MODULE).exists()).then(|| "nginx's stream module is not here".into())

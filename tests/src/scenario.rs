@@ -100,6 +100,8 @@ pub enum Need {
     Nft,
     /// The same, and rules that rewrite addresses.
     Nat,
+    /// A device whose packets a program reads and writes (TUN).
+    Tun,
     /// A program of this name, or of this name with a version.
     Program(&'static str),
     /// A kernel that gives reasons for dropped packets.

@@ -77,6 +77,8 @@ pub struct Offsets {
     pub net_max_syn_backlog: u32,
     pub net_somaxconn: u32,
     pub tcp_bytes_acked: u32,
+    pub tcp_snd_una: u32,
+    pub tcp_snd_nxt: u32,
     pub skb_device: u32,
     pub device_net: u32,
     pub skb_data: u32,
@@ -152,6 +154,8 @@ impl Offsets {
         net_max_syn_backlog: ABSENT,
         net_somaxconn: ABSENT,
         tcp_bytes_acked: ABSENT,
+        tcp_snd_una: ABSENT,
+        tcp_snd_nxt: ABSENT,
         skb_device: ABSENT,
         device_net: ABSENT,
         skb_data: ABSENT,
@@ -221,4 +225,4 @@ impl Settings {
     };
 }
 
-crate::wire_pod!(Settings, 71 * 4 + 16 * 8 + 16 * 4 + 9 * 4 + 8 * DROP_REASON_WORDS + 16 * DROP_PLACES);
+crate::wire_pod!(Settings, 73 * 4 + 16 * 8 + 16 * 4 + 9 * 4 + 8 * DROP_REASON_WORDS + 16 * DROP_PLACES);

@@ -25,6 +25,10 @@ pub const SYN_QUEUE_FULL: u32 = 1 << 10;
 
 /// `reset_reason`: the kernel gave none.
 pub const NO_REASON: u32 = u32::MAX;
+/// [`Live::sending`]: the other end's kernel has all that was sent.
+pub const ALL_ACKNOWLEDGED: u8 = 1;
+/// [`Live::sending`]: something that was sent is not acknowledged.
+pub const UNACKNOWLEDGED: u8 = 2;
 /// The kernel gives no reason, but it was seen that it had no socket for the segment that it answered.
 pub const NO_SOCKET: u32 = u32::MAX - 1;
 
@@ -99,7 +103,10 @@ pub struct Live {
     pub shutdown: u8,
     /// 1: the other end has acknowledged payload, so that it has a socket for this connection, or had one.
     pub acknowledged: u8,
-    pub reserved: [u8; 5],
+    /// Whether all that was sent is acknowledged, the FIN and the SYN included: [`ALL_ACKNOWLEDGED`], [`UNACKNOWLEDGED`], or 0 where
+    /// the kernel does not show it.
+    pub sending: u8,
+    pub reserved: [u8; 4],
 }
 
 crate::wire_pod!(Live, 2 * 8 + 6 * 4 + 8);

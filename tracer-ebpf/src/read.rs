@@ -7,7 +7,7 @@ use tracer_common::{
     address::{Ip, mapped},
     process::Comm,
     settings::ABSENT,
-    socket::{Live, Socket},
+    socket::{ALL_ACKNOWLEDGED, Live, Socket, UNACKNOWLEDGED},
 };
 
 use crate::settings::setting;
@@ -263,6 +263,16 @@ impl Traffic {
     }
 }
 
+/// snd_una and snd_nxt are the same when nothing is on its way.
+#[inline(always)]
+fn sending(sk: impl Sock) -> u8 {
+    let (first, next) = (setting!(offsets.tcp_snd_una), setting!(offsets.tcp_snd_nxt));
+    if first == ABSENT || next == ABSENT {
+        return 0;
+    }
+    if sk.field::<u32>(first) == sk.field::<u32>(next) { ALL_ACKNOWLEDGED } else { UNACKNOWLEDGED }
+}
+
 #[inline(always)]
 pub(crate) fn live(sk: impl Sock, state: u8, traffic: &Traffic) -> Live {
     let received_next: u32 = sk.field(setting!(offsets.tcp_rcv_nxt));
@@ -280,6 +290,7 @@ pub(crate) fn live(sk: impl Sock, state: u8, traffic: &Traffic) -> Live {
         shutdown: sk.field(setting!(offsets.sock_shutdown)),
         // The SYN counts one.
         acknowledged: u8::from(sk.field::<u64>(setting!(offsets.tcp_bytes_acked)) > 1),
-        reserved: [0; 5],
+        sending: sending(sk),
+        reserved: [0; 4],
     }
 }

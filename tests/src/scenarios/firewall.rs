@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
 
 use super::Program;
 use super::scene::{Scene, failure, free_port};
@@ -47,32 +46,6 @@ fn rule(namespace: &Namespace, hook: &str, rule: &str) -> Result<()> {
     ))
 }
 
-/// How often a rule that rejects must be met at most until it is seen: the first time nothing is looked at yet.
-const ROUNDS: usize = 20;
-
-/// Sends requests until one of them has this root, as why502 says it; all before have none.
-fn until_root(scene: &Scene, uris: &[String], kind: &str) -> Result<()> {
-    for round in 0..ROUNDS {
-        let mut all = true;
-        for uri in uris {
-            let uri = format!("{uri}/{round}/");
-            ensure!(scene.get(&uri)? == 502, "{uri} did not fail");
-            let record: Value = serde_json::from_str(&scene.told(&uri)?)?;
-            let root = record["root"]["kind"].as_str();
-            // Nothing listens where some of the rules are, and a kernel that tells of no RST says what it has not seen.
-            let text = record["root"]["text"].as_str().unwrap_or_default();
-            let open =
-                root == Some("not_listening") && text.contains("a firewall rule") && text.contains("not looked at");
-            ensure!(root.is_none() || root == Some(kind) || open, "root {root:?}: {record}");
-            all &= root == Some(kind);
-        }
-        if all {
-            return Ok(());
-        }
-    }
-    anyhow::bail!("no root {kind} in {ROUNDS} rounds")
-}
-
 /// Whoever rejects answers in the name of another: it is neither closed nor unreachable.
 fn rejected(why502: &Path, options: &Options) -> Result<String> {
     let scene = Scene::set(&HOST, why502, options)?;
@@ -95,7 +68,7 @@ fn rejected(why502: &Path, options: &Options) -> Result<String> {
         rule(&routed.far, "input", &format!("tcp dport {} reject with {with}", port + 1000))?;
         uris.extend([format!("/p{port}/output"), format!("/p{}/input", port + 1000)]);
     }
-    until_root(&scene, &uris, "firewall")?;
+    scene.until_root(&uris, "firewall")?;
     let unruled = free_port()?;
     let closed = format!("/l{unruled}/closed/");
     ensure!(scene.get(&closed)? == 502, "it was not refused");
@@ -110,6 +83,7 @@ fn dropped(why502: &Path, options: &Options) -> Result<String> {
     let routed = scene.stage.routed().context("routed")?;
     let (healthy, hang) = (scene.stage.upstream("healthy")?.port(), scene.stage.upstream("hang")?.port());
     let unruled = free_port()?;
+    let _resident = routed.inhabited()?;
     // Packets of others are dropped all the time.
     rule(&routed.near, "output", "tcp dport 6666 drop")?;
     rule(&routed.near, "output", "tcp dport 6000 reject with tcp reset")?;
@@ -131,7 +105,7 @@ fn dropped(why502: &Path, options: &Options) -> Result<String> {
     }
     routed.far.sysctl("ipv4.conf.far.rp_filter", "1")?;
     let reasons = crate::run::drop_reasons(options).is_ok();
-    until_root(&scene, &["/p6000/first".to_owned()], "firewall")?;
+    scene.until_root(&["/p6000/first".to_owned()], "firewall")?;
     let others = std::net::SocketAddr::from(([10, 77, 0, 2], 6666));
     let knock = || Ok(TcpStream::connect_timeout(&others, Duration::from_secs(1)).is_ok());
     let cases: [(String, u16, &str); 9] = [

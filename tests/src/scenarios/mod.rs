@@ -26,6 +26,7 @@ mod queues;
 mod real;
 mod refusal;
 mod reload;
+mod remote;
 mod response;
 mod retry;
 mod roots;
@@ -121,6 +122,7 @@ pub fn all() -> impl Iterator<Item = Entry> {
         queues::PROGRAMS,
         firewall::PROGRAMS,
         nat::PROGRAMS,
+        remote::PROGRAMS,
         unix_roots::PROGRAMS,
     ];
     let programs = programs.into_iter().chain(real::PROGRAMS.iter().copied());

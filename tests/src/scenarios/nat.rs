@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::Program;
+use super::remote::sees_resets;
 use super::scene::{Scene, Server, because, failure};
 use crate::scenario::{BASE, Need, Net, Scenario};
 use crate::stage::Options;
@@ -38,13 +39,6 @@ const RULES: &str = "add table ip nat; \
      add rule ip nat postrouting ip saddr 127.0.0.1 oifname near masquerade";
 
 const NONE: (&str, Value) = ("", Value::Null);
-
-/// Whether the kernel tells of each RST that its TCP sends.
-fn sees_resets(options: &Options) -> Result<bool> {
-    let found = options.observations()?.iter().find(|found| found["name"] == "reset");
-    let refusals = |found: &Value| found["hook"].as_str().is_some_and(|hooks| hooks.contains("tcp_v4_send_reset"));
-    Ok(found.is_some_and(|found| found["state"] == "full" || refusals(found)))
-}
 
 fn published(why502: &Path, options: &Options) -> Result<String> {
     let scene = Scene::set(&HOST, why502, options)?;

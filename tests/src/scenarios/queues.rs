@@ -12,6 +12,7 @@ use super::Program;
 use super::roots::HOST;
 use super::scene::{Scene, Server, because, failure, fill};
 use crate::child::signal_pid;
+use crate::elsewhere::Elsewhere;
 use crate::filter::{self, Filter};
 use crate::scenario::{Need, Net, Scenario};
 use crate::stage::{Options, Stage};
@@ -27,6 +28,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     program("roots/full_at_the_final_ack", full_at_the_final_ack),
     program("roots/full_before_it_was_let_in", full_before),
     program("roots/syn_queue_full", syn_queue_full),
+    Program { name: "roots/syn_flood", needs: &[Need::Tun], run: syn_flood },
     program("roots/queue_of_nginx_itself", nginx_itself),
 ];
 
@@ -171,6 +173,42 @@ fn syn_queue_full(why502: &Path, options: &Options) -> Result<String> {
     Ok(format!("{} half open", seen.join(", ")))
 }
 
+/// SYNs of the flood.
+const FLOOD: u32 = 20_000;
+
+/// From addresses that nobody hears of again: the listener's queue is full of them, and nginx's own SYN finds no room.
+fn syn_flood(why502: &Path, options: &Options) -> Result<String> {
+    let stage = Stage::set(&NO_COOKIES, options)?;
+    let elsewhere = Elsewhere::behind(stage.near().context("a namespace")?)?;
+    let scene = Scene::watch(stage, why502)?;
+    let listener = scene.stage.inside(|| {
+        let listener = std::net::TcpListener::from(listener::bound(std::net::Ipv4Addr::UNSPECIFIED.into())?);
+        listener::listen(&listener, 16)?;
+        Ok(listener)
+    })?;
+    let port = listener.local_addr()?.port();
+    elsewhere.flood(port, FLOOD)?;
+    let full = || scene.stage.inside(|| counter("TCPReqQFullDrop")).unwrap_or(0) >= u64::from(FLOOD / 2);
+    wait::until("the flood to be dropped", wait::SOON, full)?;
+    let uri = format!("/p{port}/flooded");
+    ensure!(scene.get(&uri)? == 504, "it did not time out");
+    scene.told(&uri)?;
+    let told = || scene.tracer.lines().iter().any(|line| line.contains("\"type\":\"overflow\""));
+    wait::until("an overflow record", wait::SOON, told)?;
+    let dropped = scene.stage.inside(|| counter("TCPReqQFullDrop"))?;
+    let records = scene.records()?;
+    let failure = failure(&records, &uri)?;
+    let (full, lab) = (format!("SYN queue of 0.0.0.0:{port} was full"), std::process::id());
+    because(failure, "syn_queue_full", None, &("", Value::Null), &[&full])?;
+    ensure!(failure["root"]["listener"]["owner"]["pid"] == lab, "{}", failure["root"]);
+    let overflows: Vec<&Value> = of_type(&records, "overflow").collect();
+    ensure!(overflows.len() <= 20, "{} records flood whoever reads them", overflows.len());
+    let counted: Vec<u64> = overflows.iter().filter_map(|overflow| overflow["count"].as_u64()).collect();
+    let sum: u64 = counted.iter().sum();
+    ensure!(counted.is_empty() || sum == dropped, "{sum} counted, {dropped} dropped");
+    Ok(format!("{dropped} SYNs dropped, {sum} counted, {} records", overflows.len()))
+}
+
 const LITTLE: Duration = Duration::from_millis(300);
 
 /// nginx does not accept: its clients wait, and nginx never says a word about it.
@@ -196,7 +234,7 @@ fn nginx_itself(why502: &Path, options: &Options) -> Result<String> {
         ensure!(others == 3, "{others} of 3 did not get in");
         Ok(clients)
     })?;
-    let dropped = scene.stage.inside(listen_overflows)?;
+    let dropped = scene.stage.inside(|| counter("ListenOverflows"))?;
     let told = || scene.tracer.lines().iter().any(|line| line.contains("\"type\":\"overflow\""));
     wait::until("an overflow record", wait::SOON, told)?;
     workers.iter().try_for_each(|pid| signal_pid(*pid, libc::SIGCONT))?;
@@ -219,11 +257,11 @@ fn nginx_itself(why502: &Path, options: &Options) -> Result<String> {
     Ok(if exact { format!("{counted} of {dropped} dropped") } else { format!("{dropped} dropped, seen") })
 }
 
-/// `ListenOverflows` of the thread's network namespace: /proc/net/netstat has a line of names above one of numbers.
-fn listen_overflows() -> Result<u64> {
+/// A counter of the thread's network namespace: /proc/net/netstat has a line of names above one of numbers.
+fn counter(wanted: &str) -> Result<u64> {
     let text = fs::read_to_string("/proc/thread-self/net/netstat")?;
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
     let (names, numbers) = (lines.next().context("no names")?, lines.next().context("no numbers")?);
-    let mut found = names.split(' ').zip(numbers.split(' ')).filter(|(name, _)| *name == "ListenOverflows");
-    Ok(found.next().context("no ListenOverflows")?.1.parse()?)
+    let mut found = names.split(' ').zip(numbers.split(' ')).filter(|(name, _)| *name == wanted);
+    Ok(found.next().with_context(|| format!("no {wanted}"))?.1.parse()?)
 }

@@ -21,6 +21,9 @@ use crate::stage::{Options, Stage};
 use crate::tracer::{Tracer, of_type};
 use crate::wait;
 
+/// How often a failure is met at most until what it met is seen.
+const ROUNDS: usize = 20;
+
 /// A stage with the tracer watching.
 pub(super) struct Scene {
     pub(super) stage: Stage,
@@ -59,6 +62,30 @@ impl Scene {
     pub(super) fn told(&self, uri: &str) -> Result<String> {
         let about = |line: &&String| line.contains("\"type\":\"failure\"") && line.contains(uri);
         wait::until_some("a failure record", wait::SOON, || self.tracer.lines().iter().find(about).cloned())
+    }
+
+    /// Sends requests until each of them has this root, as why502 says it; all before have none: what a packet met on its way is
+    /// looked at only after a first failure that nobody is known for.
+    pub(super) fn until_root(&self, uris: &[String], kind: &str) -> Result<()> {
+        for round in 0..ROUNDS {
+            let mut all = true;
+            for uri in uris {
+                let uri = format!("{uri}/{round}/");
+                ensure!(self.get(&uri)? == 502, "{uri} did not fail");
+                let record: Value = serde_json::from_str(&self.told(&uri)?)?;
+                let root = record["root"]["kind"].as_str();
+                // Nothing may listen there, and a kernel that tells of no RST says what it has not seen.
+                let text = record["root"]["text"].as_str().unwrap_or_default();
+                let open =
+                    root == Some("not_listening") && text.contains("a firewall rule") && text.contains("not looked at");
+                ensure!(root.is_none() || root == Some(kind) || open, "root {root:?}: {record}");
+                all &= root == Some(kind);
+            }
+            if all {
+                return Ok(());
+            }
+        }
+        anyhow::bail!("no root {kind} in {ROUNDS} rounds")
     }
 
     pub(super) fn records(self) -> Result<Vec<Value>> {

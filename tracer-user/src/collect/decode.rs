@@ -204,6 +204,11 @@ impl Decoder {
                 unread: live.unread,
                 since_sent_jiffies: live.since_sent_jiffies,
                 since_received_jiffies: live.since_received_jiffies,
+                all_acknowledged: match live.sending {
+                    socket::ALL_ACKNOWLEDGED => Some(true),
+                    socket::UNACKNOWLEDGED => Some(false),
+                    _ => None,
+                },
             },
         }
     }

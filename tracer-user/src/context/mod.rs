@@ -1,5 +1,6 @@
 //! Facts about processes, looked up in /proc and kept. Judges nothing.
 
+pub mod addresses;
 pub mod backlog;
 pub mod conntrack;
 pub mod ends;

@@ -43,6 +43,11 @@ impl Snapshot {
         Self(found)
     }
 
+    /// A process in each; None: there are more than are looked into.
+    pub(super) fn processes(&self) -> Option<impl Iterator<Item = u32>> {
+        (self.0.len() < NAMESPACES).then(|| self.0.values().copied())
+    }
+
     /// Are the processes still there, and in them?
     pub fn is_current(&self) -> bool {
         !self.0.is_empty() && self.0.iter().all(|(inode, pid)| netns(*pid) == Some(*inode))

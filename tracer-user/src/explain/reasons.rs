@@ -203,9 +203,11 @@ pub(super) const REASONS: &[Reason] = &[
     },
     Reason {
         kind: RootKind::RemoteSilent,
-        meaning: "The upstream is on another host, and nothing came back. From here it cannot be told whether that host is down, a \
-                  firewall on the way drops, or its queue is full.",
-        known: "Segments were sent again and again, none was dropped on this host, and no error came back.",
+        meaning: "The upstream is on another host, and nothing came back: either not even an acknowledgement (from here it cannot be told \
+                  whether that host is down, a firewall on the way drops, or its queue is full), or its kernel has acknowledged \
+                  all that nginx sent, and the application behind it is silent. The text says which.",
+        known: "No network namespace of this host has the address. Segments were sent again while packets dropped on this host were \
+                looked at, none of them was, and no error came back; or the socket had nothing left to be acknowledged when nginx gave up.",
         check: &[
             check("Whether it answers at all", "ping ADDRESS; nc -vz ADDRESS PORT"),
             check("On the other host", "ss -ltn"),
@@ -216,7 +218,8 @@ pub(super) const REASONS: &[Reason] = &[
         kind: RootKind::RemoteReset,
         meaning: "A reset or a FIN came from another host. That host's kernel or a box on the way sent it; for whom cannot be told from \
                   here.",
-        known: "It arrived from the network, and no process of this host had the other end.",
+        known: "It arrived from the network: no network namespace of this host has the address, no process of this host closed the \
+                other end, and, for a reset, this host's TCP did not send it and no rule of this host had dropped what it answers.",
         check: &[check("The upstream's log at that second", "")],
         change: &["Look at the other host: restarts, limits, time-outs of load balancers on the way."],
     },

@@ -122,6 +122,8 @@ pub struct Now {
     pub unread: u32,
     pub since_sent_jiffies: u32,
     pub since_received_jiffies: u32,
+    /// The other end's kernel has acknowledged all that was sent; None: not shown.
+    pub all_acknowledged: Option<bool>,
 }
 
 /// nginx's request as read from its memory.

@@ -122,6 +122,10 @@ pub struct ConnectionFacts {
     pub bytes_sent: Option<u64>,
     pub bytes_received: Option<u64>,
     pub syn_retransmits: Option<u32>,
+    /// When something was last sent again.
+    pub last_retransmit_ns: Option<u64>,
+    /// The other end's kernel has acknowledged all that was sent.
+    pub all_acknowledged: Option<bool>,
 }
 
 /// One upstream attempt that failed.

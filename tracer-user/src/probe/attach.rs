@@ -107,6 +107,8 @@ impl Probes {
         if !plan.impossible.is_empty() {
             return Err(AttachError::Impossible(plan.impossible.join("; ")));
         }
+        // Meanwhile, for it takes as long as all the rest before it is needed.
+        let btf = std::thread::spawn(Btf::from_sys_fs);
         let mut ebpf = EbpfLoader::new()
             // Nothing here is relocated by BTF: offsets come as settings. Parsing the kernel's would cost 10 MB and 100 ms.
             .btf(None)
@@ -122,7 +124,7 @@ impl Probes {
             }
         }
         // For the programs whose arguments have types.
-        let btf = Btf::from_sys_fs().map_err(AttachError::Btf)?;
+        let btf = btf.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).map_err(AttachError::Btf)?;
         let mut tried: Vec<_> = plan.probes.iter().map(|planned| Tried::load(&mut ebpf, &btf, planned)).collect();
         // Without it nothing but old listeners is missed.
         let listeners = iterator(&mut ebpf)?.load("tcp", &btf).err().map(|error| error_chain(&error));

@@ -17,6 +17,7 @@ use super::{backlogs::Backlogs, roots, sockets::Sockets, waits::Waits};
 use crate::{
     collect::{drop::Drops, host::Peers, icmp::Icmps, idle::Idle, overflow::Overflows, reset::Resets},
     context::{
+        addresses::Addresses,
         conntrack::Conntrack,
         limits::Limits,
         listeners::Listeners,
@@ -54,6 +55,7 @@ pub(super) struct Host {
     pub(super) conntrack: Conntrack,
     pub(super) namespaces: Namespaces,
     pub(super) routes: Routes,
+    pub(super) addresses: Addresses,
     /// The kernel tells of every RST that its TCP sends, also where no socket listens.
     pub(super) sees_all_resets: bool,
     /// Since when dropped packets are looked at.
@@ -92,6 +94,7 @@ impl Host {
             conntrack: Conntrack::default(),
             namespaces: Namespaces::default(),
             routes: Routes::default(),
+            addresses: Addresses::default(),
             sees_all_resets: reset_has_reason || probes.is_attached(Program::Refuse),
             drops_watched_ns: None,
             waits: Waits::default(),
@@ -141,13 +144,17 @@ impl Host {
         complaint
     }
 
+    /// Dropped packets are looked at since this time, or longer.
+    pub(super) fn watches_drops_since(&self, time_ns: u64) -> bool {
+        self.drops_watched_ns.is_some_and(|watched_ns| watched_ns <= time_ns)
+    }
+
     /// A rule that rejects could have refused it unseen: TCP's own RSTs are not told of, and packets that were dropped while
     /// it lasted were not looked at.
     pub(super) fn may_have_missed_a_rule(&self, failure: &Failure) -> bool {
-        let since = failure.connection.connected_ns;
         failure.connection.reset == Some(ResetBy::Unseen)
             && !self.sees_all_resets
-            && !self.drops_watched_ns.zip(since).is_some_and(|(watched_ns, since)| watched_ns <= since)
+            && !failure.connection.connected_ns.is_some_and(|since| self.watches_drops_since(since))
     }
 
     pub(super) fn is_looking_around(&self) -> bool {

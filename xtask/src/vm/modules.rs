@@ -10,11 +10,12 @@ use anyhow::{Context, Result, bail};
 use super::initramfs::Image;
 use super::kernel::Kernel;
 
-/// Namespaces joined by a cable, an interface to nowhere, what answers `ss`, and a firewall: rules that reject, rules that
+/// Namespaces joined by a cable, an interface to nowhere and one to a program, what answers `ss`, and a firewall: rules that reject, rules that
 /// rewrite addresses, and what answers `conntrack`.
-const USUAL: [&str; 10] = [
+const USUAL: [&str; 11] = [
     "veth",
     "dummy",
+    "tun",
     "tcp_diag",
     "unix_diag",
     "nf_tables",

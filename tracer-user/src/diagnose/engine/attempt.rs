@@ -288,5 +288,7 @@ pub(super) fn facts(connection: &Connection, reuse: Reuse) -> ConnectionFacts {
         bytes_received: Some(received),
         syn_retransmits: (connection.established_ns.is_none() && !connection.preexisting)
             .then_some(connection.retransmits),
+        last_retransmit_ns: connection.last_retransmit_ns,
+        all_acknowledged: connection.now.all_acknowledged,
     }
 }

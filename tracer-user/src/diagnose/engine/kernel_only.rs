@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{
-    COMPLAINT_NS, Engine, HOLD_NS, Silent, Unspoken,
+    COMPLAINT_NS, Engine, HOLD_NS, Silent, UNHEARD_NS, Unspoken,
     attempt::{facts, unix_facts},
 };
 use crate::{
@@ -66,6 +66,7 @@ impl Engine {
         let unspoken = std::mem::take(&mut self.unspoken);
         let patience = |unspoken: &Unspoken| match unspoken.what {
             Silent::Refused(_) if self.is_heard(unspoken.worker()) => COMPLAINT_NS,
+            _ if !self.is_heard(unspoken.worker()) && !self.paging.contains(&unspoken.worker()) => UNHEARD_NS,
             _ => HOLD_NS,
         };
         let due = |unspoken: &Unspoken| unspoken.moment.time_ns.saturating_add(patience(unspoken)) <= now_ns;

@@ -189,6 +189,7 @@ impl Link {
                 unread: 0,
                 since_sent_jiffies: jiffies(sent_ago),
                 since_received_jiffies: jiffies(received_ago),
+                all_acknowledged: None,
             },
         }
     }

@@ -12,6 +12,7 @@ mod program;
 mod proxy;
 mod queue;
 mod refused;
+mod remote;
 mod route;
 mod tcp;
 mod text;
@@ -59,7 +60,7 @@ pub(super) fn find(failure: &Failure, host: &mut Host) -> Option<Found> {
     if waiting.as_ref().is_some_and(|found| found.root.kind == record::RootKind::ProcessStopped) {
         return waiting;
     }
-    other(failure, host).or(waiting)
+    other(failure, host).or(waiting).or_else(|| remote::root(failure, host))
 }
 
 fn other(failure: &Failure, host: &mut Host) -> Option<Found> {
@@ -173,9 +174,19 @@ pub(super) fn unit(root: &record::Root, host: &mut Host) -> Option<Unit> {
     host.units.of(process.or_else(owner)?)
 }
 
+/// Begins to look aside for what may be the reason.
+pub(super) fn ask(failure: &Failure, host: &mut Host) {
+    host.sockets.ask(failure);
+    host.waits.ask(failure);
+    if let Some(here) = tcp::here(failure) {
+        host.addresses.ask(here.remote.ip());
+    }
+}
+
 /// Does it wait for more to be seen of it?
 pub(super) fn waits(failure: &Failure, host: &mut Host) -> bool {
-    host.sockets.waits(failure) || host.waits.waits(failure) || closer_is_leaving(failure, host)
+    let remote = tcp::here(failure).is_some_and(|here| host.addresses.waits(here.remote.ip()));
+    remote || host.sockets.waits(failure) || host.waits.waits(failure) || closer_is_leaving(failure, host)
 }
 
 /// Whoever closed its other end was told to end, and has not yet.

@@ -45,7 +45,7 @@ use crate::{
 /// How often the ring is read. A wake-up per event would cost nginx more than all programs together.
 const POLL: Duration = Duration::from_millis(10);
 const STATS: Duration = Duration::from_secs(10);
-/// How long it waits for who listens on the unix sockets that the configuration names, and for who listens at all.
+/// How long it waits for who listens on the unix sockets that the configuration names, and for who listens at all, together.
 const SURVEY: Duration = Duration::from_millis(50);
 /// How long the session record waits for the configuration, which is read while the hooks are attached.
 const CONFIGURATION: Duration = Duration::from_millis(20);
@@ -184,8 +184,9 @@ impl<'a> Session<'a> {
         }
         workers::observe_configuration(&mut observations, &running, &mut self.converter.advisor, CONFIGURATION);
         self.converter.survey();
+        let begun = Instant::now();
         self.converter.host.surveyed(SURVEY);
-        self.converter.host.looked_around(SURVEY);
+        self.converter.host.looked_around(SURVEY.saturating_sub(begun.elapsed()));
         let now = clock::monotonic_ns();
         let session = Record::Session(record::Session {
             schema: record::SCHEMA,

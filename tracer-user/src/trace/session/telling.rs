@@ -28,8 +28,7 @@ impl Session<'_> {
         outbox.take(engine.take().inspect(|verdict| {
             if let Verdict::Failure(failure) = verdict {
                 later.ask(failure);
-                converter.host.sockets.ask(failure);
-                converter.host.waits.ask(failure);
+                roots::ask(failure, &mut converter.host);
             }
         }));
         while let Some(record) = self.outbox.next(now_ns, &mut self.converter) {

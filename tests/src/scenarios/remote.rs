@@ -1,0 +1,73 @@
+//! Upstreams on a host that this kernel knows nothing of: what can be said of it, and what cannot.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::Program;
+use super::scene::{Scene, because, failure};
+use crate::elsewhere::{ADDRESS, CLOSES, Elsewhere, IS_SILENT, REFUSES, RESETS};
+use crate::scenario::{BASE, Need, Net, Scenario};
+use crate::stage::{Options, Stage};
+
+pub(super) const PROGRAMS: &[Program] =
+    &[Program { name: "remote/what_another_host_did", needs: &[Need::Tun], run: another_host }];
+
+/// `/pPORT/…` goes to the other host, `/nobody/…` to an address that nobody has.
+const NGINX: Scenario = Scenario {
+    name: "remote/nginx",
+    net: Net::Private(&[]),
+    workers: Some(1),
+    server: "proxy_connect_timeout 2s; proxy_read_timeout 1s;\n\
+             location ~ ^/p(?<port>[0-9]+)/ { proxy_pass http://10.55.0.2:$port; }\n\
+             location /nobody/ { proxy_pass http://10.55.0.9:80; }",
+    ..BASE
+};
+
+const NOBODY: (&str, Value) = ("", Value::Null);
+
+fn another_host(why502: &Path, options: &Options) -> Result<String> {
+    let stage = Stage::set(&NGINX, options)?;
+    let _elsewhere = Elsewhere::behind(stage.near().context("a namespace")?)?;
+    let scene = Scene::watch(stage, why502)?;
+    let closed = format!("/p{CLOSES}/closed");
+    ensure!(scene.get(&closed)? == 502, "it was not closed");
+    // No rule sends a FIN; whether one rejects shows only once dropped packets are looked at.
+    let told: Value = serde_json::from_str(&scene.told(&closed)?)?;
+    because(&told, "remote_reset", None, &NOBODY, &[ADDRESS, "another host", "closed the connection"])?;
+    let resets = sees_resets(options)?;
+    let rejected = [format!("/p{REFUSES}/refused"), format!("/p{RESETS}/reset")];
+    if resets {
+        scene.until_root(&rejected, "remote_reset")?;
+    } else {
+        for uri in &rejected {
+            ensure!(scene.get(uri)? == 502, "{uri} did not fail");
+        }
+    }
+    let silent = format!("/p{IS_SILENT}/silent");
+    for uri in [silent.as_str(), "/nobody/there"] {
+        ensure!(scene.get(uri)? == 504, "{uri} did not time out");
+    }
+    // Whose an address is, is looked up aside.
+    scene.told("/nobody/there")?;
+    let records = scene.records()?;
+    let acknowledged = ["acknowledged all that nginx sent", "application is silent"];
+    because(failure(&records, &silent)?, "remote_silent", None, &NOBODY, &acknowledged)?;
+    let nobody = failure(&records, "/nobody/there")?;
+    because(nobody, "remote_silent", None, &NOBODY, &["10.55.0.9, another host, has not answered the SYN"])?;
+    if !resets {
+        for uri in &rejected {
+            let root = &failure(&records, uri)?["root"];
+            ensure!(root.is_null(), "a rule may have rejected it, as far as this kernel tells: {root}");
+        }
+    }
+    Ok(format!("refused, reset: {}; closed, silent, nobody there", if resets { "the other's" } else { "not told" }))
+}
+
+/// Whether the kernel tells of each RST that its TCP sends.
+pub(super) fn sees_resets(options: &Options) -> Result<bool> {
+    let found = options.observations()?.iter().find(|found| found["name"] == "reset");
+    let refusals = |found: &Value| found["hook"].as_str().is_some_and(|hooks| hooks.contains("tcp_v4_send_reset"));
+    Ok(found.is_some_and(|found| found["state"] == "full" || refusals(found)))
+}

@@ -1,0 +1,197 @@
+//! What another host did, as far as it shows here: that it refused, closed, acknowledged or kept silent; never why.
+//!
+//! The last that is asked. It takes that the address belongs to nobody on this host, and that this host itself is out of the
+//! question: TCP here has not sent the RST, and dropped packets were looked at.
+
+use super::{Found, tcp, text};
+use crate::{
+    model::{
+        cause::Cause,
+        verdict::{Failure, ResetBy},
+    },
+    record::{self, RootKind},
+    trace::host::Host,
+};
+
+/// What is known of this host's own part.
+#[derive(Clone, Copy, Debug)]
+struct Here {
+    /// Every RST that its TCP sends is seen, and packets that it drops were since the attempt began: no rule rejected.
+    excludes_rules: bool,
+    /// Something was sent while packets that it drops were looked at.
+    excludes_drops: bool,
+}
+
+/// The reason; None: it is no other host's, or this host may have done it.
+pub(super) fn root(failure: &Failure, host: &mut Host) -> Option<Found> {
+    let here = tcp::here(failure)?;
+    if failure.root.is_some()
+        || host.addresses.is_own(here.remote.ip()) != Some(false)
+        || host.conntrack.translated(here, failure.worker).is_some()
+    {
+        return None;
+    }
+    let began_ns = failure.started_ns.or(failure.connection.connected_ns)?;
+    let last_sent_ns = failure.connection.last_retransmit_ns.unwrap_or(began_ns).max(began_ns);
+    let known = Here {
+        excludes_rules: host.sees_all_resets && host.watches_drops_since(began_ns),
+        excludes_drops: host.watches_drops_since(last_sent_ns),
+    };
+    of(failure, &here.remote.ip().to_string(), known)
+}
+
+fn of(failure: &Failure, upstream: &str, here: Here) -> Option<Found> {
+    let after = text::duration(failure.time_ns.saturating_sub(failure.started_ns?));
+    let other = format!("{upstream}, another host");
+    let (kind, text, hint) = match failure.cause {
+        Cause::ConnectRefused if reset(failure, here) => (
+            RootKind::RemoteReset,
+            format!("{other}, refuses, or a firewall before it does: nothing of this host sent the reset"),
+            format!("on {upstream}: see whether anything listens on that port, and for rules that reject"),
+        ),
+        Cause::ConnectReset
+        | Cause::ResetBeforeResponse
+        | Cause::ResetMidResponse
+        | Cause::StaleKeepalive
+        | Cause::SendFailed
+        | Cause::TlsPeerClosed
+            if reset(failure, here) =>
+        {
+            (
+                RootKind::RemoteReset,
+                format!("the reset came from {other}, or from a box on the way, {after} after the attempt began"),
+                format!(
+                    "look on {upstream} at that second, and at balancers and firewalls on the way (their idle times)"
+                ),
+            )
+        }
+        Cause::ClosedBeforeResponse | Cause::ClosedMidResponse | Cause::TlsPeerClosed | Cause::StaleKeepalive
+            if failure.connection.reset.is_none() =>
+        {
+            (
+                RootKind::RemoteReset,
+                format!("{other}, or a proxy before it, closed the connection {after} after the attempt began"),
+                format!("look in the upstream's log on {upstream} at that second; a round time is a time-out's"),
+            )
+        }
+        Cause::ConnectTimeout | Cause::ConnectTimeoutKernel if here.excludes_drops => {
+            let again = failure.connection.syn_retransmits.filter(|count| *count > 0);
+            let again = again.map_or_else(String::new, |count| format!(", sent again {count} times"));
+            (
+                RootKind::RemoteSilent,
+                format!("{other}, has not answered the SYN{again}, and this host was not seen to drop it"),
+                format!(
+                    "see whether {upstream} is up, whether a firewall there or on the way drops, and its accept queue"
+                ),
+            )
+        }
+        Cause::ResponseTimeout | Cause::ResponseStalled | Cause::TlsTimeout
+            if failure.connection.all_acknowledged == Some(true) =>
+        {
+            (
+                RootKind::RemoteSilent,
+                format!(
+                    "{other}, or a proxy before it, has acknowledged all that nginx sent: its application is silent"
+                ),
+                format!(
+                    "look at the application on {upstream}: slow, blocked, or all its workers busy; the network is not it"
+                ),
+            )
+        }
+        Cause::ResponseTimeout | Cause::ResponseTimeoutKernel | Cause::TlsTimeout
+            if failure.connection.all_acknowledged == Some(false)
+                && failure.connection.last_retransmit_ns.is_some()
+                && here.excludes_drops =>
+        {
+            (
+                RootKind::RemoteSilent,
+                format!("{other}, does not acknowledge what nginx sends again, and this host was not seen to drop it"),
+                format!("see whether {upstream} is still up, and what is on the way (firewall, route, MTU)"),
+            )
+        }
+        _ => return None,
+    };
+    Some(Found { root: record::Root { kind, text, process: None, listener: None }, hint: Some(hint), evidence: None })
+}
+
+/// A RST from the network, and no rule's of this host.
+fn reset(failure: &Failure, here: Here) -> bool {
+    failure.connection.reset == Some(ResetBy::Unseen) && here.excludes_rules
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Here, of};
+    use crate::{
+        model::{
+            cause::Cause,
+            verdict::{Failure, ResetBy},
+        },
+        record::RootKind::{self, RemoteReset, RemoteSilent},
+        trace::roots::samples,
+    };
+
+    const BLIND: Here = Here { excludes_rules: false, excludes_drops: false };
+    const SEES: Here = Here { excludes_rules: true, excludes_drops: true };
+
+    fn failure(cause: Cause) -> Failure {
+        Failure { started_ns: Some(0), time_ns: 60_000_000_000, ..samples::failure(cause) }
+    }
+
+    fn said(failure: &Failure, here: Here) -> Option<(RootKind, String)> {
+        of(failure, "10.0.0.7", here).map(|found| (found.root.kind, found.root.text))
+    }
+
+    #[test]
+    fn a_reset_is_the_others_where_this_host_is_out_of_the_question() {
+        for cause in [Cause::ConnectRefused, Cause::ResetBeforeResponse, Cause::StaleKeepalive, Cause::TlsPeerClosed] {
+            let mut failure = failure(cause);
+            failure.connection.reset = Some(ResetBy::Unseen);
+            assert_eq!(said(&failure, SEES).expect("a reason").0, RemoteReset, "{cause:?}");
+            assert_eq!(said(&failure, BLIND), None, "{cause:?}: a rule may have rejected it");
+            failure.connection.reset = Some(ResetBy::ThisHost);
+            assert_eq!(said(&failure, SEES), None, "{cause:?}");
+        }
+        assert_eq!(said(&failure(Cause::ConnectRefused), SEES), None, "by ICMP");
+    }
+
+    #[test]
+    fn no_rule_sends_a_fin() {
+        let (kind, text) = said(&failure(Cause::ClosedBeforeResponse), BLIND).expect("a reason");
+        assert_eq!(kind, RemoteReset);
+        assert_eq!(
+            text,
+            "10.0.0.7, another host, or a proxy before it, closed the connection 60.0 s after the attempt began"
+        );
+        assert_eq!(said(&failure(Cause::SendFailed), SEES), None, "there was neither");
+    }
+
+    #[test]
+    fn silence_of_the_network_or_of_the_application() {
+        let mut connecting = failure(Cause::ConnectTimeout);
+        connecting.connection.syn_retransmits = Some(3);
+        let (kind, text) = said(&connecting, SEES).expect("a reason");
+        assert_eq!(kind, RemoteSilent);
+        assert!(text.contains("the SYN, sent again 3 times"), "{text}");
+        assert_eq!(said(&connecting, BLIND), None, "it may have been dropped here");
+
+        let mut waiting = failure(Cause::ResponseTimeout);
+        assert_eq!(said(&waiting, SEES), None, "nothing is known");
+        waiting.connection.all_acknowledged = Some(true);
+        let (kind, text) = said(&waiting, BLIND).expect("a reason");
+        assert_eq!(kind, RemoteSilent);
+        assert!(text.contains("its application is silent"), "{text}");
+        waiting.connection.all_acknowledged = Some(false);
+        assert_eq!(said(&waiting, SEES), None, "the acknowledgement may be on its way");
+        waiting.connection.last_retransmit_ns = Some(1);
+        assert!(said(&waiting, SEES).expect("a reason").1.contains("does not acknowledge"));
+        assert_eq!(said(&waiting, BLIND), None);
+    }
+
+    #[test]
+    fn what_nginx_itself_rejects_is_nobody_elses() {
+        for cause in [Cause::HeaderTooBig, Cause::HeaderInvalid, Cause::TlsVerifyFailed, Cause::ConnectUnreachable] {
+            assert_eq!(said(&failure(cause), SEES), None, "{cause:?}");
+        }
+    }
+}
