@@ -181,6 +181,9 @@ pub struct Update {
     pub outcome: Option<Outcome>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root: Option<Root>,
+    /// What to do about that root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<Cow<'static, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nginx: Option<NginxWord>,
 }

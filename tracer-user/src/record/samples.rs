@@ -253,6 +253,7 @@ pub(crate) fn all() -> Vec<Record> {
             failure: 17,
             outcome: Some(Outcome::Retried),
             root: Some(root),
+            hint: Some("start node again".into()),
             nginx: None,
         })),
         Record::Worker(WorkerChange { time: at(500), change: Change::Gone, process: process() }),

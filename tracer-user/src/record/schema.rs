@@ -73,7 +73,7 @@ fn later_fields_are_allowed_and_missing_ones_are_not() {
         for key in object.keys().filter(|key| *key != "of_a_later_version") {
             let mut without = object.clone();
             without.remove(key);
-            let optional = record.kind() == "update" && matches!(key.as_str(), "outcome" | "root" | "nginx");
+            let optional = record.kind() == "update" && matches!(key.as_str(), "outcome" | "root" | "hint" | "nginx");
             assert_eq!(validator.is_valid(&Value::Object(without)), optional, "{} without {key}", record.kind());
         }
     }

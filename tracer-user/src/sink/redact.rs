@@ -26,7 +26,10 @@ pub(super) fn redact(record: &mut Record) {
             response.hint.iter_mut().for_each(hint);
             response.configuration.iter_mut().for_each(setting);
         }
-        Record::Update(update) => update.nginx.iter_mut().for_each(word),
+        Record::Update(update) => {
+            update.nginx.iter_mut().for_each(word);
+            update.hint.iter_mut().for_each(hint);
+        }
         Record::Session(_)
         | Record::Worker(_)
         | Record::Overflow(_)

@@ -94,6 +94,7 @@ impl Summary {
                     && let Some(group) = self.groups.get_mut(&known.key)
                 {
                     group.reason = Some(root.text.clone());
+                    group.hint = update.hint.as_deref().map(str::to_owned).or_else(|| group.hint.take());
                 }
                 if let Some(outcome) = update.outcome {
                     let before = std::mem::replace(&mut known.outcome, outcome);

@@ -174,8 +174,14 @@ mod tests {
     fn an_update_moves_an_outcome() {
         let mut totals = Totals::default();
         totals.count(&Record::Failure(Box::new(samples::bare_failure())));
-        let update =
-            Update { time: samples::at(1), failure: 18, outcome: Some(Outcome::Retried), root: None, nginx: None };
+        let update = Update {
+            time: samples::at(1),
+            failure: 18,
+            outcome: Some(Outcome::Retried),
+            root: None,
+            hint: None,
+            nginx: None,
+        };
         totals.count(&Record::Update(Box::new(update)));
         let end = totals.end(samples::at(2), EndReason::Count, None);
         assert_eq!(end.by_outcome, BTreeMap::from([(Outcome::Retried, 1)]));

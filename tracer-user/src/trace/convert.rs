@@ -197,6 +197,7 @@ impl Converter {
             failure: update.failure.0,
             outcome: Some(outcome(update.outcome)),
             root: None,
+            hint: None,
             nginx: None,
         }
     }

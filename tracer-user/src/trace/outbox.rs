@@ -122,7 +122,7 @@ impl Outbox {
             let Some(told) = self.texts.told(id) else { continue };
             let Some((failure, mut word)) = self.late.remove(&id) else { continue };
             convert::tell(&mut word, told);
-            let update = record::Update { time, failure, outcome: None, root: None, nginx: Some(word) };
+            let update = record::Update { time, failure, outcome: None, root: None, hint: None, nginx: Some(word) };
             records.push(Record::Update(Box::new(update)));
         }
         self.late.retain(|id, _| now_ns.saturating_sub(id.time_ns) < 2 * LET_GO_NS);

@@ -164,9 +164,13 @@ struct Told<'a> {
 impl Told<'_> {
     fn check(&self, records: &[Value]) -> Result<()> {
         let mut failure = failure(records, self.uri)?.clone();
-        let later = of_type(records, "update").filter(|update| update["failure"] == failure["id"]);
-        if let Some(root) = later.map(|update| update["root"].clone()).filter(|root| !root.is_null()).last() {
-            failure["root"] = root;
+        let id = failure["id"].clone();
+        for update in of_type(records, "update").filter(|update| update["failure"] == id) {
+            for field in ["root", "hint"] {
+                if !update[field].is_null() {
+                    failure[field] = update[field].clone();
+                }
+            }
         }
         let what = || format!("{}: {} {} {}", self.uri, failure["cause"], failure["root"], failure["hint"]);
         ensure!(self.cause.split('|').any(|cause| failure["cause"] == cause), "not {}: {}", self.cause, what());

@@ -142,7 +142,7 @@ fn closer(failure: &Failure, host: &Host) -> Option<(u64, Actor)> {
 }
 
 /// Reasons that were told before whoever closed had ended, and how it did, by failure.
-pub(super) fn left(host: &mut Host) -> Vec<(u64, record::Root)> {
+pub(super) fn left(host: &mut Host) -> Vec<(u64, Found)> {
     let mut found = Vec::new();
     for failure in std::mem::take(&mut host.leaving) {
         if closer_is_leaving(&failure, host) {
@@ -150,7 +150,7 @@ pub(super) fn left(host: &mut Host) -> Vec<(u64, record::Root)> {
             host.leaving.extend(young.then_some(failure));
         } else {
             let tcp = Tcp::new(&failure, host);
-            found.extend(closed(&tcp, host).map(|told| (failure.id.0, told.root)));
+            found.extend(closed(&tcp, host).map(|told| (failure.id.0, told)));
         }
     }
     found
@@ -162,9 +162,9 @@ pub(super) fn of_wait(failure: &Failure, look: &Look, host: &Host) -> Option<Fou
 }
 
 /// The same, for a failure that was told before it was seen: None where that said as much.
-pub(super) fn of_late(failure: &Failure, look: &Look, host: &mut Host) -> Option<record::Root> {
-    let root = of_wait(failure, look, host)?.root;
-    (root.kind == record::RootKind::ProcessStopped || other(failure, host).is_none()).then_some(root)
+pub(super) fn of_late(failure: &Failure, look: &Look, host: &mut Host) -> Option<Found> {
+    let found = of_wait(failure, look, host)?;
+    (found.root.kind == record::RootKind::ProcessStopped || other(failure, host).is_none()).then_some(found)
 }
 
 /// What runs the process that a reason is about.

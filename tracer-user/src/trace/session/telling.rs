@@ -11,7 +11,7 @@ use crate::{
     kernel::clock,
     model::verdict::Verdict,
     record::{self, Record},
-    trace::roots,
+    trace::roots::{self, Found},
 };
 
 /// How long the end waits for reasons that are still being looked for.
@@ -94,19 +94,28 @@ impl Session<'_> {
 
     /// Reasons found after their failures were told.
     fn later(&mut self, patience: Duration) -> io::Result<()> {
-        let mut found = self.later.answers(patience);
+        let ports = self.later.answers(patience).into_iter();
+        let mut found: Vec<_> =
+            ports.map(|(failure, root)| (failure, Found { root, hint: None, evidence: None })).collect();
         let late = self.converter.host.sockets.late(patience);
         found.extend(late.into_iter().filter_map(|(failure, cause, answer)| {
-            Some((failure, roots::of_socket(cause, &answer, &self.converter.host)?.root))
+            Some((failure, roots::of_socket(cause, &answer, &self.converter.host)?))
         }));
         for (failure, look) in self.converter.host.waits.late(patience) {
-            let root = roots::of_late(&failure, &look, &mut self.converter.host);
-            found.extend(root.map(|root| (failure.id.0, root)));
+            let late = roots::of_late(&failure, &look, &mut self.converter.host);
+            found.extend(late.map(|late| (failure.id.0, late)));
         }
         found.extend(roots::left(&mut self.converter.host));
-        for (failure, root) in found {
+        for (failure, Found { root, hint, evidence: _ }) in found {
             let time = self.converter.time(clock::monotonic_ns());
-            let update = record::Update { time, failure, outcome: None, root: Some(root), nginx: None };
+            let update = record::Update {
+                time,
+                failure,
+                outcome: None,
+                root: Some(root),
+                hint: hint.map(Cow::Owned),
+                nginx: None,
+            };
             self.sinks.write(Record::Update(Box::new(update)))?;
         }
         Ok(())
