@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::Program;
-use super::scene::{Scene, because, failure};
+use super::scene::{Scene, because, failure, told};
 use crate::elsewhere::{ADDRESS, CLOSES, Elsewhere, IS_SILENT, REFUSES, RESETS};
 use crate::scenario::{BASE, Need, Net, Scenario};
 use crate::stage::{Options, Stage};
@@ -33,9 +33,6 @@ fn another_host(why502: &Path, options: &Options) -> Result<String> {
     let scene = Scene::watch(stage, why502)?;
     let closed = format!("/p{CLOSES}/closed");
     ensure!(scene.get(&closed)? == 502, "it was not closed");
-    // No rule sends a FIN; whether one rejects shows only once dropped packets are looked at.
-    let told: Value = serde_json::from_str(&scene.told(&closed)?)?;
-    because(&told, "remote_reset", None, &NOBODY, &[ADDRESS, "another host", "closed the connection"])?;
     let resets = sees_resets(options)?;
     let rejected = [format!("/p{REFUSES}/refused"), format!("/p{RESETS}/reset")];
     if resets {
@@ -49,13 +46,14 @@ fn another_host(why502: &Path, options: &Options) -> Result<String> {
     for uri in [silent.as_str(), "/nobody/there"] {
         ensure!(scene.get(uri)? == 504, "{uri} did not time out");
     }
-    // Whose an address is, is looked up aside.
-    scene.told("/nobody/there")?;
     let records = scene.records()?;
+    // No rule sends a FIN: the first is told of, while dropped packets are not looked at yet.
+    let words = [ADDRESS, "another host", "closed the connection"];
+    because(&told(&records, &closed)?, "remote_reset", None, &NOBODY, &words)?;
     let acknowledged = ["acknowledged all that nginx sent", "application is silent"];
-    because(failure(&records, &silent)?, "remote_silent", None, &NOBODY, &acknowledged)?;
-    let nobody = failure(&records, "/nobody/there")?;
-    because(nobody, "remote_silent", None, &NOBODY, &["10.55.0.9, another host, has not answered the SYN"])?;
+    because(&told(&records, &silent)?, "remote_silent", None, &NOBODY, &acknowledged)?;
+    let nobody = told(&records, "/nobody/there")?;
+    because(&nobody, "remote_silent", None, &NOBODY, &["10.55.0.9, another host, has not answered the SYN"])?;
     if !resets {
         for uri in &rejected {
             let root = &failure(&records, uri)?["root"];

@@ -210,6 +210,20 @@ pub(super) fn failure<'a>(records: &'a [Value], uri: &str) -> Result<&'a Value> 
     Ok(found[0])
 }
 
+/// A failure, with what was learnt of it later.
+pub(super) fn told(records: &[Value], uri: &str) -> Result<Value> {
+    let mut failure = failure(records, uri)?.clone();
+    let id = failure["id"].clone();
+    for update in of_type(records, "update").filter(|update| update["failure"] == id) {
+        for field in ["root", "hint"] {
+            if !update[field].is_null() {
+                failure[field] = update[field].clone();
+            }
+        }
+    }
+    Ok(failure)
+}
+
 /// That a failure has this reason, with this process, and says these words.
 pub(super) fn because(
     failure: &Value,

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::Program;
-use super::scene::{Scene, Server, because, failure};
+use super::scene::{Scene, Server, because, failure, told};
 use crate::scenario::{BASE, Need, Net, Scenario};
 use crate::stage::{Options, Stage};
 use crate::tracer::of_type;
@@ -47,16 +47,6 @@ const DYING: Scenario = Scenario {
 const PRIVATE: Scenario = Scenario { name: "unix/nginx-alone", net: Net::Private(&[]), ..HOST };
 const PYTHON: &[&str] = &["python3"];
 const NOBODY: (&str, Value) = ("", Value::Null);
-
-/// A failure with what was learnt later.
-fn told(records: &[Value], uri: &str) -> Result<Value> {
-    let mut failure = failure(records, uri)?.clone();
-    let later = of_type(records, "update").filter(|update| update["failure"] == failure["id"]);
-    for root in later.map(|update| update["root"].clone()).filter(|root| !root.is_null()).collect::<Vec<_>>() {
-        failure["root"] = root;
-    }
-    Ok(failure)
-}
 
 fn refused(scene: &Scene, uris: &[&str]) -> Result<()> {
     for uri in uris {

@@ -5,89 +5,81 @@ use std::{
     collections::HashMap,
     io,
     net::{IpAddr, SocketAddr, UdpSocket},
-    sync::mpsc::{Receiver, TryRecvError, channel},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
     time::{Duration, Instant},
 };
 
 use super::namespaces::{Snapshot, enter};
 
-/// How long an answer is good for, and a question that could not be answered.
-const FRESH: Duration = Duration::from_secs(10);
-const OPEN: Duration = Duration::from_millis(250);
-/// Answers kept, and questions on their way.
+/// How long an answer is good for: a container may get the address meanwhile.
+const FRESH: Duration = Duration::from_secs(2);
+/// Answers kept.
 const CAPACITY: usize = 256;
-const MOST: usize = 2;
+/// The part of the time that looking may take: one in so many.
+const SHARE: u32 = 20;
 
-#[derive(Debug)]
-enum Answer {
-    Awaited(Receiver<Option<bool>>),
-    Known(Option<bool>),
-}
-
-/// Answers by address.
+/// Answers by address, and the one address that is looked for.
 #[derive(Debug, Default)]
 pub struct Addresses {
-    known: HashMap<IpAddr, (Instant, Answer)>,
+    known: HashMap<IpAddr, (Instant, bool)>,
+    awaited: Option<(IpAddr, Instant, Receiver<Option<bool>>)>,
+    rests_until: Option<Instant>,
 }
 
 impl Addresses {
-    /// Begins to look, unless the answer is known. While too many are on their way nothing is asked.
+    /// Begins to look, unless the answer is known. While another is looked for, and a while after, nothing is asked.
     pub fn ask(&mut self, address: IpAddr) {
-        self.receive(address);
-        if address.is_loopback() || self.known.get(&address).is_some_and(is_fresh) {
-            return;
-        }
-        self.known.retain(|_, known| is_fresh(known));
-        let awaited = self.known.values().filter(|(_, answer)| matches!(answer, Answer::Awaited(_))).count();
-        if awaited >= MOST || self.known.len() >= CAPACITY {
+        self.settle(Duration::ZERO);
+        let rests = self.rests_until.is_some_and(|until| Instant::now() < until);
+        if rests || self.awaited.is_some() || self.is_own(address).is_some() {
             return;
         }
         let (sender, receiver) = channel();
         let look = move || {
             // Nobody waits for it any more when the session has ended.
-            let _ = sender.send(is_own(address));
+            let _ = sender.send(look(address));
         };
         if thread::Builder::new().name("look-at-address".into()).spawn(look).is_ok() {
-            self.known.insert(address, (Instant::now(), Answer::Awaited(receiver)));
+            self.awaited = Some((address, Instant::now(), receiver));
         }
     }
 
     /// Is the answer on its way?
     pub fn waits(&mut self, address: IpAddr) -> bool {
-        self.receive(address);
-        matches!(self.known.get(&address), Some((_, Answer::Awaited(_))))
+        self.settle(Duration::ZERO);
+        self.awaited.as_ref().is_some_and(|(awaited, ..)| *awaited == address)
+    }
+
+    /// Takes in the answer that is on its way, waiting so long for it.
+    pub fn settle(&mut self, patience: Duration) {
+        let Some((address, begun, receiver)) = &self.awaited else { return };
+        let own = match receiver.recv_timeout(patience) {
+            Ok(own) => own,
+            Err(RecvTimeoutError::Timeout) => return,
+            Err(RecvTimeoutError::Disconnected) => None,
+        };
+        self.known.retain(|_, (seen, _)| seen.elapsed() < FRESH);
+        if let Some(own) = own
+            && self.known.len() < CAPACITY
+        {
+            self.known.insert(*address, (Instant::now(), own));
+        }
+        self.rests_until = Some(Instant::now() + begun.elapsed() * SHARE);
+        self.awaited = None;
     }
 
     /// Whether some network namespace of this host has it; None: not known, or not yet.
-    pub fn is_own(&mut self, address: IpAddr) -> Option<bool> {
+    pub fn is_own(&self, address: IpAddr) -> Option<bool> {
         if address.is_loopback() {
             return Some(true);
         }
-        self.receive(address);
-        match self.known.get(&address) {
-            Some((_, Answer::Known(own))) => *own,
-            _ => None,
-        }
+        self.known.get(&address).filter(|(seen, _)| seen.elapsed() < FRESH).map(|(_, own)| *own)
     }
-
-    fn receive(&mut self, address: IpAddr) {
-        let Some((_, answer)) = self.known.get_mut(&address) else { return };
-        let Answer::Awaited(receiver) = answer else { return };
-        match receiver.try_recv() {
-            Ok(own) => *answer = Answer::Known(own),
-            Err(TryRecvError::Disconnected) => *answer = Answer::Known(None),
-            Err(TryRecvError::Empty) => {}
-        }
-    }
-}
-
-fn is_fresh((asked, answer): &(Instant, Answer)) -> bool {
-    asked.elapsed() < if matches!(answer, Answer::Known(None)) { OPEN } else { FRESH }
 }
 
 /// Changes the network namespace of the calling thread. A namespace without a process is not looked into: nobody serves there.
-fn is_own(address: IpAddr) -> Option<bool> {
+fn look(address: IpAddr) -> Option<bool> {
     let snapshot = Snapshot::read();
     let mut all_asked = true;
     for pid in snapshot.processes()? {
@@ -112,10 +104,7 @@ fn has(address: IpAddr) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        net::IpAddr,
-        time::{Duration, Instant},
-    };
+    use std::{net::IpAddr, time::Duration};
 
     use super::{Addresses, has};
 
@@ -136,10 +125,8 @@ mod tests {
         assert_eq!((addresses.is_own(own), addresses.is_own(other)), (Some(true), None));
         assert!(!addresses.waits(other), "nobody asked");
         addresses.ask(other);
-        let begun = Instant::now();
-        while addresses.waits(other) && begun.elapsed() < Duration::from_secs(10) {
-            std::thread::yield_now();
-        }
+        addresses.settle(Duration::from_secs(10));
+        assert!(!addresses.waits(other));
         assert_ne!(addresses.is_own(other), Some(true));
     }
 }

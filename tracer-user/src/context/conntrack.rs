@@ -31,8 +31,16 @@ const AT_ONCE: i32 = libc::MSG_DONTWAIT;
 #[derive(Default)]
 #[expect(missing_debug_implementations, reason = "netlink-sys' socket has none")]
 pub struct Conntrack {
-    /// By network namespace; None: nothing is tracked there.
-    sockets: HashMap<u32, (Instant, Option<Asked>)>,
+    /// By network namespace.
+    sockets: HashMap<u32, (Instant, Tracking)>,
+}
+
+/// Whether connections of a network namespace are tracked, and can be asked about.
+enum Tracking {
+    None,
+    /// They are, and the kernel would have to load a module to answer.
+    Mute,
+    Asked(Asked),
 }
 
 /// A network namespace that can be asked.
@@ -65,6 +73,11 @@ impl Conntrack {
         places(netns, pid).any(|(netns, pid)| self.asked(netns, pid).is_some())
     }
 
+    /// Whether they are tracked without being told of: then nobody knows what is rewritten.
+    pub fn is_mute(&mut self, netns: u32, pid: u32) -> bool {
+        places(netns, pid).any(|(netns, pid)| matches!(self.tracking(netns, pid), Tracking::Mute))
+    }
+
     /// Whether connections to 127.0.0.0/8 may be led out of this network namespace.
     pub fn loopback_leaves(&mut self, netns: u32, pid: u32) -> bool {
         self.asked(netns, pid).is_some_and(|asked| asked.loopback_leaves)
@@ -76,14 +89,21 @@ impl Conntrack {
     }
 
     fn asked(&mut self, netns: u32, pid: u32) -> Option<&Asked> {
+        match self.tracking(netns, pid) {
+            Tracking::Asked(asked) => Some(asked),
+            Tracking::None | Tracking::Mute => None,
+        }
+    }
+
+    fn tracking(&mut self, netns: u32, pid: u32) -> &Tracking {
         if self.sockets.len() >= CAPACITY && !self.sockets.contains_key(&netns) {
             self.sockets.clear();
         }
-        let (last, asked) = self.sockets.entry(netns).or_insert_with(|| (Instant::now(), open(pid)));
-        if asked.is_some() {
+        let (last, tracking) = self.sockets.entry(netns).or_insert_with(|| (Instant::now(), open(pid)));
+        if matches!(tracking, Tracking::Asked(_)) {
             *last = Instant::now();
         }
-        asked.as_ref()
+        tracking
     }
 }
 
@@ -94,31 +114,37 @@ fn places(netns: u32, pid: u32) -> impl Iterator<Item = (u32, u32)> {
     [Some((netns, pid)), main.filter(|main| *main != netns).map(|main| (main, own))].into_iter().flatten()
 }
 
-/// A socket in the network namespace of a process; None: nothing is tracked there, or the kernel would have to load a module to
-/// answer.
-fn open(pid: u32) -> Option<Asked> {
-    let open = move || -> io::Result<Option<Asked>> {
+/// A socket in the network namespace of a process, if there is something to be asked.
+fn open(pid: u32) -> Tracking {
+    let open = move || -> io::Result<Tracking> {
         enter(pid)?;
         if !tracks() {
-            return Ok(None);
+            return Ok(Tracking::None);
+        }
+        if !answers() {
+            return Ok(Tracking::Mute);
         }
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
         socket.bind_auto()?;
         socket.connect(&KernelAddress::new(0, 0))?;
-        Ok(Some(Asked { socket, loopback_leaves: loopback_leaves() }))
+        Ok(Tracking::Asked(Asked { socket, loopback_leaves: loopback_leaves() }))
     };
-    let thread = thread::Builder::new().name("conntrack".into()).spawn(open).ok()?;
-    thread.join().ok()?.ok().flatten()
+    let thread = thread::Builder::new().name("conntrack".into()).spawn(open).ok();
+    // A process that is gone is asked about no more.
+    thread.and_then(|thread| thread.join().ok()?.ok()).unwrap_or(Tracking::None)
 }
 
-/// In the network namespace of the calling thread. A question would load a module that is not there
-/// (nfnetlink_rcv_msg(), net/netfilter/nfnetlink.c, v6.12): looking must not change the host.
+/// In the network namespace of the calling thread.
 fn tracks() -> bool {
     let count = fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count").unwrap_or_default();
-    let modules = Path::new("/sys/module");
-    let loadable = modules.join("nf_conntrack/initstate").exists();
     count.trim().parse::<u32>().is_ok_and(|count| count > 0)
-        && (!loadable || modules.join("nf_conntrack_netlink").exists())
+}
+
+/// A question would load a module that is not there (nfnetlink_rcv_msg(), net/netfilter/nfnetlink.c, v6.12): looking must not
+/// change the host.
+fn answers() -> bool {
+    let modules = Path::new("/sys/module");
+    !modules.join("nf_conntrack/initstate").exists() || modules.join("nf_conntrack_netlink").exists()
 }
 
 /// In the network namespace of the calling thread: IN_DEV_ROUTE_LOCALNET(), include/linux/inetdevice.h.

@@ -20,7 +20,7 @@ pub struct Root {
 impl Root {
     /// The request waits somewhere; nobody has ended.
     pub const fn is_wait(&self) -> bool {
-        matches!(self.kind, RootKind::NotAccepted | RootKind::ApplicationSilent)
+        matches!(self.kind, RootKind::NotAccepted | RootKind::ApplicationSilent | RootKind::RemoteSilent)
     }
 }
 

@@ -64,6 +64,8 @@ pub(super) struct Host {
     pub(super) units: Units,
     /// Failures told while whoever closed was about to end.
     pub(super) leaving: VecDeque<Failure>,
+    /// Failures told while it was looked up whose their upstream's address is.
+    pub(super) unsettled: VecDeque<Failure>,
     /// Every signal that stops a process is seen.
     pub(super) sees_stops: bool,
     /// Every freezing of a control group is.
@@ -100,6 +102,7 @@ impl Host {
             waits: Waits::default(),
             units: Units::default(),
             leaving: VecDeque::new(),
+            unsettled: VecDeque::new(),
             sees_freezes: probes.is_attached(Program::CgroupFreeze),
             freezes: probes.take_freezes()?,
             sees_stops: probes.is_attached(Program::SignalGenerate),

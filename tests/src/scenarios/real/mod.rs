@@ -18,11 +18,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::Program;
-use super::scene::{Scene, because, failure};
+use super::scene::{Scene, because, told as told_of};
 use crate::child::{self, Guarded};
 use crate::scenario::{BASE, Net, Scenario};
 use crate::stage::Stage;
-use crate::tracer::of_type;
 use crate::wait;
 
 pub(super) const PROGRAMS: &[&[Program]] =
@@ -163,15 +162,7 @@ struct Told<'a> {
 
 impl Told<'_> {
     fn check(&self, records: &[Value]) -> Result<()> {
-        let mut failure = failure(records, self.uri)?.clone();
-        let id = failure["id"].clone();
-        for update in of_type(records, "update").filter(|update| update["failure"] == id) {
-            for field in ["root", "hint"] {
-                if !update[field].is_null() {
-                    failure[field] = update[field].clone();
-                }
-            }
-        }
+        let failure = told_of(records, self.uri)?;
         let what = || format!("{}: {} {} {}", self.uri, failure["cause"], failure["root"], failure["hint"]);
         ensure!(self.cause.split('|').any(|cause| failure["cause"] == cause), "not {}: {}", self.cause, what());
         because(&failure, self.kind, self.pid, &self.fate, self.words).with_context(what)?;

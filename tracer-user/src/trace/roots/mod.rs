@@ -38,6 +38,8 @@ use ended::Close;
 
 /// Failures that wait for the end of a process.
 const LEAVING: usize = 64;
+/// Failures that wait for whose their upstream's address is.
+const UNSETTLED: usize = 256;
 
 /// A reason, with what to do and what shows it.
 pub(super) struct Found {
@@ -60,7 +62,36 @@ pub(super) fn find(failure: &Failure, host: &mut Host) -> Option<Found> {
     if waiting.as_ref().is_some_and(|found| found.root.kind == record::RootKind::ProcessStopped) {
         return waiting;
     }
-    other(failure, host).or(waiting).or_else(|| remote::root(failure, host))
+    let found = other(failure, host).or(waiting).or_else(|| remote::root(failure, host));
+    if found.is_none() && failure.root.is_none() && looks_at_address(failure, host) {
+        if host.unsettled.len() >= UNSETTLED {
+            host.unsettled.pop_front();
+        }
+        host.unsettled.push_back(failure.clone());
+    }
+    found
+}
+
+/// Whose the upstream's address is, is on its way.
+fn looks_at_address(failure: &Failure, host: &mut Host) -> bool {
+    tcp::here(failure).is_some_and(|here| host.addresses.waits(here.remote.ip()))
+}
+
+/// Reasons of failures that were told before it was known whose their upstream's address is; waits so long for that.
+pub(super) fn settled(host: &mut Host, patience: Duration) -> Vec<(u64, Found)> {
+    if host.unsettled.is_empty() {
+        return Vec::new();
+    }
+    host.addresses.settle(patience);
+    let mut found = Vec::new();
+    for failure in std::mem::take(&mut host.unsettled) {
+        if looks_at_address(&failure, host) {
+            host.unsettled.push_back(failure);
+        } else {
+            found.extend(remote::root(&failure, host).map(|told| (failure.id.0, told)));
+        }
+    }
+    found
 }
 
 fn other(failure: &Failure, host: &mut Host) -> Option<Found> {
@@ -185,8 +216,10 @@ pub(super) fn ask(failure: &Failure, host: &mut Host) {
 
 /// Does it wait for more to be seen of it?
 pub(super) fn waits(failure: &Failure, host: &mut Host) -> bool {
-    let remote = tcp::here(failure).is_some_and(|here| host.addresses.waits(here.remote.ip()));
-    remote || host.sockets.waits(failure) || host.waits.waits(failure) || closer_is_leaving(failure, host)
+    looks_at_address(failure, host)
+        || host.sockets.waits(failure)
+        || host.waits.waits(failure)
+        || closer_is_leaving(failure, host)
 }
 
 /// Whoever closed its other end was told to end, and has not yet.

@@ -1,7 +1,7 @@
 //! What another host did, as far as it shows here: that it refused, closed, acknowledged or kept silent; never why.
 //!
-//! The last that is asked. It takes that the address belongs to nobody on this host, and that this host itself is out of the
-//! question: TCP here has not sent the RST, and dropped packets were looked at.
+//! The last that is asked. It takes that the address belongs to nobody on this host and is not rewritten here, and that this
+//! host itself is out of the question: TCP here has not sent the RST, and dropped packets were looked at.
 
 use super::{Found, tcp, text};
 use crate::{
@@ -27,6 +27,7 @@ pub(super) fn root(failure: &Failure, host: &mut Host) -> Option<Found> {
     let here = tcp::here(failure)?;
     if failure.root.is_some()
         || host.addresses.is_own(here.remote.ip()) != Some(false)
+        || host.conntrack.is_mute(here.netns, failure.worker)
         || host.conntrack.translated(here, failure.worker).is_some()
     {
         return None;

@@ -106,6 +106,7 @@ impl Session<'_> {
             found.extend(late.map(|late| (failure.id.0, late)));
         }
         found.extend(roots::left(&mut self.converter.host));
+        found.extend(roots::settled(&mut self.converter.host, patience));
         for (failure, Found { root, hint, evidence: _ }) in found {
             let time = self.converter.time(clock::monotonic_ns());
             let update = record::Update {
