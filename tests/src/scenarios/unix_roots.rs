@@ -64,6 +64,8 @@ fn processes_that_end(why502: &Path, options: &Options) -> Result<String> {
         servers.push(Server::at(&stage, &stage.directory.path().join(format!("{fate}.sock")), 64, PYTHON)?);
     }
     let scene = Scene::watch(stage, why502)?;
+    let listening: Vec<u32> = servers.iter().map(|server| server.process.pid()).collect();
+    scene.meets(&listening)?;
     let mut pids = Vec::new();
     for (fate, server) in fates.into_iter().zip(&mut servers) {
         let mut client = scene.begin(&format!("/{fate}/now"))?;
@@ -92,10 +94,7 @@ fn processes_that_end(why502: &Path, options: &Options) -> Result<String> {
     });
     for ((fate, pid), (kind, how, words)) in fates.iter().zip(&pids).zip(expected) {
         let failure = failure(&records, &format!("/{fate}/now"))?;
-        // Without a hook only servers that are known are watched, and an emulated machine is slow to find them.
-        if hooked || !options.vm || !failure["root"].is_null() {
-            because(failure, kind, Some(*pid), &how, words)?;
-        }
+        because(failure, kind, Some(*pid), &how, words)?;
     }
     // Who closes without dying is seen only where a hook sees every close.
     let closed = failure(&records, "/close/now")?;
@@ -113,6 +112,7 @@ fn listeners_that_end(why502: &Path, options: &Options) -> Result<String> {
     let mut killed = Server::at(&stage, &directory.join("killed.sock"), 64, PYTHON)?;
     let mut exited = Server::at(&stage, &directory.join("exited.sock"), 64, PYTHON)?;
     let scene = Scene::watch(stage, why502)?;
+    scene.meets(&[killed.process.pid(), exited.process.pid()])?;
     killed.process.signal(libc::SIGKILL)?;
     killed.process.wait(wait::SOON)?;
     // It ends in the middle of an answer, and its file with it.
