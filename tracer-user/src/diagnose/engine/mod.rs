@@ -36,7 +36,7 @@ const SILENT_NS: u64 = HOLD_NS;
 /// event of that thread can come in between.
 const COMPLAINT_NS: u64 = 500_000_000;
 /// Of a worker that cannot be heard no word is waited for: only for the close that follows a call that failed.
-const UNHEARD_NS: u64 = 2_000_000;
+const UNHEARD_NS: u64 = 10_000_000;
 /// NGX_LOG_ERR: below it nginx logs no failed attempt.
 const NGX_LOG_ERR: u32 = 4;
 /// How often old requests are forgotten.
