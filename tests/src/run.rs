@@ -51,7 +51,6 @@ const IN_A_VM: &[&str] = &[
     "connect/icmp_",
     "firewall/",
     "nat/",
-    "remote/",
     "unix/missing",
     "unix/closed",
     "unix/processes_that_end",

@@ -16,14 +16,18 @@ use super::namespaces::{Snapshot, enter};
 const FRESH: Duration = Duration::from_secs(2);
 /// Answers kept.
 const CAPACITY: usize = 256;
-/// The part of the time that looking may take: one in so many.
+/// The part of the time that looking may take, one in so many, and the longest rest for that.
 const SHARE: u32 = 20;
+const REST: Duration = Duration::from_secs(1);
+
+/// The answer, and how long it took to find.
+type Found = (Option<bool>, Duration);
 
 /// Answers by address, and the one address that is looked for.
 #[derive(Debug, Default)]
 pub struct Addresses {
     known: HashMap<IpAddr, (Instant, bool)>,
-    awaited: Option<(IpAddr, Instant, Receiver<Option<bool>>)>,
+    awaited: Option<(IpAddr, Receiver<Found>)>,
     rests_until: Option<Instant>,
 }
 
@@ -37,27 +41,29 @@ impl Addresses {
         }
         let (sender, receiver) = channel();
         let look = move || {
+            let begun = Instant::now();
+            let own = look(address);
             // Nobody waits for it any more when the session has ended.
-            let _ = sender.send(look(address));
+            let _ = sender.send((own, begun.elapsed()));
         };
         if thread::Builder::new().name("look-at-address".into()).spawn(look).is_ok() {
-            self.awaited = Some((address, Instant::now(), receiver));
+            self.awaited = Some((address, receiver));
         }
     }
 
     /// Is the answer on its way?
     pub fn waits(&mut self, address: IpAddr) -> bool {
         self.settle(Duration::ZERO);
-        self.awaited.as_ref().is_some_and(|(awaited, ..)| *awaited == address)
+        self.awaited.as_ref().is_some_and(|(awaited, _)| *awaited == address)
     }
 
     /// Takes in the answer that is on its way, waiting so long for it.
     pub fn settle(&mut self, patience: Duration) {
-        let Some((address, begun, receiver)) = &self.awaited else { return };
-        let own = match receiver.recv_timeout(patience) {
-            Ok(own) => own,
+        let Some((address, receiver)) = &self.awaited else { return };
+        let (own, took) = match receiver.recv_timeout(patience) {
+            Ok(found) => found,
             Err(RecvTimeoutError::Timeout) => return,
-            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Disconnected) => (None, REST),
         };
         self.known.retain(|_, (seen, _)| seen.elapsed() < FRESH);
         if let Some(own) = own
@@ -65,7 +71,7 @@ impl Addresses {
         {
             self.known.insert(*address, (Instant::now(), own));
         }
-        self.rests_until = Some(Instant::now() + begun.elapsed() * SHARE);
+        self.rests_until = Some(Instant::now() + (took * SHARE).min(REST));
         self.awaited = None;
     }
 

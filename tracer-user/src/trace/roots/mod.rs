@@ -62,8 +62,10 @@ pub(super) fn find(failure: &Failure, host: &mut Host) -> Option<Found> {
     if waiting.as_ref().is_some_and(|found| found.root.kind == record::RootKind::ProcessStopped) {
         return waiting;
     }
+    // First, for it takes in the answer if that is there.
+    let looks = looks_at_address(failure, host);
     let found = other(failure, host).or(waiting).or_else(|| remote::root(failure, host));
-    if found.is_none() && failure.root.is_none() && looks_at_address(failure, host) {
+    if found.is_none() && failure.root.is_none() && looks {
         if host.unsettled.len() >= UNSETTLED {
             host.unsettled.pop_front();
         }
