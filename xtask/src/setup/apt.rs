@@ -37,7 +37,7 @@ pub(super) fn install<'p>(setup: &Setup<'_>, why: &str, packages: &[&'p str]) ->
 }
 
 /// Stops a service that a package has just started; `otherwise` does it where there is no systemd.
-pub(super) fn stop(service: &str, otherwise: Invocation) -> Result<()> {
+pub(super) fn stop(service: &str, otherwise: &Invocation) -> Result<()> {
     if Path::new("/run/systemd/system").is_dir() && which("systemctl").is_some() {
         eprintln!("setup: it stays enabled at boot; `systemctl disable {service}` changes that");
         return Invocation::new("systemctl").args(["stop", service]).run();

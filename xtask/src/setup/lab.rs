@@ -20,7 +20,7 @@ pub(super) fn ensure(setup: &Setup<'_>) -> Result<()> {
         eprintln!(
             "setup: Debian's package has just started an nginx on port 80; only its program is needed: stopping it"
         );
-        apt::stop("nginx", Invocation::new("/usr/sbin/nginx").args(["-s", "quit"]))?;
+        apt::stop("nginx", &Invocation::new("/usr/sbin/nginx").args(["-s", "quit"]))?;
     }
     Ok(())
 }

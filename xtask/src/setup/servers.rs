@@ -25,7 +25,7 @@ pub(super) fn ensure(setup: &Setup<'_>) -> Result<()> {
 
 fn stop(service: &str) -> Result<()> {
     eprintln!("setup: Debian's package has just started {service}; only its program is needed: stopping it");
-    apt::stop(service, Invocation::new(format!("/etc/init.d/{service}")).arg("stop"))
+    apt::stop(service, &Invocation::new(format!("/etc/init.d/{service}")).arg("stop"))
 }
 
 /// Those that run, as `php8.2-fpm`.
