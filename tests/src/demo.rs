@@ -73,6 +73,8 @@ pub fn show(why502: &Path, nginx: Program, duration: Duration) -> Result<ExitCod
         workers: 1,
         keep: false,
         vm: false,
+        of_nginx: false,
+        until: None,
         hooks: None,
         doctor: OnceLock::new(),
         schema: None,

@@ -35,6 +35,7 @@ pub mod scenario;
 pub mod scenarios;
 pub mod schema;
 pub mod script;
+pub mod selection;
 pub mod shown;
 pub mod sockets;
 pub mod stage;

@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use lab::program::Program;
 use lab::results::Results;
 use lab::stage::Options;
-use lab::{accuracy, demo, kernels, measure, run, scenarios, wait};
+use lab::{accuracy, demo, kernels, measure, run, scenarios, selection, wait};
 
 /// Real nginx, upstreams that fail on purpose, and why502 held against nginx's own logs.
 #[derive(Debug, Parser)]
@@ -75,6 +75,12 @@ struct Run {
     /// Few requests, nothing that takes long.
     #[arg(long)]
     vm: bool,
+    /// Only what another nginx could do differently.
+    #[arg(long)]
+    of_nginx: bool,
+    /// Skip what has not begun by this time, in seconds since 1970.
+    #[arg(long, value_name = "SECONDS")]
+    until: Option<u64>,
     /// Passed on to why502: kinds of hook to do without. With --vm, what depends on hooks is run in every mode unless this is
     /// given.
     #[arg(long, value_name = "HOOKS")]
@@ -224,7 +230,7 @@ fn as_root() -> Result<()> {
 
 fn execute(run: &Run) -> Result<ExitCode> {
     if run.list {
-        for entry in run::chosen(&run.filter) {
+        for entry in selection::chosen(&run.filter) {
             println!("{}", entry.name());
         }
         return Ok(ExitCode::SUCCESS);
@@ -243,6 +249,8 @@ fn execute(run: &Run) -> Result<ExitCode> {
         workers: run.workers,
         keep: run.keep,
         vm: run.vm,
+        of_nginx: run.of_nginx,
+        until: run.until.map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)),
         hooks: run.hooks.clone(),
         doctor: OnceLock::new(),
         schema: run.schema.clone().or_else(|| published.exists().then_some(published)),

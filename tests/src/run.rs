@@ -1,7 +1,7 @@
 //! Runs scenarios one after the other and says what came of them.
 
 use std::sync::OnceLock;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 
@@ -12,7 +12,7 @@ use crate::scenario::{Need, Net, Scenario, Witness};
 use crate::scenarios::{self, Entry};
 use crate::stage::{Options, Stage};
 use crate::tracer::{self, Tracer};
-use crate::{check, drive, oracle, schema, wait};
+use crate::{check, drive, oracle, schema, selection, wait};
 
 /// What came of a scenario.
 #[derive(Debug)]
@@ -41,88 +41,18 @@ const SHOWN: usize = 6;
 /// How often a fault is injected at most until nginx meets it.
 const TRIES: usize = 3;
 
-/// What runs in a VM: one or more of each family. An emulated processor is ten times slower, and faults that are a race
-/// between two processes (a RST before the first write) cannot be injected reliably on it.
-const IN_A_VM: &[&str] = &[
-    "connect/refused",
-    "connect/timeout_filtered",
-    "connect/timeout_kernel",
-    "connect/rejected_by_icmp_port",
-    "connect/icmp_",
-    "firewall/",
-    "nat/",
-    "unix/missing",
-    "unix/closed",
-    "unix/processes_that_end",
-    "unix/listeners_that_end",
-    "unix/full_with_numbers",
-    "roots/swallowed",
-    "roots/processes_that_end",
-    "roots/killed_for_memory",
-    "roots/nobody_listens",
-    "roots/accept_queue_full",
-    "roots/full_at_the_final_ack",
-    "roots/syn_",
-    "roots/queue_of_nginx_itself",
-    "roots/stands_still",
-    "tls/plain_http",
-    "tls/peer_reset",
-    "sending/timeout",
-    "response/",
-    "protocols/fastcgi",
-    "keepalive/stale_",
-    "body/closed",
-    "body/reset",
-    "no_attempt/no_live",
-    "mixed/eight_fates",
-    "handled/auth_request",
-    "witness/log_to_stderr",
-    "kernel_only/",
-    "negative/shapes_of_answers",
-    "negative/rst_after_answer",
-    "negative/client_leaves",
-    "negative/stream_module",
-    "healthy/pool",
-    "cli/duration",
-    "capture/kill_9",
-    "commands/doctor",
-    "hooks/",
-];
-
-/// What is seen through other hooks where the best are missing.
-const BY_HOOKS: &[&str] = &[
-    "connect/icmp_",
-    "unix/missing",
-    "unix/closed",
-    "unix/reset_with",
-    "unix/processes_that_end",
-    "roots/accept_queue_full",
-    "roots/queue_of_nginx_itself",
-    "witness/log_to_stderr",
-    "kernel_only/unix",
-    "kernel_only/unreachable_at_once",
-    "hooks/",
-];
-/// Hook modes besides the best.
-const OTHER_HOOKS: [&str; 2] = ["no-fentry", "no-fentry,no-kprobe"];
-
-/// The scenarios whose name contains one of `filters`; all where there is none.
-pub fn chosen(filters: &[String]) -> impl Iterator<Item = Entry> {
-    let wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter));
-    scenarios::all().filter(move |entry| wanted(entry.name()))
-}
-
-/// Runs the [`chosen`] scenarios, a line for each, and notes them in `results`; in a VM only [`IN_A_VM`], and [`BY_HOOKS`] in
-/// every hook mode. `doctor`: says before each mode what hooks it has.
+/// Runs the chosen scenarios, a line for each, and notes them in `results`; in a VM some of them in every hook mode.
+/// `doctor`: says before each mode what hooks it has.
 pub fn all(options: &Options, filters: &[String], doctor: bool, results: &mut Results) -> Totals {
     let mut totals = Totals::default();
-    let named = |names: &[&str], entry: &Entry| names.iter().any(|family| entry.name().starts_with(family));
-    let here = chosen(filters).filter(|entry| !options.vm || named(IN_A_VM, entry));
+    let here = selection::chosen(filters).filter(|entry| {
+        (!options.vm || selection::in_a_vm(entry)) && (!options.of_nginx || selection::of_nginx(entry))
+    });
     each(options, here, doctor, results, &mut totals);
     if options.vm && options.hooks.is_none() {
-        for hooks in OTHER_HOOKS {
+        for hooks in selection::OTHER_HOOKS {
             let options = Options { hooks: Some(hooks.to_owned()), doctor: OnceLock::new(), ..options.clone() };
-            each(&options, chosen(filters).filter(|entry| named(BY_HOOKS, entry)), doctor, results, &mut totals);
+            each(&options, selection::chosen(filters).filter(selection::by_hooks), doctor, results, &mut totals);
         }
     }
     totals
@@ -210,6 +140,9 @@ fn until_met(entry: &Entry, options: &Options) -> Ran {
 }
 
 fn one(entry: &Entry, options: &Options) -> Ran {
+    if options.until.is_some_and(|until| until <= SystemTime::now()) {
+        return Outcome::Skipped("no time left (--until)".into()).into();
+    }
     if let Some(reason) = cannot(entry, options) {
         return Outcome::Skipped(reason).into();
     }

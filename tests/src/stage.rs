@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -36,6 +37,10 @@ pub struct Options {
     pub keep: bool,
     /// In a VM: few requests, no long waits.
     pub vm: bool,
+    /// Only what another nginx could do differently.
+    pub of_nginx: bool,
+    /// What has not begun by then is skipped.
+    pub until: Option<SystemTime>,
     /// `--hooks` for why502.
     pub hooks: Option<String>,
     /// docs/schema.json, where it exists.

@@ -12,7 +12,7 @@ use crate::paths::Repository;
 use crate::process::{Invocation, which};
 use crate::run::{build_lab, release};
 use crate::setup::{Need, Setup};
-use crate::vm::{Task, boot};
+use crate::vm::{Task, ready};
 
 /// Becomes `lab bench`; returns only if that fails.
 pub(crate) fn bench(repository: &Repository, setup: &Setup<'_>, options: &BenchOptions) -> Result<u8> {
@@ -59,10 +59,9 @@ fn modes(repository: &Repository, setup: &Setup<'_>, kernel: &str, lab: &Path, w
         include: &include,
         modules: &[],
         memory_mib: 2048,
-        deadline: DEADLINE,
     };
     let mut lines = String::new();
-    let code = boot(repository, setup, &task, |line| {
+    let code = ready(repository, setup, &task)?.run(repository, None, DEADLINE, |line| {
         if line.starts_with(MARK) {
             lines.push_str(line);
             lines.push('\n');

@@ -117,6 +117,10 @@ pub(crate) struct TestOptions {
     /// The full cross product of scenarios and hook modes instead of the usual selection
     #[arg(long)]
     pub(crate) all: bool,
+
+    /// What has not begun after so many minutes is skipped, and counted so
+    #[arg(long, value_name = "MINUTES")]
+    pub(crate) within: Option<u64>,
 }
 
 #[derive(Debug, Args)]

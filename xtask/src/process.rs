@@ -22,11 +22,13 @@ pub(crate) struct Invocation {
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     directory: Option<PathBuf>,
+    /// What each line of [`Self::stream`] begins with.
+    label: Option<String>,
 }
 
 impl Invocation {
     pub(crate) fn new(program: impl Into<OsString>) -> Self {
-        Self { program: program.into(), arguments: Vec::new(), environment: Vec::new(), directory: None }
+        Self { program: program.into(), arguments: Vec::new(), environment: Vec::new(), directory: None, label: None }
     }
 
     pub(crate) fn arg(mut self, argument: impl Into<OsString>) -> Self {
@@ -49,6 +51,12 @@ impl Invocation {
         self
     }
 
+    /// Whose output it is, where several run at once.
+    pub(crate) fn labelled(mut self, label: &str) -> Self {
+        self.label = Some(label.to_owned());
+        self
+    }
+
     /// The same command for root: unchanged if we are, else through sudo.
     pub(crate) fn for_root(self) -> Self {
         if is_root() {
@@ -66,6 +74,7 @@ impl Invocation {
             arguments: assignments.into_iter().chain([self.program]).chain(self.arguments).collect(),
             environment: Vec::new(),
             directory: self.directory,
+            label: self.label,
         }
     }
 
@@ -134,7 +143,7 @@ impl Invocation {
             match receiver.recv_timeout(stage.end(started, deadline).saturating_duration_since(Instant::now())) {
                 Ok(text) => {
                     line(&text);
-                    relay(&text);
+                    relay(self.label.as_deref(), &text);
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 Err(mpsc::RecvTimeoutError::Timeout) => match stage {
@@ -200,10 +209,11 @@ fn read_lines(stdout: impl std::io::Read, lines: &mpsc::Sender<String>) {
 }
 
 /// A reader of ours that went away must not stop the work.
-fn relay(line: &str) {
+fn relay(label: Option<&str>, line: &str) {
+    let label = label.map_or(String::new(), |label| format!("[{label}] "));
     let mut stdout = std::io::stdout().lock();
     // The only possible error is a closed pipe, and the exit code still tells the result.
-    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+    let _ = writeln!(stdout, "{label}{line}").and_then(|()| stdout.flush());
 }
 
 impl fmt::Display for Invocation {

@@ -1,9 +1,9 @@
 //! A reader of the kernel's BTF, for the few questions that the offsets and the plan ask.
 //!
-//! Format: Documentation/bpf/btf.rst. Types are indexed by offset only; names are compared in place, so that five
-//! megabytes of type information cost half a megabyte of memory for a few milliseconds.
+//! Format: Documentation/bpf/btf.rst. Types are indexed by offset, and those that are asked for by a hash of their name; the
+//! names themselves stay where they are, so that five megabytes of type information cost three of memory for a moment.
 
-use std::{fs, io, path::Path};
+use std::{collections::HashMap, fs, hash::BuildHasher as _, hash::RandomState, io, path::Path};
 
 use super::prototype::Found;
 
@@ -63,9 +63,15 @@ pub struct Btf {
     data: Vec<u8>,
     /// Offset of each type's `struct btf_type` in `data`; index 0 is void.
     types: Vec<u32>,
+    /// The first type of each kind and name in [`NAMED`], by a hash of both.
+    named: HashMap<u64, u32>,
+    hasher: RandomState,
     strings: usize,
     strings_end: usize,
 }
+
+/// Kinds that are asked for by name.
+const NAMED: [u32; 4] = [kind::STRUCT, kind::TYPEDEF, kind::FUNC, kind::ENUM];
 
 /// One type's fixed part.
 #[derive(Clone, Copy)]
@@ -140,7 +146,19 @@ impl Btf {
                     _ => return None,
                 };
         }
-        Some(Self { data, types, strings, strings_end })
+        let mut btf = Self { data, types, named: HashMap::new(), hasher: RandomState::new(), strings, strings_end };
+        btf.index();
+        Some(btf)
+    }
+
+    fn index(&mut self) {
+        let mut named = HashMap::new();
+        for id in 1..self.types.len() as u32 {
+            if let Some(found) = self.type_at(id).filter(|found| NAMED.contains(&found.kind())) {
+                named.entry(self.hasher.hash_one((found.kind(), self.name(found.name)))).or_insert(id);
+            }
+        }
+        self.named = named;
     }
 
     fn word(&self, at: usize) -> u32 {
@@ -162,10 +180,11 @@ impl Btf {
         })
     }
 
-    fn find(&self, wanted: &[u32], name: &str) -> Option<Type> {
-        (1..self.types.len() as u32)
-            .filter_map(|id| self.type_at(id))
-            .find(|found| wanted.contains(&found.kind()) && self.name(found.name) == name.as_bytes())
+    fn find(&self, kind: u32, name: &str) -> Option<Type> {
+        let is_it = |found: &Type| found.kind() == kind && self.name(found.name) == name.as_bytes();
+        let first = *self.named.get(&self.hasher.hash_one((kind, name.as_bytes())))?;
+        // Another name can have the same hash.
+        (first..self.types.len() as u32).filter_map(|id| self.type_at(id)).find(is_it)
     }
 
     /// Follows typedefs and qualifiers.
@@ -201,7 +220,7 @@ impl Btf {
     /// Where `path` (members joined by dots; anonymous structs and unions are looked through, of an array its first element) is in `struct of`, which
     /// must be `size` bytes there: the verifier does not catch a wrong offset inside a struct, so this must.
     pub fn member(&self, of: &str, path: &str, size: u32) -> Result<Member, BtfError> {
-        let outer = self.find(&[kind::STRUCT], of).ok_or_else(|| BtfError::NoStruct(of.into()))?;
+        let outer = self.find(kind::STRUCT, of).ok_or_else(|| BtfError::NoStruct(of.into()))?;
         let absent = || BtfError::NoMember { of: of.into(), member: path.into() };
         let mut offset = 0;
         let mut current = outer;
@@ -246,7 +265,7 @@ impl Btf {
 
     /// Arguments of a tracepoint (`btf_trace_*`, without the hidden first one); None: no such tracepoint.
     pub fn tracepoint(&self, name: &str) -> Option<Vec<Found>> {
-        let typedef = self.find(&[kind::TYPEDEF], &format!("btf_trace_{name}"))?;
+        let typedef = self.find(kind::TYPEDEF, &format!("btf_trace_{name}"))?;
         let pointer = self.resolve(typedef.size_or_type)?;
         let mut arguments = self.arguments(self.resolve(pointer.size_or_type)?)?;
         (!arguments.is_empty()).then(|| arguments.split_off(1))
@@ -254,7 +273,7 @@ impl Btf {
 
     /// Arguments of a function; None: no such function, or none that BTF describes.
     pub fn function(&self, name: &str) -> Option<Vec<Found>> {
-        let function = self.find(&[kind::FUNC], name)?;
+        let function = self.find(kind::FUNC, name)?;
         self.arguments(self.resolve(function.size_or_type)?)
     }
 
@@ -277,7 +296,7 @@ impl Btf {
 
     /// Names of an enum's values, by number.
     pub fn enum_names(&self, name: &str) -> Vec<(u32, String)> {
-        let Some(found) = self.find(&[kind::ENUM], name) else { return Vec::new() };
+        let Some(found) = self.find(kind::ENUM, name) else { return Vec::new() };
         (0..found.count())
             .map(|index| {
                 let at = found.tail + 8 * index;

@@ -1,5 +1,7 @@
 //! Everything before the first event: may we, can we, which offsets and hooks; then load.
 
+use std::thread;
+
 use anyhow::{Context as _, anyhow};
 use tracer_common::settings::{COMM_LEN, MAX_NAMES, MAX_PIDS, Settings};
 
@@ -42,11 +44,14 @@ pub(crate) fn prepare(wanted: Wanted<'_>) -> anyhow::Result<Prepared> {
         let error = anyhow!("at most {MAX_NAMES} --process and {MAX_PIDS} --pid can be given");
         return Err(advise(error, "give the pid of the master instead of those of its workers"));
     }
+    // Meanwhile, for it takes as long as the other.
+    let drop_places = thread::spawn(|| symbols::code_of(drop::PLACES));
     let facts = KernelFacts::read().context("cannot learn the kernel's data structures").map_err(|error| {
         advise(error, "a kernel with BTF is needed (CONFIG_DEBUG_INFO_BTF=y; 5.10 or later of most distributions)")
     })?;
     let plan = plan(&facts, wanted.avoided, wanted.nginx_witness);
-    let settings = settings(wanted, &facts, &plan);
+    let drop_places = drop_places.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    let settings = Settings { drop_places, ..settings(wanted, &facts, &plan) };
     let probes = Probes::load(&plan, &settings).map_err(|error| {
         advise(error.into(), "`why502 doctor` says what this kernel offers; lockdown or a container may forbid it")
     })?;
@@ -69,7 +74,6 @@ fn settings(wanted: Wanted<'_>, facts: &KernelFacts, plan: &Plan) -> Settings {
         own_pid: std::process::id(),
         reset_has_reason: u32::from(plan.reset_has_reason),
         drop_reasons: drop::wanted(&facts.drop_reasons),
-        drop_places: symbols::code_of(drop::PLACES),
         drop_has_reason: u32::from(plan.drop_has_reason),
         drop_not_specified: drop::not_specified(&facts.drop_reasons),
         victim_is_task: u32::from(plan.victim_is_task),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::accuracy::file_name;
+use super::budget::Budget;
 use super::kernels::Reports;
 use super::{Count, Failures, HOST, Outcome};
 use crate::build::build;
@@ -18,13 +19,14 @@ const DEADLINE: Duration = Duration::from_secs(20 * 60);
 /// With `--all`.
 const LONG_DEADLINE: Duration = Duration::from_secs(2 * 60 * 60);
 
-pub(super) fn host(repository: &Repository, setup: &Setup<'_>, all: bool) -> Result<Outcome> {
+pub(super) fn host(repository: &Repository, setup: &Setup<'_>, all: bool, budget: &Budget) -> Result<Outcome> {
     if !is_root() {
         return Ok(Outcome::skipped("loading eBPF programs takes root"));
     }
     let mut reports = Reports::default();
-    let lab = prepare(repository, setup, HOST)?.arg("--doctor");
-    let outcome = counted(&lab, deadline(all), |line| reports.read(line))?;
+    budget.deadline(DEADLINE)?;
+    let lab = prepare(repository, setup, HOST)?.arg("--doctor").args(budget.options().into_iter().flatten());
+    let outcome = counted(&lab, budget.deadline(most(all))?, |line| reports.read(line))?;
     reports.write(repository, HOST)?;
     Ok(outcome)
 }
@@ -44,7 +46,8 @@ pub(super) fn prepare(repository: &Repository, setup: &Setup<'_>, step: &str) ->
     Ok(lab.arg("--json").arg(results))
 }
 
-pub(super) fn deadline(all: bool) -> Duration {
+/// How long a run may take.
+pub(super) fn most(all: bool) -> Duration {
     if all { LONG_DEADLINE } else { DEADLINE }
 }
 

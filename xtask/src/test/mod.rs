@@ -3,6 +3,7 @@
 //! A step that fails does not stop the others. A step that cannot run here is skipped, with the reason.
 
 mod accuracy;
+mod budget;
 mod count;
 mod failures;
 mod kernels;
@@ -12,12 +13,16 @@ mod nginx;
 mod unit;
 mod vm;
 
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
 use anyhow::Result;
 
 use crate::archive::Unavailable;
 use crate::cli::TestOptions;
 use crate::paths::Repository;
 use crate::setup::{Missing, Setup};
+use budget::{Budget, Over};
 use count::Count;
 use failures::Failures;
 pub(crate) use nginx::EVERY;
@@ -65,11 +70,12 @@ impl Outcome {
         self
     }
 
-    /// What may not be installed, and what the archive does not have, is skipped; every other error is a failure.
+    /// What may not be installed, what the archive does not have and what there is no time for is skipped; every other error is
+    /// a failure.
     fn from_error(error: &anyhow::Error) -> Self {
         match error.downcast_ref::<Missing>() {
             Some(missing) => Self::skipped(missing.summary()),
-            None if error.is::<Unavailable>() => Self::skipped(format!("{error:#}")),
+            None if error.is::<Unavailable>() || error.is::<Over>() => Self::skipped(format!("{error:#}")),
             None => Self::failed(format!("{error:#}")),
         }
     }
@@ -84,12 +90,32 @@ struct Report {
 impl Report {
     fn step(&mut self, name: impl Into<String>, step: impl FnOnce() -> Result<Outcome>) {
         let name = name.into();
-        eprintln!("== {name}");
-        let outcome = step().unwrap_or_else(|error| Outcome::from_error(&error));
-        if let Some(note) = &outcome.note {
-            eprintln!("== {name}: {note}");
-        }
+        let outcome = carried_out(&name, step);
         self.steps.push((name, outcome));
+    }
+
+    /// Steps that do not depend on each other, `at_once` of them at a time; in the report they stand as they are given.
+    fn steps_at_once<S>(&mut self, at_once: usize, steps: Vec<(String, S)>)
+    where
+        S: FnOnce() -> Result<Outcome> + Send,
+    {
+        let waiting = Mutex::new(steps.into_iter().enumerate());
+        let done = Mutex::new(Vec::new());
+        let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let work = || {
+            while let Some((place, (name, step))) = next() {
+                let outcome = carried_out(&name, step);
+                done.lock().unwrap_or_else(PoisonError::into_inner).push((place, name, outcome));
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 0..at_once {
+                scope.spawn(work);
+            }
+        });
+        let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        done.sort_by_key(|(place, ..)| *place);
+        self.steps.extend(done.into_iter().map(|(_, name, outcome)| (name, outcome)));
     }
 
     fn print(&self) -> Count {
@@ -115,22 +141,32 @@ impl Report {
     }
 }
 
+fn carried_out(name: &str, step: impl FnOnce() -> Result<Outcome>) -> Outcome {
+    eprintln!("== {name}");
+    let outcome = step().unwrap_or_else(|error| Outcome::from_error(&error));
+    if let Some(note) = &outcome.note {
+        eprintln!("== {name}: {note}");
+    }
+    outcome
+}
+
 /// Exit code 0 only if nothing failed.
 pub(crate) fn test(repository: &Repository, setup: &Setup<'_>, options: &TestOptions) -> Result<u8> {
     let selection = Selection::of(options);
+    let budget = Budget::of(options.within);
     let mut report = Report::default();
     if selection.unit {
         lint::steps(&mut report, repository, setup);
         report.step("unit tests", || unit::run(repository));
     }
     if selection.host {
-        report.step(HOST, || lab::host(repository, setup, options.all));
+        report.step(HOST, || lab::host(repository, setup, options.all, &budget));
     }
     if selection.nginx {
-        nginx::steps(&mut report, repository, setup, options);
+        nginx::steps(&mut report, repository, setup, options, &budget);
     }
     if selection.vm {
-        vm::steps(&mut report, repository, setup, options);
+        vm::steps(&mut report, repository, setup, options, &budget);
     }
     if selection.host || selection.nginx {
         accuracy::step(&mut report, repository);
@@ -151,7 +187,7 @@ struct Selection {
 
 impl Selection {
     fn of(options: &TestOptions) -> Self {
-        let TestOptions { unit, host, nginx, vm, kernel, all: _ } = options;
+        let TestOptions { unit, host, nginx, vm, kernel, all: _, within: _ } = options;
         let nginx = !nginx.is_empty();
         let vm = *vm || !kernel.is_empty();
         let everything = !(*unit || *host || nginx || vm);

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::budget::Budget;
 use super::lab;
 use super::{Outcome, Report};
 use crate::arch::Arch;
@@ -11,15 +12,19 @@ use crate::paths::Repository;
 use crate::process::is_root;
 use crate::setup::Setup;
 
-/// Requests per case: every scenario runs, and a version takes some three minutes.
-const REQUESTS: usize = 20;
-/// With `--all`: as many as with the installed nginx.
-const ALL_REQUESTS: usize = 200;
+/// Requests per case: a version takes some three minutes. With `--all` as many as with the installed nginx.
+const REQUESTS: &str = "20";
 
 /// What `--nginx` without a version means.
 pub(crate) const EVERY: &str = "every";
 
-pub(super) fn steps(report: &mut Report, repository: &Repository, setup: &Setup<'_>, options: &TestOptions) {
+pub(super) fn steps(
+    report: &mut Report,
+    repository: &Repository,
+    setup: &Setup<'_>,
+    options: &TestOptions,
+    budget: &Budget,
+) {
     let every = options.nginx.is_empty() || options.nginx.iter().any(|version| version == EVERY);
     let versions: Vec<String> = if every {
         // The step `host` had the installed one.
@@ -31,17 +36,25 @@ pub(super) fn steps(report: &mut Report, repository: &Repository, setup: &Setup<
     };
     for version in versions {
         let step = format!("nginx {version}");
-        report.step(step.clone(), || run(repository, setup, &step, &version, options.all));
+        report.step(step.clone(), || run(repository, setup, &step, &version, options.all, budget));
     }
 }
 
-fn run(repository: &Repository, setup: &Setup<'_>, step: &str, version: &str, all: bool) -> Result<Outcome> {
+fn run(
+    repository: &Repository,
+    setup: &Setup<'_>,
+    step: &str,
+    version: &str,
+    all: bool,
+    budget: &Budget,
+) -> Result<Outcome> {
     if !is_root() {
         return Ok(Outcome::skipped("loading eBPF programs takes root"));
     }
+    budget.deadline(lab::most(all))?;
     let root = Release::named(version)?.obtain(repository, setup, Arch::HOST)?;
     let lab = lab::prepare(repository, setup, step)?;
-    let requests = if all { ALL_REQUESTS } else { REQUESTS };
-    let lab = lab.args(["--requests", &requests.to_string(), "--nginx-root"]).arg(root);
-    lab::counted(&lab, lab::deadline(all), |_| {})
+    let lab = lab.arg("--nginx-root").arg(root).args(budget.options().into_iter().flatten());
+    let lab = if all { lab } else { lab.args(["--of-nginx", "--requests", REQUESTS]) };
+    lab::counted(&lab, budget.deadline(lab::most(all))?, |_| {})
 }

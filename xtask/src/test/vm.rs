@@ -1,12 +1,15 @@
-//! The lab on other kernels: one step for each, and each with its own counts.
+//! The lab on other kernels: one step for each, and each with its own counts. As many at once as there are processors: most of
+//! the time an emulated machine keeps one busy, however many it has itself.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
 
+use super::budget::Budget;
 use super::kernels::Reports;
 use super::{Count, Failures, Outcome, Report};
 use crate::arch::Arch;
@@ -16,10 +19,10 @@ use crate::paths::Repository;
 use crate::process::Invocation;
 use crate::run::{build_lab, release};
 use crate::setup::{Need, Setup};
-use crate::vm::{RELEASES, Task, arch_of, boot};
+use crate::vm::{RELEASES, Ready, Task, arch_of, ready};
 
 /// An emulated machine is some twenty times slower than this one.
-const DEADLINE: Duration = Duration::from_secs(30 * 60);
+const DEADLINE: Duration = Duration::from_secs(45 * 60);
 /// With `--all`.
 const LONG_DEADLINE: Duration = Duration::from_secs(3 * 60 * 60);
 const MEMORY_MIB: u32 = 1536;
@@ -44,26 +47,67 @@ const ABROAD: [&str; 15] = [
     "commands/doctor",
 ];
 
-pub(super) fn steps(report: &mut Report, repository: &Repository, setup: &Setup<'_>, options: &TestOptions) {
+pub(super) fn steps(
+    report: &mut Report,
+    repository: &Repository,
+    setup: &Setup<'_>,
+    options: &TestOptions,
+    budget: &Budget,
+) {
     let kernels: Vec<String> = match options.kernel.as_slice() {
         [] => RELEASES.iter().map(|release| release.name.to_owned()).collect(),
         chosen => chosen.to_vec(),
     };
-    let mut ready = BTreeMap::new();
-    for kernel in kernels {
-        report.step(format!("vm {kernel}"), || {
-            let arch = arch_of(&kernel)?;
-            let command = match ready.entry(arch) {
-                Entry::Occupied(command) => command.into_mut(),
-                Entry::Vacant(none) => none.insert(prepare(repository, setup, arch, options)?),
-            };
-            run(repository, setup, &kernel, command, options.all)
-        });
+    let deadline = if options.all { LONG_DEADLINE } else { DEADLINE };
+    let mut commands = BTreeMap::new();
+    let machines: Vec<_> = kernels
+        .into_iter()
+        .map(|kernel| (machine(repository, setup, options, budget, &kernel, &mut commands), kernel))
+        .collect();
+    let steps = machines.into_iter().map(|(machine, kernel)| {
+        let name = format!("vm {kernel}");
+        let step = move || run(repository, &kernel, machine?, budget.deadline(deadline)?);
+        (name, step)
+    });
+    report.steps_at_once(thread::available_parallelism().map_or(1, usize::from), steps.collect());
+}
+
+/// A machine with the lab in it, as soon as what runs in machines of its kind is built.
+fn machine(
+    repository: &Repository,
+    setup: &Setup<'_>,
+    options: &TestOptions,
+    budget: &Budget,
+    kernel: &str,
+    commands: &mut BTreeMap<Arch, Vec<String>>,
+) -> Result<Ready> {
+    budget.deadline(DEADLINE)?;
+    let arch = arch_of(kernel)?;
+    let command = match commands.entry(arch) {
+        Entry::Occupied(command) => command.into_mut(),
+        Entry::Vacant(none) => none.insert(prepare(repository, setup, arch, options, budget)?),
+    };
+    // What the lab reads at run time.
+    let mut include: Vec<_> = [repository.root.join("docs")].into_iter().filter(|path| path.is_dir()).collect();
+    if arch.foreign_target().is_none() {
+        include.extend(python());
     }
+    let directory = &repository.root;
+    ready(
+        repository,
+        setup,
+        &Task { kernel, command, directory, include: &include, modules: &[], memory_mib: MEMORY_MIB },
+    )
 }
 
 /// Builds what runs in machines of `arch`: the command.
-fn prepare(repository: &Repository, setup: &Setup<'_>, arch: Arch, options: &TestOptions) -> Result<Vec<String>> {
+fn prepare(
+    repository: &Repository,
+    setup: &Setup<'_>,
+    arch: Arch,
+    options: &TestOptions,
+    budget: &Budget,
+) -> Result<Vec<String>> {
     setup.ensure(&[Need::Ebpf, Need::Vm(arch)])?;
     let target = arch.foreign_target();
     if target.is_none() {
@@ -79,25 +123,18 @@ fn prepare(repository: &Repository, setup: &Setup<'_>, arch: Arch, options: &Tes
         command.push("--vm".into());
     }
     command.push("--doctor".into());
+    command.extend(budget.options().into_iter().flatten());
     if target.is_some() && options.kernel.is_empty() && !options.all {
         command.extend(ABROAD.iter().flat_map(|name| ["--filter".to_owned(), (*name).to_owned()]));
     }
     Ok(command)
 }
 
-fn run(repository: &Repository, setup: &Setup<'_>, kernel: &str, command: &[String], all: bool) -> Result<Outcome> {
-    let deadline = if all { LONG_DEADLINE } else { DEADLINE };
-    // What the lab reads at run time.
-    let mut include: Vec<_> = [repository.root.join("docs")].into_iter().filter(|path| path.is_dir()).collect();
-    if arch_of(kernel)?.foreign_target().is_none() {
-        include.extend(python());
-    }
-    let directory = &repository.root;
-    let task = Task { kernel, command, directory, include: &include, modules: &[], memory_mib: MEMORY_MIB, deadline };
+fn run(repository: &Repository, kernel: &str, machine: Ready, deadline: Duration) -> Result<Outcome> {
     let mut count = None;
     let mut failures = Failures::default();
     let mut reports = Reports::default();
-    let code = boot(repository, setup, &task, |line| {
+    let code = machine.run(repository, Some(kernel), deadline, |line| {
         failures.read(line);
         reports.read(line);
         count = Count::from_summary(line).or(count);

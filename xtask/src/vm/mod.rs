@@ -9,6 +9,7 @@ mod userland;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -26,7 +27,7 @@ use kernel::Kernel;
 use qemu::{Ending, Machine};
 use userland::Userland;
 
-/// A machine's directory in `target/vm` begins with this; the pid follows.
+/// A machine's directory in `target/vm` begins with this; the pid of its xtask and a number follow.
 const RUN: &str = "run-";
 
 /// What to run, and on what.
@@ -41,7 +42,15 @@ pub(crate) struct Task<'a> {
     /// Kernel modules to load besides the usual ones.
     pub(crate) modules: &'a [String],
     pub(crate) memory_mib: u32,
-    pub(crate) deadline: Duration,
+}
+
+/// A machine that can start; its directory goes with it.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    kernel: Kernel,
+    qemu: Qemu,
+    directory: PathBuf,
+    memory_mib: u32,
 }
 
 /// Exit code: the command's own.
@@ -54,29 +63,53 @@ pub(crate) fn vm(repository: &Repository, setup: &Setup<'_>, options: &VmOptions
         include: &options.include,
         modules: &options.module,
         memory_mib: options.memory,
-        deadline: Duration::from_secs(options.deadline),
     };
-    boot(repository, setup, &task, |_| {})
+    ready(repository, setup, &task)?.run(repository, None, Duration::from_secs(options.deadline), |_| {})
 }
 
-/// Boots, passes the command's output on (to `line`, too), and returns its exit code.
-/// A kernel that panics, hangs or ends without a verdict is an error.
-pub(crate) fn boot(repository: &Repository, setup: &Setup<'_>, task: &Task<'_>, line: impl FnMut(&str)) -> Result<u8> {
+/// Obtains and builds all that the machine is made of.
+pub(crate) fn ready(repository: &Repository, setup: &Setup<'_>, task: &Task<'_>) -> Result<Ready> {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let arch = arch_of(task.kernel)?;
     setup.ensure(&[Need::Vm(arch)])?;
     let kernel = Kernel::obtain(repository, setup, task.kernel)?;
     let qemu = Qemu::find(repository, arch).context("qemu was there a moment ago")?;
     let image = image(repository, setup, &kernel, task)?;
     remove_leftovers(repository)?;
-    let directory = repository.vm().join(format!("{RUN}{}", std::process::id()));
-    let machine = Machine { repository, directory: &directory, kernel: &kernel.image, memory_mib: task.memory_mib };
-    machine.prepare(&image)?;
-    let ending = qemu.run(&machine, task.deadline, line);
-    // The image is as large as everything in it, and can be made again.
-    fs::remove_dir_all(&directory).with_context(|| format!("removing {}", directory.display()))?;
-    match ending? {
-        Ending::Exited(code) => Ok(code),
-        Ending::Failed { what, console } => bail!("{}: {what}; its console's last words:\n{console}", kernel.name),
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let directory = repository.vm().join(format!("{RUN}{}-{number}", std::process::id()));
+    let ready = Ready { kernel, qemu, directory, memory_mib: task.memory_mib };
+    ready.machine(repository).prepare(&image)?;
+    Ok(ready)
+}
+
+impl Ready {
+    /// Boots, passes the command's output on (each line behind the label, and to `line`), and returns its exit code.
+    /// A kernel that panics, hangs or ends without a verdict is an error.
+    pub(crate) fn run(
+        self,
+        repository: &Repository,
+        label: Option<&str>,
+        deadline: Duration,
+        line: impl FnMut(&str),
+    ) -> Result<u8> {
+        match self.qemu.run(&self.machine(repository), label, deadline, line)? {
+            Ending::Exited(code) => Ok(code),
+            Ending::Failed { what, console } => {
+                bail!("{}: {what}; its console's last words:\n{console}", self.kernel.name)
+            }
+        }
+    }
+
+    fn machine<'a>(&'a self, repository: &'a Repository) -> Machine<'a> {
+        Machine { repository, directory: &self.directory, kernel: &self.kernel.image, memory_mib: self.memory_mib }
+    }
+}
+
+impl Drop for Ready {
+    /// The image is as large as everything in it, and can be made again. What cannot be removed now is removed as a leftover.
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.directory);
     }
 }
 
@@ -84,7 +117,8 @@ pub(crate) fn boot(repository: &Repository, setup: &Setup<'_>, task: &Task<'_>, 
 fn remove_leftovers(repository: &Repository) -> Result<()> {
     for entry in fs::read_dir(repository.vm()).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if let Some(pid) = name.strip_prefix(RUN)
+        if let Some(rest) = name.strip_prefix(RUN)
+            && let pid = rest.split_once('-').map_or(rest, |(pid, _)| pid)
             && !Path::new("/proc").join(pid).exists()
         {
             fs::remove_dir_all(entry.path()).with_context(|| format!("removing {}", entry.path().display()))?;

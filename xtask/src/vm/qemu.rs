@@ -95,9 +95,17 @@ impl Qemu {
         command.clone().arg("--version").output().is_ok().then_some(Self { command, arch })
     }
 
-    /// Runs the machine to its end; the lines of the command's output go to our stdout and to `line`.
-    pub(super) fn run(&self, machine: &Machine<'_>, deadline: Duration, line: impl FnMut(&str)) -> Result<Ending> {
-        let status = self.boot(machine).stream(deadline, line);
+    /// Runs the machine to its end; the lines of the command's output go to our stdout, behind the label, and to `line`.
+    pub(super) fn run(
+        &self,
+        machine: &Machine<'_>,
+        label: Option<&str>,
+        deadline: Duration,
+        line: impl FnMut(&str),
+    ) -> Result<Ending> {
+        let boot = self.boot(machine);
+        let boot = label.into_iter().fold(boot, Invocation::labelled);
+        let status = boot.stream(deadline, line);
         let console = fs::read(machine.console()).context("reading the console's log")?;
         let console = String::from_utf8_lossy(&console).replace('\r', "");
         for complaint in console.lines().filter(|line| line.starts_with("vm-init: ")) {
