@@ -2,67 +2,71 @@
 
 use crate::scenarios::{self, Entry};
 
-/// What runs in a VM: one or more of each family. An emulated processor is ten times slower, and faults that are a race
-/// between two processes (a RST before the first write) cannot be injected reliably on it.
+/// What runs in a VM: what the kernel, its hooks or the layout of its structures could make a difference to. A name, or a
+/// family that ends with a slash. An emulated processor is ten times slower, and faults that are a race between two processes
+/// (a RST before the first write) cannot be injected reliably on it.
 const IN_A_VM: &[&str] = &[
     "connect/refused",
     "connect/timeout_filtered",
     "connect/timeout_kernel",
     "connect/rejected_by_icmp_port",
-    "connect/icmp_",
+    "connect/icmp_with_its_sender",
+    "connect/icmp_of_a_firewall",
     "firewall/",
-    "nat/",
+    "nat/published_port",
+    "remote/",
     "unix/missing",
     "unix/closed",
     "unix/processes_that_end",
     "unix/listeners_that_end",
     "unix/full_with_numbers",
-    "roots/swallowed",
+    "roots/swallowed_by_a_filter",
     "roots/processes_that_end",
     "roots/killed_for_memory",
-    "roots/nobody_listens",
+    "roots/nobody_listens_any_more",
     "roots/accept_queue_full",
     "roots/full_at_the_final_ack",
-    "roots/syn_",
+    "roots/syn_queue_full",
     "roots/queue_of_nginx_itself",
     "roots/stands_still",
-    "tls/plain_http",
     "tls/peer_reset",
-    "sending/timeout",
-    "response/",
-    "protocols/fastcgi",
-    "keepalive/stale_",
-    "body/closed",
+    "response/closed",
+    "response/closed_with_unread_request",
+    "response/reset",
+    "response/timeout_kernel",
+    "keepalive/stale_fin_post",
+    "keepalive/stale_rst_post",
     "body/reset",
-    "no_attempt/no_live",
     "mixed/eight_fates",
-    "handled/auth_request",
     "witness/log_to_stderr",
-    "kernel_only/",
+    "kernel_only/reset",
+    "kernel_only/unix_at_once",
+    "kernel_only/unix_unread",
+    "kernel_only/bound_to_nothing",
+    "kernel_only/no_descriptor_left",
+    "kernel_only/unreachable_at_once",
     "negative/shapes_of_answers",
     "negative/rst_after_answer",
     "negative/client_leaves",
-    "negative/stream_module",
     "healthy/pool",
-    "cli/duration",
-    "capture/kill_9",
+    "capture/kill_9_leaves_whole_lines",
     "commands/doctor",
-    "hooks/",
 ];
 
 /// What is seen through other hooks where the best are missing.
 const BY_HOOKS: &[&str] = &[
-    "connect/icmp_",
+    "connect/icmp_with_its_sender",
+    "firewall/rejected",
     "unix/missing",
     "unix/closed",
-    "unix/reset_with",
+    "unix/reset_with_unread_request",
     "unix/processes_that_end",
     "roots/accept_queue_full",
     "roots/queue_of_nginx_itself",
     "witness/log_to_stderr",
-    "kernel_only/unix",
+    "kernel_only/unix_at_once",
+    "kernel_only/unix_unread",
     "kernel_only/unreachable_at_once",
-    "hooks/",
 ];
 /// Hook modes besides the best.
 pub const OTHER_HOOKS: [&str; 2] = ["no-fentry", "no-fentry,no-kprobe"];
@@ -91,8 +95,10 @@ pub fn chosen(filters: &[String]) -> impl Iterator<Item = Entry> {
     scenarios::all().filter(move |entry| wanted(entry.name()))
 }
 
-fn is_of(entry: &Entry, families: &[&str]) -> bool {
-    families.iter().any(|family| entry.name().starts_with(family))
+/// Whether it is one of these, or of one of these families.
+fn is_of(entry: &Entry, these: &[&str]) -> bool {
+    let name = entry.name();
+    these.iter().any(|this| if this.ends_with('/') { name.starts_with(this) } else { name == *this })
 }
 
 /// Whether it runs in a VM.
@@ -108,4 +114,17 @@ pub fn by_hooks(entry: &Entry) -> bool {
 /// Whether another version of nginx could make a difference.
 pub fn of_nginx(entry: &Entry) -> bool {
     !is_of(entry, OF_THE_HOST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BY_HOOKS, IN_A_VM, OF_THE_HOST, is_of};
+    use crate::scenarios;
+
+    #[test]
+    fn there_is_a_scenario_of_every_name() {
+        for name in [IN_A_VM, BY_HOOKS, OF_THE_HOST].concat() {
+            assert!(scenarios::all().any(|entry| is_of(&entry, &[name])), "{name}");
+        }
+    }
 }

@@ -7,8 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::Program;
-use super::remote::sees_resets;
-use super::scene::{Scene, Server, because, failure};
+use super::scene::{Scene, Server, because, failure, sees_resets};
 use crate::scenario::{BASE, Need, Net, Scenario};
 use crate::stage::Options;
 use crate::wait;

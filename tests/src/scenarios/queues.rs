@@ -50,8 +50,7 @@ fn accept_queue_full(why502: &Path, options: &Options) -> Result<String> {
         let fillers = fill(&scene.stage, server.port)?;
         let uri = server.uri("full");
         ensure!(scene.get(&uri)? == 504, "it did not time out");
-        let dropped = || scene.tracer.lines().iter().any(|line| line.contains("\"type\":\"overflow\""));
-        wait::until("an overflow record", wait::SOON, dropped)?;
+        scene.overflows()?;
         let pid = server.process.pid();
         drop(fillers);
         let records = scene.records()?;
@@ -128,8 +127,7 @@ fn full_before(why502: &Path, options: &Options) -> Result<String> {
     let fillers = fill(&scene.stage, port)?;
     let uri = format!("/p{port}/late");
     let mut client = scene.begin(&uri)?;
-    let dropped = || scene.tracer.lines().iter().any(|line| line.contains("\"type\":\"overflow\""));
-    wait::until("an overflow record", wait::SOON, dropped)?;
+    scene.overflows()?;
     let accepted = [listener.accept()?, listener.accept()?];
     ensure!(client.receive("GET")?.status == 504, "it did not time out");
     drop((accepted, fillers));
@@ -193,8 +191,7 @@ fn syn_flood(why502: &Path, options: &Options) -> Result<String> {
     let uri = format!("/p{port}/flooded");
     ensure!(scene.get(&uri)? == 504, "it did not time out");
     scene.told(&uri)?;
-    let told = || scene.tracer.lines().iter().any(|line| line.contains("\"type\":\"overflow\""));
-    wait::until("an overflow record", wait::SOON, told)?;
+    scene.overflows()?;
     let dropped = scene.stage.inside(|| counter("TCPReqQFullDrop"))?;
     let records = scene.records()?;
     let failure = failure(&records, &uri)?;
@@ -203,10 +200,10 @@ fn syn_flood(why502: &Path, options: &Options) -> Result<String> {
     ensure!(failure["root"]["listener"]["owner"]["pid"] == lab, "{}", failure["root"]);
     let overflows: Vec<&Value> = of_type(&records, "overflow").collect();
     ensure!(overflows.len() <= 20, "{} records flood whoever reads them", overflows.len());
-    let counted: Vec<u64> = overflows.iter().filter_map(|overflow| overflow["count"].as_u64()).collect();
-    let sum: u64 = counted.iter().sum();
-    ensure!(counted.is_empty() || sum == dropped, "{sum} counted, {dropped} dropped");
-    Ok(format!("{dropped} SYNs dropped, {sum} counted, {} records", overflows.len()))
+    // Which SYNs a full SYN queue drops differs from one patch level of a kernel to the next: they are seen, not counted.
+    let right = |overflow: &&Value| overflow["queue"] == "syn" && overflow["count"].is_null();
+    ensure!(!overflows.is_empty() && overflows.iter().all(right), "{overflows:?}");
+    Ok(format!("{dropped} SYNs dropped, {} records", overflows.len()))
 }
 
 const LITTLE: Duration = Duration::from_millis(300);
@@ -235,8 +232,7 @@ fn nginx_itself(why502: &Path, options: &Options) -> Result<String> {
         Ok(clients)
     })?;
     let dropped = scene.stage.inside(|| counter("ListenOverflows"))?;
-    let told = || scene.tracer.lines().iter().any(|line| line.contains("\"type\":\"overflow\""));
-    wait::until("an overflow record", wait::SOON, told)?;
+    scene.overflows()?;
     workers.iter().try_for_each(|pid| signal_pid(*pid, libc::SIGCONT))?;
     drop(clients);
     let nginx: Vec<u32> = workers.iter().copied().chain([scene.stage.nginx.pid()]).collect();

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::Program;
-use super::scene::{Scene, because, failure, told};
+use super::scene::{Scene, because, failure, sees_resets, told};
 use crate::elsewhere::{ADDRESS, CLOSES, Elsewhere, IS_SILENT, REFUSES, RESETS};
 use crate::scenario::{BASE, Need, Net, Scenario};
 use crate::stage::{Options, Stage};
@@ -61,11 +61,4 @@ fn another_host(why502: &Path, options: &Options) -> Result<String> {
         }
     }
     Ok(format!("refused, reset: {}; closed, silent, nobody there", if resets { "the other's" } else { "not told" }))
-}
-
-/// Whether the kernel tells of each RST that its TCP sends.
-pub(super) fn sees_resets(options: &Options) -> Result<bool> {
-    let found = options.observations()?.iter().find(|found| found["name"] == "reset");
-    let refusals = |found: &Value| found["hook"].as_str().is_some_and(|hooks| hooks.contains("tcp_v4_send_reset"));
-    Ok(found.is_some_and(|found| found["state"] == "full" || refusals(found)))
 }

@@ -67,6 +67,7 @@ impl Scene {
     /// Sends requests until each of them has this root, as why502 says it; all before have none: what a packet met on its way is
     /// looked at only after a first failure that nobody is known for.
     pub(super) fn until_root(&self, uris: &[String], kind: &str) -> Result<()> {
+        let sees_resets = sees_resets(&self.stage.options)?;
         for round in 0..ROUNDS {
             let mut all = true;
             for uri in uris {
@@ -74,10 +75,9 @@ impl Scene {
                 ensure!(self.get(&uri)? == 502, "{uri} did not fail");
                 let record: Value = serde_json::from_str(&self.told(&uri)?)?;
                 let root = record["root"]["kind"].as_str();
-                // Nothing may listen there, and a kernel that tells of no RST says what it has not seen.
+                // Nothing listens there, and where not every RST is told of, why502 says what it has not looked at.
                 let text = record["root"]["text"].as_str().unwrap_or_default();
-                let open =
-                    root == Some("not_listening") && text.contains("a firewall rule") && text.contains("not looked at");
+                let open = root == Some("not_listening") && text.contains("a firewall rule") && !sees_resets;
                 ensure!(root.is_none() || root == Some(kind) || open, "root {root:?}: {record}");
                 all &= root == Some(kind);
             }
@@ -86,6 +86,12 @@ impl Scene {
             }
         }
         anyhow::bail!("no root {kind} in {ROUNDS} rounds")
+    }
+
+    /// Waits until a listener that drops has been told of.
+    pub(super) fn overflows(&self) -> Result<()> {
+        let told = || self.tracer.lines().iter().any(|line| line.contains("\"type\":\"overflow\""));
+        wait::until("an overflow record", wait::SOON, told)
     }
 
     pub(super) fn records(self) -> Result<Vec<Value>> {
@@ -98,6 +104,13 @@ impl Scene {
         }
         Ok(records)
     }
+}
+
+/// Whether the kernel tells of each RST that its TCP sends.
+pub(super) fn sees_resets(options: &Options) -> Result<bool> {
+    let found = options.observations()?.iter().find(|found| found["name"] == "reset");
+    let refusals = |found: &Value| found["hook"].as_str().is_some_and(|hooks| hooks.contains("tcp_v4_send_reset"));
+    Ok(found.is_some_and(|found| found["state"] == "full" || refusals(found)))
 }
 
 /// Whether some why502's kernel programs watch what becomes of this process.

@@ -1,7 +1,7 @@
 //! What is known of the host besides nginx, for the reasons behind causes.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     io::Read as _,
     net::SocketAddr,
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
@@ -63,9 +63,9 @@ pub(super) struct Host {
     pub(super) waits: Waits,
     pub(super) units: Units,
     /// Failures told while whoever closed was about to end.
-    pub(super) leaving: VecDeque<Failure>,
+    pub(super) leaving: roots::Pending,
     /// Failures told while it was looked up whose their upstream's address is.
-    pub(super) unsettled: VecDeque<Failure>,
+    pub(super) unsettled: roots::Pending,
     /// Every signal that stops a process is seen.
     pub(super) sees_stops: bool,
     /// Every freezing of a control group is.
@@ -101,8 +101,8 @@ impl Host {
             drops_watched_ns: None,
             waits: Waits::default(),
             units: Units::default(),
-            leaving: VecDeque::new(),
-            unsettled: VecDeque::new(),
+            leaving: roots::Pending::new(roots::LEAVING),
+            unsettled: roots::Pending::new(roots::UNSETTLED),
             sees_freezes: probes.is_attached(Program::CgroupFreeze),
             freezes: probes.take_freezes()?,
             sees_stops: probes.is_attached(Program::SignalGenerate),

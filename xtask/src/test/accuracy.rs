@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{Outcome, Report};
+use super::{Outcome, Report, Step};
 use crate::paths::{Profile, Repository};
 use crate::process::Invocation;
 
@@ -33,9 +33,9 @@ fn results(repository: &Repository) -> Vec<PathBuf> {
 fn others(report: &Report, results: &[PathBuf]) -> Vec<OsString> {
     let has_results = |name: &str| results.iter().any(|path| path.ends_with(file_name(name)));
     let of_the_lab = |name: &str| name == super::HOST || name.starts_with("nginx ") || name.starts_with("vm ");
-    let steps = report.steps.iter().filter(|(name, _)| of_the_lab(name) && !has_results(name));
+    let steps = report.steps.iter().filter(|Step { name, .. }| of_the_lab(name) && !has_results(name));
     steps
-        .flat_map(|(name, Outcome { count, note, .. })| {
+        .flat_map(|Step { name, outcome: Outcome { count, note, .. }, .. }| {
             let note = note.as_ref().map_or(String::new(), |note| format!(": {note}"));
             ["--also".into(), format!("{name}: {count}{note}").into()]
         })

@@ -15,6 +15,7 @@ mod vm;
 
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -81,17 +82,23 @@ impl Outcome {
     }
 }
 
+/// A step that was carried out.
+#[derive(Debug)]
+struct Step {
+    name: String,
+    outcome: Outcome,
+    took: Duration,
+}
+
 /// The steps as they are carried out, and their sum.
 #[derive(Debug, Default)]
 struct Report {
-    steps: Vec<(String, Outcome)>,
+    steps: Vec<Step>,
 }
 
 impl Report {
     fn step(&mut self, name: impl Into<String>, step: impl FnOnce() -> Result<Outcome>) {
-        let name = name.into();
-        let outcome = carried_out(&name, step);
-        self.steps.push((name, outcome));
+        self.steps.push(carried_out(name.into(), step));
     }
 
     /// Steps that do not depend on each other, `at_once` of them at a time; in the report they stand as they are given.
@@ -104,8 +111,8 @@ impl Report {
         let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
         let work = || {
             while let Some((place, (name, step))) = next() {
-                let outcome = carried_out(&name, step);
-                done.lock().unwrap_or_else(PoisonError::into_inner).push((place, name, outcome));
+                let step = carried_out(name, step);
+                done.lock().unwrap_or_else(PoisonError::into_inner).push((place, step));
             }
         };
         thread::scope(|scope| {
@@ -114,19 +121,19 @@ impl Report {
             }
         });
         let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-        done.sort_by_key(|(place, ..)| *place);
-        self.steps.extend(done.into_iter().map(|(_, name, outcome)| (name, outcome)));
+        done.sort_by_key(|(place, _)| *place);
+        self.steps.extend(done.into_iter().map(|(_, step)| step));
     }
 
     fn print(&self) -> Count {
         let mut sum = Count::default();
         println!();
-        for (name, Outcome { failures, .. }) in &self.steps {
-            for line in failures {
+        for Step { name, outcome, .. } in &self.steps {
+            for line in &outcome.failures {
                 println!("{name}: {line}");
             }
         }
-        for (name, Outcome { count, note, .. }) in &self.steps {
+        for Step { name, outcome: Outcome { count, note, .. }, took } in &self.steps {
             sum += *count;
             let verdict = match (count.failed, count.passed) {
                 (1.., _) => "FAILED",
@@ -134,20 +141,21 @@ impl Report {
                 (0, _) => "ok",
             };
             let note = note.as_ref().map_or(String::new(), |note| format!(" - {note}"));
-            println!("{verdict:<8} {name:<28} {count}{note}");
+            println!("{verdict:<8} {name:<28} {:>5} s  {count}{note}", took.as_secs());
         }
         println!("{sum}");
         sum
     }
 }
 
-fn carried_out(name: &str, step: impl FnOnce() -> Result<Outcome>) -> Outcome {
+fn carried_out(name: String, step: impl FnOnce() -> Result<Outcome>) -> Step {
     eprintln!("== {name}");
+    let begun = Instant::now();
     let outcome = step().unwrap_or_else(|error| Outcome::from_error(&error));
     if let Some(note) = &outcome.note {
         eprintln!("== {name}: {note}");
     }
-    outcome
+    Step { name, outcome, took: begun.elapsed() }
 }
 
 /// Exit code 0 only if nothing failed.

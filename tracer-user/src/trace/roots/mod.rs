@@ -8,6 +8,7 @@ mod ended;
 mod icmp;
 mod idle;
 mod limits;
+mod pending;
 mod program;
 mod proxy;
 mod queue;
@@ -21,6 +22,7 @@ mod waiting;
 
 use std::{net::SocketAddr, time::Duration};
 
+pub(super) use self::pending::Pending;
 use self::tcp::Tcp;
 use super::{host::Host, sockets::Answer, waits::Look};
 use crate::{
@@ -37,9 +39,9 @@ use crate::{
 use ended::Close;
 
 /// Failures that wait for the end of a process.
-const LEAVING: usize = 64;
+pub(super) const LEAVING: usize = 64;
 /// Failures that wait for whose their upstream's address is.
-const UNSETTLED: usize = 256;
+pub(super) const UNSETTLED: usize = 256;
 
 /// A reason, with what to do and what shows it.
 pub(super) struct Found {
@@ -53,10 +55,7 @@ pub(super) struct Found {
 pub(super) fn find(failure: &Failure, host: &mut Host) -> Option<Found> {
     host.looked_around(Duration::ZERO);
     if closer_is_leaving(failure, host) {
-        if host.leaving.len() >= LEAVING {
-            host.leaving.pop_front();
-        }
-        host.leaving.push_back(failure.clone());
+        host.leaving.push(failure.clone());
     }
     let waiting = host.waits.answer(failure).and_then(|look| of_wait(failure, &look, host));
     if waiting.as_ref().is_some_and(|found| found.root.kind == record::RootKind::ProcessStopped) {
@@ -66,10 +65,7 @@ pub(super) fn find(failure: &Failure, host: &mut Host) -> Option<Found> {
     let looks = looks_at_address(failure, host);
     let found = other(failure, host).or(waiting).or_else(|| remote::root(failure, host));
     if found.is_none() && failure.root.is_none() && looks {
-        if host.unsettled.len() >= UNSETTLED {
-            host.unsettled.pop_front();
-        }
-        host.unsettled.push_back(failure.clone());
+        host.unsettled.push(failure.clone());
     }
     found
 }
@@ -86,9 +82,9 @@ pub(super) fn settled(host: &mut Host, patience: Duration) -> Vec<(u64, Found)> 
     }
     host.addresses.settle(patience);
     let mut found = Vec::new();
-    for failure in std::mem::take(&mut host.unsettled) {
+    for failure in host.unsettled.take() {
         if looks_at_address(&failure, host) {
-            host.unsettled.push_back(failure);
+            host.unsettled.push(failure);
         } else {
             found.extend(remote::root(&failure, host).map(|told| (failure.id.0, told)));
         }
@@ -177,10 +173,10 @@ fn closer(failure: &Failure, host: &Host) -> Option<(u64, Actor)> {
 /// Reasons that were told before whoever closed had ended, and how it did, by failure.
 pub(super) fn left(host: &mut Host) -> Vec<(u64, Found)> {
     let mut found = Vec::new();
-    for failure in std::mem::take(&mut host.leaving) {
+    for failure in host.leaving.take() {
         if closer_is_leaving(&failure, host) {
             let young = clock::monotonic_ns().saturating_sub(failure.time_ns) < ended::LEAVING_NS;
-            host.leaving.extend(young.then_some(failure));
+            young.then(|| host.leaving.push(failure));
         } else {
             let tcp = Tcp::new(&failure, host);
             found.extend(closed(&tcp, host).map(|told| (failure.id.0, told)));
