@@ -2,7 +2,6 @@
 //! the time an emulated machine keeps one busy, however many it has itself.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
@@ -52,11 +51,30 @@ pub(super) fn steps(
         [] => RELEASES.iter().map(|release| release.name.to_owned()).collect(),
         chosen => chosen.to_vec(),
     };
+    // One processor after the other: what runs on the first is built before the rest.
+    let mut of_arch: BTreeMap<Option<Arch>, Vec<String>> = BTreeMap::new();
+    for kernel in kernels {
+        of_arch.entry(arch_of(&kernel).ok()).or_default().push(kernel);
+    }
+    for kernels in of_arch.into_values() {
+        at_once(report, repository, setup, options, budget, kernels);
+    }
+}
+
+/// The steps of kernels for one processor.
+fn at_once(
+    report: &mut Report,
+    repository: &Repository,
+    setup: &Setup<'_>,
+    options: &TestOptions,
+    budget: &Budget,
+    kernels: Vec<String>,
+) {
     let deadline = if options.all { LONG_DEADLINE } else { DEADLINE };
-    let mut commands = BTreeMap::new();
+    let mut command = None;
     let machines: Vec<_> = kernels
         .into_iter()
-        .map(|kernel| (machine(repository, setup, options, budget, &kernel, &mut commands), kernel))
+        .map(|kernel| (machine(repository, setup, options, budget, &kernel, &mut command), kernel))
         .collect();
     let steps = machines.into_iter().map(|(machine, kernel)| {
         let name = format!("vm {kernel}");
@@ -66,20 +84,20 @@ pub(super) fn steps(
     report.steps_at_once(thread::available_parallelism().map_or(1, usize::from), steps.collect());
 }
 
-/// A machine with the lab in it, as soon as what runs in machines of its kind is built.
+/// A machine with the lab in it; `command` is what runs in all of these, once it is built.
 fn machine(
     repository: &Repository,
     setup: &Setup<'_>,
     options: &TestOptions,
     budget: &Budget,
     kernel: &str,
-    commands: &mut BTreeMap<Arch, Vec<String>>,
+    command: &mut Option<Vec<String>>,
 ) -> Result<Ready> {
     budget.deadline(DEADLINE)?;
     let arch = arch_of(kernel)?;
-    let command = match commands.entry(arch) {
-        Entry::Occupied(command) => command.into_mut(),
-        Entry::Vacant(none) => none.insert(prepare(repository, setup, arch, options, budget)?),
+    let command = match command {
+        Some(command) => command,
+        None => command.insert(prepare(repository, setup, arch, options, budget)?),
     };
     // What the lab reads at run time.
     let mut include: Vec<_> = [repository.root.join("docs")].into_iter().filter(|path| path.is_dir()).collect();
