@@ -90,6 +90,8 @@ pub struct Live {
     pub bytes_sent: u64,
     /// As the kernel counts it: a received FIN is one byte.
     pub bytes_received: u64,
+    /// Acknowledged by the other end, which has a socket for this connection then, or had one: the SYN counts one.
+    pub bytes_acked: u64,
     /// rcv_nxt - copied_seq: bytes (and FIN) that the worker has not read.
     pub unread: u32,
     pub total_retransmits: u32,
@@ -101,12 +103,10 @@ pub struct Live {
     pub state: u8,
     /// RCV_SHUTDOWN 1 | SEND_SHUTDOWN 2.
     pub shutdown: u8,
-    /// 1: the other end has acknowledged payload, so that it has a socket for this connection, or had one.
-    pub acknowledged: u8,
     /// Whether all that was sent is acknowledged, the FIN and the SYN included: [`ALL_ACKNOWLEDGED`], [`UNACKNOWLEDGED`], or 0 where
     /// the kernel does not show it.
     pub sending: u8,
-    pub reserved: [u8; 4],
+    pub reserved: [u8; 5],
 }
 
-crate::wire_pod!(Live, 2 * 8 + 6 * 4 + 8);
+crate::wire_pod!(Live, 3 * 8 + 6 * 4 + 8);

@@ -288,9 +288,8 @@ pub(crate) fn live(sk: impl Sock, state: u8, traffic: &Traffic) -> Live {
         since_received_jiffies: traffic.since_received_jiffies,
         state,
         shutdown: sk.field(setting!(offsets.sock_shutdown)),
-        // The SYN counts one.
-        acknowledged: u8::from(sk.field::<u64>(setting!(offsets.tcp_bytes_acked)) > 1),
+        bytes_acked: sk.field(setting!(offsets.tcp_bytes_acked)),
         sending: sending(sk),
-        reserved: [0; 4],
+        reserved: [0; 5],
     }
 }

@@ -22,6 +22,7 @@ const STALE: &[Step] = &[
     When("/stale/fin", &[Request, Close]),
     When("/stale/rst", &[Await, Reset]),
     When("/stale/read_rst", &[Request, Reset]),
+    When("/upload", &[Step::Read(1 << 20), Reset]),
     Repeat,
 ];
 
@@ -107,6 +108,24 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "keepalive/stale_read_rst_post",
         cases: &[post("/stale/read_rst").fails(502, &[RESET]).amount(Amount::AtMost(10)), get("/warm")],
         drive: Drive::Turns(&idle_then("/stale/read_rst")),
+        ..ONE
+    },
+    Scenario {
+        // Most of the upload was taken in: nobody had given that connection up. Which system call meets the RST is nginx's luck.
+        name: "keepalive/reset_during_big_body",
+        cases: &[
+            post("/upload").body(8 << 20).amount(Amount::AtMost(5)).fails(
+                502,
+                &[attempt(
+                    &["send_failed", "reset_before_response"],
+                    "sendfile() failed ( | writev() failed ( | recv() failed (104",
+                )
+                .reused(true)
+                .root_never(&["peer_idle_close"])],
+            ),
+            get("/warm"),
+        ],
+        drive: Drive::Turns(&idle_then("/upload")),
         ..ONE
     },
     Scenario {

@@ -23,4 +23,4 @@ pub struct Closed {
     pub reserved: u32,
 }
 
-crate::wire_pod!(Closed, 32 + 160 + 48 + 8);
+crate::wire_pod!(Closed, 32 + 160 + 56 + 8);

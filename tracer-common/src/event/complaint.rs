@@ -70,6 +70,8 @@ pub struct Request {
     pub location_conf: u64,
     /// `r->uri.data` of the main request: another address is another URI, after an internal redirect. 0: not found.
     pub uri: u64,
+    /// Bytes of this request that were written on the upstream connection (`u->peer.connection->sent`); 0 without one.
+    pub sent: u64,
     /// The two words behind the client connection's `number`: `requests` and flags; since 1.19.10 `start_time` and `requests`.
     /// 0: not found.
     pub behind_number: [u64; 2],
@@ -84,7 +86,7 @@ pub struct Request {
 }
 
 /// Bytes of [`Request`].
-pub const REQUEST_LEN: usize = 11 * 8 + 6 * 4 + NAME_LEN + CLIENT_LEN + LINE_LEN + HOST_LEN;
+pub const REQUEST_LEN: usize = 12 * 8 + 6 * 4 + NAME_LEN + CLIENT_LEN + LINE_LEN + HOST_LEN;
 
 crate::wire_pod!(Request, REQUEST_LEN);
 
@@ -116,5 +118,5 @@ pub struct Complaint {
 
 crate::wire_pod!(
     Complaint,
-    32 + REQUEST_LEN + 160 + 48 + size_of::<UnixSocket>() + 40 + LITERAL_LEN + TEXT_LEN + ACTION_LEN
+    32 + REQUEST_LEN + 160 + 56 + size_of::<UnixSocket>() + 40 + LITERAL_LEN + TEXT_LEN + ACTION_LEN
 );

@@ -41,6 +41,8 @@ const SIGTTIN: i32 = 21;
 const SIGTTOU: i32 = 22;
 /// A process that handles a signal and raises it again does so within this time.
 const RAISED_NS: u64 = 10_000_000_000;
+/// The last argument where the receiver ignores it, include/trace/events/signal.h.
+const TRACE_SIGNAL_IGNORED: i32 = 1;
 /// SEND_SIG_NOINFO and SEND_SIG_PRIV stand where a pointer would, include/linux/sched/signal.h.
 const SEND_SIG_NOINFO: u64 = 0;
 const SEND_SIG_PRIV: u64 = 1;
@@ -67,6 +69,9 @@ pub(crate) fn mark_victim(context: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "signal_generate")]
 pub(crate) fn signal_generate(context: RawTracePointContext) -> i32 {
     let signal: i32 = context.arg(0);
+    if context.arg::<i32>(4) == TRACE_SIGNAL_IGNORED {
+        return 0;
+    }
     match signal {
         SIGINT | SIGQUIT | SIGABRT | SIGKILL | SIGTERM => ends(signal, context.arg(1), context.arg(2)),
         SIGSTOP | SIGTSTP | SIGTTIN | SIGTTOU | SIGTRAP => stops(signal, context.arg(2)),

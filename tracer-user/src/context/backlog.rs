@@ -77,7 +77,7 @@ fn of(netns: u32, message: SockDiagMessage) -> Option<Backlog> {
         Nla::MemInfo(memory) => Some(memory.drops),
         _ => None,
     })?;
-    let address = SocketAddr::new(header.socket_id.source_address, header.socket_id.source_port);
+    let address = SocketAddr::new(header.socket_id.source_address.to_canonical(), header.socket_id.source_port);
     let cookie = u64::from_ne_bytes(header.socket_id.cookie);
     Some(Backlog {
         place: Place { netns, address },

@@ -125,7 +125,7 @@ fn v4(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(IpAddr::V4(address), u16::from_str_radix(port, 16).ok()?))
 }
 
-/// Four words, each as for IPv4.
+/// Four words, each as for IPv4. One that is IPv4 in an IPv6 socket (`::ffff:10.0.0.5`) is IPv4, as everywhere else.
 fn v6(text: &str) -> Option<SocketAddr> {
     let (address, port) = text.split_once(':')?;
     let mut bytes = [0; 16];
@@ -133,7 +133,7 @@ fn v6(text: &str) -> Option<SocketAddr> {
         let digits = address.get(index * 8..index * 8 + 8)?;
         word.copy_from_slice(&u32::from_str_radix(digits, 16).ok()?.to_ne_bytes());
     }
-    Some(SocketAddr::new(IpAddr::V6(Ipv6Addr::from(bytes)), u16::from_str_radix(port, 16).ok()?))
+    Some(SocketAddr::new(Ipv6Addr::from(bytes).to_canonical(), u16::from_str_radix(port, 16).ok()?))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Network namespaces of this host: a process in each, and which has an address.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fs::{self, File},
     io,
     net::{IpAddr, Ipv6Addr},
@@ -15,6 +15,8 @@ use super::stat::pids;
 
 /// Network namespaces that are looked into.
 const NAMESPACES: usize = 128;
+/// Answers about addresses that are kept.
+const OWNED: usize = 256;
 /// How long an answer is good for: a flood of failures asks once.
 const FRESH: Duration = Duration::from_secs(1);
 
@@ -71,6 +73,8 @@ pub fn enter(pid: u32) -> io::Result<()> {
 #[derive(Debug, Default)]
 pub struct Namespaces {
     seen: Option<(Instant, Snapshot)>,
+    /// Whether a namespace has an address, and when that was looked at.
+    owned: HashMap<(u32, IpAddr), (Instant, bool)>,
 }
 
 impl Namespaces {
@@ -91,6 +95,22 @@ impl Namespaces {
         // It has ended, or is new.
         self.seen = None;
         self.fresh().get(&wanted).copied()
+    }
+
+    /// Whether this one has the address for its own, as a process in it tells: without one, as any other that is in it does.
+    pub fn owns(&mut self, netns: u32, process: Option<u32>, address: IpAddr) -> bool {
+        if address.is_loopback() {
+            return true;
+        }
+        self.owned.retain(|_, (asked, _)| asked.elapsed() <= FRESH);
+        if let Some((_, owns)) = self.owned.get(&(netns, address)) {
+            return *owns;
+        }
+        let owns = process.or_else(|| self.process_in(netns)).is_some_and(|pid| has(pid, address));
+        if self.owned.len() < OWNED {
+            self.owned.insert((netns, address), (Instant::now(), owns));
+        }
+        owns
     }
 
     /// The only one that has this address for its own, and a process in it; None: none has, or several.
@@ -152,8 +172,11 @@ mod tests {
         let own = u32::try_from(netns(std::process::id()).expect("it can be read")).expect("an inode");
         assert!(Namespaces::default().process_in(own).is_some());
         assert!(Snapshot::read().is_current() && !Snapshot([(1, std::process::id())].into()).is_current());
-        let mut namespaces = Namespaces { seen: Some((Instant::now(), Snapshot([(u64::from(own), u32::MAX)].into()))) };
+        let seen = Some((Instant::now(), Snapshot([(u64::from(own), u32::MAX)].into())));
+        let mut namespaces = Namespaces { seen, ..Namespaces::default() };
         assert!(namespaces.process_in(own).is_some_and(|pid| pid != u32::MAX), "one that has ended is none");
+        assert!(namespaces.owns(own, None, "127.0.0.1".parse().expect("an address")));
+        assert!(!namespaces.owns(own, Some(std::process::id()), "192.0.2.77".parse().expect("an address")));
         assert_eq!(Namespaces::default().with_address("127.0.0.1".parse().expect("an address")), None);
         assert_eq!(Namespaces::default().with_address("192.0.2.77".parse().expect("an address")), None);
     }

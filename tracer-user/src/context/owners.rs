@@ -19,6 +19,8 @@ const GONE: usize = 4096;
 const ENDED: usize = 512;
 /// A process that closed its listener and ends this soon after was about to.
 const SHUTDOWN_NS: u64 = 60_000_000_000;
+/// One that listens and then goes to the background has done so by then.
+const BACKGROUND_NS: u64 = 5_000_000_000;
 
 /// A live listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,12 +94,14 @@ impl Owners {
                     live.sockets -= 1;
                     return;
                 }
-                let opened_by = self.live.remove(&place).map(|live| live.owner.pid);
-                let opened_by = opened_by.filter(|pid| *pid != event.actor.name.pid);
+                let former = self.live.remove(&place);
+                let listened_ns = former.as_ref().and_then(|live| live.since_ns);
+                let opened_by = former.map(|live| live.owner.pid).filter(|pid| *pid != event.actor.name.pid);
                 if self.gone.len() >= GONE {
                     self.forget_oldest();
                 }
                 let opener = opened_by.and_then(|pid| self.end_of(pid, event.time_ns.saturating_sub(SHUTDOWN_NS)));
+                let opener = opener.filter(|(actor, ended_ns)| !went_to_background(actor, *ended_ns, listened_ns));
                 let (actor, time_ns) = opener.cloned().unwrap_or_else(|| (event.actor.clone(), event.time_ns));
                 self.gone.insert(place, Gone { actor, time_ns, opened_by });
             }
@@ -161,6 +165,12 @@ impl Owners {
         let gone = self.gone.iter().filter(move |(_, gone)| gone.actor.name.pid == pid).map(|(place, _)| *place);
         live.chain(gone)
     }
+}
+
+/// A daemon listens first, and leaves the rest to a child: its own end is nobody's.
+fn went_to_background(actor: &Actor, ended_ns: u64, listened_ns: Option<u64>) -> bool {
+    let soon = |listened_ns: u64| ended_ns.saturating_sub(listened_ns) < BACKGROUND_NS;
+    actor.ending == Ending::Exited(0) && listened_ns.is_some_and(soon)
 }
 
 /// Looks at the listeners of some network namespaces, each given with a process in it, and finds out who has them open.
@@ -259,8 +269,10 @@ mod tests {
         let (mut owners, there) = (Owners::default(), place("127.0.0.1:80"));
         for master_first in [true, false] {
             owners.event(&event(1, 7, Ending::Alive, Change::Listens(there)));
-            let worker = event(3, 8, Ending::Killed { signal: 9, core: false }, Change::ListensNoMore(there));
-            let master = event(if master_first { 2 } else { 4 }, 7, Ending::Exited(0), Change::Ended);
+            let later = super::BACKGROUND_NS;
+            let worker = event(later + 3, 8, Ending::Killed { signal: 9, core: false }, Change::ListensNoMore(there));
+            let ended_ns = later + if master_first { 2 } else { 4 };
+            let master = event(ended_ns, 7, Ending::Exited(0), Change::Ended);
             let order = if master_first { [&master, &worker] } else { [&worker, &master] };
             order.into_iter().for_each(|event| owners.event(event));
             let (_, gone) = owners.last(1, any).expect("gone");
@@ -270,6 +282,17 @@ mod tests {
         owners.event(&event(10, 9, Ending::Alive, Change::Listens(there)));
         owners.event(&event(11, 8, Ending::Exited(1), Change::ListensNoMore(there)));
         assert_eq!(owners.last(1, any).expect("gone").1.actor.name.pid, 8);
+    }
+
+    #[test]
+    fn one_that_went_to_the_background_is_its_child() {
+        let (mut owners, there) = (Owners::default(), place("127.0.0.1:80"));
+        owners.event(&event(1, 7, Ending::Alive, Change::Listens(there)));
+        owners.event(&event(1_000_000, 7, Ending::Exited(0), Change::Ended));
+        let crash = Ending::Killed { signal: 11, core: true };
+        owners.event(&event(20_000_000_000, 8, crash, Change::ListensNoMore(there)));
+        let (_, gone) = owners.last(1, any).expect("gone");
+        assert_eq!((gone.actor.name.pid, gone.actor.ending), (8, crash));
     }
 
     #[test]

@@ -118,6 +118,8 @@ pub struct Now {
     pub bytes_sent: u64,
     /// Payload, without the FIN.
     pub bytes_received: u64,
+    /// Payload sent that the other end's kernel has acknowledged.
+    pub bytes_acked: u64,
     /// Received and not read by the worker (a FIN counts one).
     pub unread: u32,
     pub since_sent_jiffies: u32,
@@ -171,6 +173,8 @@ pub struct Request {
     pub answered: bool,
     /// What the worker is configured to do with it, once looked up.
     pub configured: Option<Arc<Configured>>,
+    /// Bytes of it that nginx wrote on the upstream connection.
+    pub sent: u64,
     /// The two words behind `number` in the client's connection.
     pub behind_number: [u64; 2],
     /// Which of them is `requests`, which tells the requests of a connection apart; None: not known (yet).

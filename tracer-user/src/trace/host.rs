@@ -232,8 +232,10 @@ impl Host {
                 places.extend(self.owners.places(master.pid));
             }
             if !places.is_empty() {
+                let namespaces = &mut self.namespaces;
                 let here = |(netns, address): &(u32, SocketAddr)| {
                     places.iter().any(|place| place.netns == *netns && roots::serves(place.address, *address))
+                        && namespaces.owns(*netns, None, address.ip())
                 };
                 served = upstreams.filter(here).map(|(_, address)| address.to_string()).collect();
                 served.sort_unstable();
@@ -249,8 +251,12 @@ impl Host {
         served
     }
 
-    /// The listener that takes connections to an address.
-    pub(super) fn listener_for(&self, netns: u32, upstream: SocketAddr) -> Option<Place> {
+    /// The listener that takes the connections of this worker to an address; None: there is none, or the address is not one of
+    /// its network namespace, whatever listens on that port there.
+    pub(super) fn listener_for(&mut self, netns: u32, worker: u32, upstream: SocketAddr) -> Option<Place> {
+        if !self.namespaces.owns(netns, Some(worker), upstream.ip()) {
+            return None;
+        }
         let exact = Place { netns, address: upstream };
         let any = |ip: std::net::IpAddr| Place { netns, address: SocketAddr::new(ip, upstream.port()) };
         let unspecified = [any(std::net::Ipv4Addr::UNSPECIFIED.into()), any(std::net::Ipv6Addr::UNSPECIFIED.into())];

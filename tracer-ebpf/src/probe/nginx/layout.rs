@@ -29,6 +29,7 @@ pub(super) mod connection {
     pub(in crate::probe::nginx) const FD: usize = 3;
     /// As far as the two above are.
     pub(in crate::probe::nginx) const HEAD_WORDS: usize = 4;
+    pub(in crate::probe::nginx) const SENT_AT: u64 = 72;
     pub(in crate::probe::nginx) const LOG_AT: u64 = 80;
     pub(in crate::probe::nginx) const ADDR_TEXT_AT: u64 = 120;
     /// Without and with QUIC; one more to be prepared: `number` is one of these.

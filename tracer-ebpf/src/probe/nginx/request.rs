@@ -98,7 +98,7 @@ fn client(slot: *mut Request, client: u64, number: u64) -> u32 {
     0
 }
 
-/// The peer's name, and whether nginx took it from its cache; gives the peer's connection.
+/// The peer's name, whether nginx took it from its cache, and what it sent there; gives the peer's connection.
 #[inline(never)]
 fn peer_of(slot: *mut Request, upstream: u64, log: u64) -> u64 {
     if slot.is_null() {
@@ -121,7 +121,11 @@ fn peer_of(slot: *mut Request, upstream: u64, log: u64) -> u64 {
     }
     read::words(&mut words, upstream, upstream::PEER_AT);
     // SAFETY: as above.
-    unsafe { ngx_str(words[peer::NAME], (&raw mut (*slot).peer).cast(), NAME_LEN) };
+    unsafe {
+        ngx_str(words[peer::NAME], (&raw mut (*slot).peer).cast(), NAME_LEN);
+        let connected = words[peer::CONNECTION];
+        (&raw mut (*slot).sent).write(if connected == 0 { 0 } else { read::user(connected, connection::SENT_AT) });
+    }
     words[peer::CONNECTION]
 }
 

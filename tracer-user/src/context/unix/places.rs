@@ -107,7 +107,12 @@ impl Places {
             if holds(actor.name.pid) || actor.master.as_ref().is_some_and(|master| holds(master.pid)) {
                 served.push(path.clone());
             }
-            if holds(actor.name.pid) && place.ended.len() < ENDS {
+            if holds(actor.name.pid) {
+                // Its workers may come and go for days; what counts in the end is the owner's.
+                if place.ended.len() >= ENDS {
+                    let oldest = place.ended.iter().position(|(ended, _)| ended.name.pid != place.owner.pid);
+                    oldest.map(|oldest| place.ended.remove(oldest));
+                }
                 place.ended.push((actor.clone(), *time_ns));
             }
         }

@@ -9,6 +9,8 @@ use crate::{
 /// A FIN or RST that comes this soon after the request was written answers its first bytes: the peer had closed
 /// already, or closes what it had given up. An application that dies of a request needs longer, or is not told apart.
 const ANSWER_US: u64 = 100_000;
+/// An upstream that has taken more of a request than this was at work on it: no connection that it had given up.
+const FIRST_BYTES: u64 = 16 * 1024;
 /// A connection that idled for less was in use; its death is not staleness.
 const IDLE_US: u64 = 10_000;
 
@@ -63,10 +65,20 @@ fn idle_us(connection: &Connection, attempt: &Attempt<'_>) -> Option<u64> {
     (sent == got).then_some(0)
 }
 
+/// Bytes of this request that the other end's kernel has acknowledged. With TLS a little less: the kernel counts its records.
+fn taken(attempt: &Attempt<'_>, connection: &Connection) -> u64 {
+    let Subject::Http(request) = &attempt.complaint.subject else { return 0 };
+    let before = connection.now.bytes_sent.saturating_sub(request.sent);
+    connection.now.bytes_acked.saturating_sub(before)
+}
+
 /// The reused connection died of having been idle: zero response bytes, and its end was there before the request or
 /// answers its first bytes. Asked only after the request was written.
 pub(super) fn stale(attempt: &Attempt<'_>) -> bool {
     let (Reuse::Reused { idle_us }, Some(connection)) = (reuse(attempt), attempt.connection) else { return false };
+    if taken(attempt, connection) > FIRST_BYTES {
+        return false;
+    }
     let Some(ended) = connection.ended else {
         // Its end was not seen (it is older than the tracing, or the kernel skipped a program), but nothing came back since
         // the request.

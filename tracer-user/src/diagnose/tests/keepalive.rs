@@ -44,6 +44,17 @@ fn the_end_answers_the_first_bytes() {
     check(reset_on(reused(5000).sent(100, 40).rst(2)), "stale_keepalive proven");
 }
 
+/// An upload that the upstream gave up after a while was no stale connection, however soon after the last piece of it.
+#[test]
+fn a_request_that_was_taken_in_is_not_stale() {
+    let upload = |step: Step| step.with(|request| request.sent = 8 << 20);
+    let given_up = |acked| reused(5000).sent(8 << 20, 3).rst(2).acked(acked);
+    let sending = |link| upload(complaint("writev() failed", SENDING).errno(104).cached(true).on(link));
+    check(sending(given_up(4 << 20)), "send_failed proven");
+    check(upload(reset_on(given_up(4 << 20))), "reset_before_response proven");
+    check(sending(given_up(0)), "stale_keepalive proven");
+}
+
 /// An application that worked on the request and then died is no keepalive race.
 #[test]
 fn a_request_that_was_worked_on_is_not_stale() {

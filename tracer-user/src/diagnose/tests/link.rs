@@ -23,6 +23,8 @@ pub(super) struct Link {
     established: bool,
     /// Payload of the present request, and when it was written.
     sent: (u64, u64),
+    /// Payload of the present request that the other end's kernel has taken.
+    acked: u64,
     /// How long it had been idle before the request; None: made for it.
     idle: Option<u64>,
     /// Payload that came since the request, and when.
@@ -43,6 +45,7 @@ pub(super) fn connecting() -> Link {
         made: 50,
         established: false,
         sent: (0, 0),
+        acked: 0,
         idle: None,
         answered: None,
         ended: None,
@@ -73,6 +76,10 @@ impl Link {
 
     pub(super) fn sent(self, bytes: u64, ago: u64) -> Self {
         Self { sent: (bytes, ago), made: self.made.max(ago + 10), ..self }
+    }
+
+    pub(super) fn acked(self, bytes: u64) -> Self {
+        Self { acked: bytes, ..self }
     }
 
     pub(super) fn unsent(self) -> Self {
@@ -190,6 +197,7 @@ impl Link {
                 since_sent_jiffies: jiffies(sent_ago),
                 since_received_jiffies: jiffies(received_ago),
                 all_acknowledged: None,
+                bytes_acked: former_sent + self.acked,
             },
         }
     }

@@ -47,7 +47,8 @@ impl<'a> Close<'a> {
     fn told<'b>(&self, fate: Option<&'b Fate>) -> Option<(u32, &'b Name, u64)> {
         let (time_ns, signal, sender) = fate?.signal.as_ref()?;
         let ago_ns = self.time_ns.checked_sub(*time_ns)?;
-        (ago_ns < LEAVING_NS && sender.pid != self.by.name.pid).then_some((*signal, sender, ago_ns))
+        let asked = text::asks_to_end(&self.by.name, *signal) && sender.pid != self.by.name.pid;
+        (ago_ns < LEAVING_NS && asked).then_some((*signal, sender, ago_ns))
     }
 
     /// How it ended soon after, unless it was another process that decided so meanwhile.
@@ -79,6 +80,10 @@ pub(super) fn root(failure: &Failure, close: &Close<'_>, fates: impl Fn(u32) -> 
     let with = match failure.cause {
         Cause::ClosedBeforeResponse | Cause::ResetBeforeResponse | Cause::SendFailed => " with the request unanswered",
         Cause::ClosedMidResponse | Cause::ResetMidResponse => " in the middle of the response",
+        // It was there before the request, or answers its first bytes.
+        Cause::StaleKeepalive if failure.started_ns.is_some_and(|started_ns| started_ns < failure.time_ns) => {
+            " with a request just begun on a kept connection"
+        }
         Cause::StaleKeepalive => ", and took its idle connections along",
         Cause::ConnectReset => " before it accepted the connection",
         _ => "",
@@ -171,7 +176,7 @@ pub(super) fn hint(actor: &Actor, fates: &impl Fn(u32) -> Option<Fate>, ended_ns
     let fate = fate.as_ref();
     let name = text::name(&actor.name);
     let program = Program::of(Some(&actor.name));
-    let sender = text::sender(actor.ending, fate, ended_ns).filter(|(_, sender)| sender.pid != actor.name.pid);
+    let sender = text::sender(actor, fate, ended_ns).filter(|(_, sender)| sender.pid != actor.name.pid);
     let by_master = actor.master.as_ref().filter(|master| sender.is_some_and(|(_, by)| by.pid == master.pid));
     if text::oom(actor.ending, fate, ended_ns) {
         let Name { pid, comm } = &actor.name;
@@ -207,7 +212,7 @@ pub(super) fn hint(actor: &Actor, fates: &impl Fn(u32) -> Option<Fate>, ended_ns
                 text::signal(number)
             )
         }
-        (Ending::Killed { signal, .. }, None) if text::sender(actor.ending, fate, ended_ns).is_some() => {
+        (Ending::Killed { signal, .. }, None) if text::sender(actor, fate, ended_ns).is_some() => {
             format!("read the log of {name} at that second: it sent itself {}", text::signal(signal))
         }
         (Ending::Killed { signal, .. }, None) => {

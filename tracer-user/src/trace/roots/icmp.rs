@@ -2,10 +2,13 @@
 
 use std::net::SocketAddr;
 
-use super::Found;
+use super::{Found, dropped::lasts};
 use crate::{
     collect::icmp::Icmp,
-    model::verdict::{Evidence, Failure},
+    model::{
+        cause::Cause,
+        verdict::{Evidence, Failure},
+    },
     record,
 };
 
@@ -19,6 +22,11 @@ const AT_ONCE_NS: u64 = 500_000_000;
 pub(super) fn root(failure: &Failure, local: SocketAddr, remote: SocketAddr, seen: &Icmp) -> Option<Found> {
     let since = failure.connection.connected_ns?;
     if seen.time_ns < since || seen.time_ns > failure.time_ns + SLACK_NS {
+        return None;
+    }
+    // What a kept connection met long ago, or got over, does not make this answer late.
+    let got_through = failure.cause == Cause::ResponseTimeout && failure.connection.all_acknowledged == Some(true);
+    if got_through || !lasts(failure, since, seen.time_ns) {
         return None;
     }
     let meaning = meaning(seen)?;
@@ -165,6 +173,20 @@ mod tests {
         assert!(text.starts_with("this host found no way to 10.9.9.9:80: host unreachable"), "{text}");
         assert_eq!(kind, RootKind::Route);
         assert_eq!(said_after(late, "2001:db8::1", 1, 3, late).map(|(kind, _)| kind), Some(RootKind::Route));
+    }
+
+    #[test]
+    fn what_was_got_over_is_no_reason() {
+        let sender: std::net::IpAddr = "10.0.0.2".parse().expect("an address");
+        let mut failure = failure(Cause::ResponseTimeout);
+        (failure.connection.connected_ns, failure.started_ns) = (Some(0), Some(3_000_000_000_000));
+        failure.time_ns = 3_060_000_000_000;
+        let (local, remote) = ("10.0.0.2:40000".parse().expect("one"), "10.9.9.9:80".parse().expect("one"));
+        let seen = |time_ns| Icmp { time_ns, sender, kind: 3, code: 1, is_v6: false, source: "fentry/tcp_v4_err" };
+        assert!(root(&failure, local, remote, &seen(300_000_000_000)).is_none(), "an hour ago");
+        assert!(root(&failure, local, remote, &seen(3_050_000_000_000)).is_some(), "until just now");
+        failure.connection.all_acknowledged = Some(true);
+        assert!(root(&failure, local, remote, &seen(3_050_000_000_000)).is_none(), "the request arrived");
     }
 
     #[test]

@@ -33,17 +33,26 @@ pub(super) fn root(failure: &Failure, host: &mut Host) -> Option<Found> {
         return None;
     }
     let began_ns = failure.started_ns.or(failure.connection.connected_ns)?;
+    // Of what is translated and refused at once, connection tracking knows nothing any more: it may have been led back here.
+    let tracks = host.conntrack.tracks(here.netns, failure.worker);
+    if tracks && failure.cause == Cause::ConnectRefused {
+        let mut answers = host.resets.within((began_ns, failure.time_ns + tcp::SLACK_NS));
+        if answers.any(|(_, _, sent)| sent.answer) {
+            return None;
+        }
+    }
     let last_sent_ns = failure.connection.last_retransmit_ns.unwrap_or(began_ns).max(began_ns);
     let known = Here {
         excludes_rules: host.sees_all_resets && host.watches_drops_since(began_ns),
         excludes_drops: host.watches_drops_since(last_sent_ns),
     };
-    of(failure, &here.remote.ip().to_string(), known)
+    let place = if tracks { ", another host (or where it is translated to)" } else { ", another host" };
+    of(failure, &here.remote.ip().to_string(), place, known)
 }
 
-fn of(failure: &Failure, upstream: &str, here: Here) -> Option<Found> {
+fn of(failure: &Failure, upstream: &str, place: &str, here: Here) -> Option<Found> {
     let after = text::duration(failure.time_ns.saturating_sub(failure.started_ns?));
-    let other = format!("{upstream}, another host");
+    let other = format!("{upstream}{place}");
     let (kind, text, hint) = match failure.cause {
         Cause::ConnectRefused if reset(failure, here) => (
             RootKind::RemoteReset,
@@ -140,7 +149,7 @@ mod tests {
     }
 
     fn said(failure: &Failure, here: Here) -> Option<(RootKind, String)> {
-        of(failure, "10.0.0.7", here).map(|found| (found.root.kind, found.root.text))
+        of(failure, "10.0.0.7", ", another host", here).map(|found| (found.root.kind, found.root.text))
     }
 
     #[test]

@@ -117,17 +117,17 @@ impl<'a> Tcp<'a> {
     /// One that closes before anything was sent is not remembered: nothing is wrong with that, but in a proxy.
     fn closed_by_proxy(&self, host: &mut Host) -> Option<Found> {
         let here = self.here?;
-        let place = host.listener_for(here.netns, here.remote)?;
+        let place = host.listener_for(here.netns, self.failure.worker, here.remote)?;
         let owner = host.owners.live(place)?.owner.clone();
         proxy::root(self.failure, &owner, Ending::Alive, self.failure.time_ns, host)
     }
 
     /// A queue of its listener was full.
-    pub(super) fn full(&self, host: &Host) -> Option<Found> {
+    pub(super) fn full(&self, host: &mut Host) -> Option<Found> {
         let full = self.failure.connection.queue_full?;
         // What was looked at is the listener at the address that nginx has.
         let (here, None) = (self.here?, self.there) else { return None };
-        let place = host.listener_for(here.netns, here.remote)?;
+        let place = host.listener_for(here.netns, self.failure.worker, here.remote)?;
         let owner = host.owners.live(place).map(|live| &live.owner);
         Some(queue::root(full, place.address, owner, host.overflows.at(place).as_ref()))
     }

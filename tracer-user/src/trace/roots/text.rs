@@ -82,14 +82,20 @@ pub(super) fn oom(ending: Ending, fate: Option<&Fate>, ended_ns: u64) -> bool {
 }
 
 /// Who sent the signal that ended it, or asked it to end.
-pub(super) fn sender(ending: Ending, fate: Option<&Fate>, ended_ns: u64) -> Option<(u32, &Name)> {
+pub(super) fn sender<'a>(actor: &Actor, fate: Option<&'a Fate>, ended_ns: u64) -> Option<(u32, &'a Name)> {
     let (time_ns, signal, sender) = fate?.signal.as_ref()?;
-    let fits = match ending {
+    let fits = match actor.ending {
         Ending::Killed { signal: by, .. } => by == *signal,
-        Ending::Exited(_) => true,
+        Ending::Exited(_) => asks_to_end(&actor.name, *signal),
         Ending::Alive => false,
     };
     (fits && before(*time_ns, ended_ns)).then_some((*signal, sender))
+}
+
+/// A Java virtual machine answers SIGQUIT with a list of its threads, and goes on.
+pub(super) fn asks_to_end(process: &Name, signal: u32) -> bool {
+    const SIGQUIT: u32 = 3;
+    !(signal == SIGQUIT && process.comm == "java")
 }
 
 fn before(time_ns: u64, ended_ns: u64) -> bool {
@@ -98,7 +104,7 @@ fn before(time_ns: u64, ended_ns: u64) -> bool {
 
 /// `was killed by SIGKILL from bash[400]`, `exited with code 1`; None: it did not end.
 pub(super) fn end(actor: &Actor, fate: Option<&Fate>, ended_ns: u64) -> Option<String> {
-    let sent = sender(actor.ending, fate, ended_ns);
+    let sent = sender(actor, fate, ended_ns);
     let own = sent.is_some_and(|(_, sender)| sender.pid == actor.name.pid);
     let sent = sent.filter(|_| !own);
     Some(match actor.ending {
@@ -124,9 +130,13 @@ pub(super) fn end(actor: &Actor, fate: Option<&Fate>, ended_ns: u64) -> Option<S
     })
 }
 
-/// The signal that a master was told to end or reload by, before it ended its workers; and who sent it.
+/// The signal that a master was told to end or reload by, before it ended its workers; and who sent it. None: the worker's end
+/// was not its master's doing. A worker that crashes soon after a reload does so for another reason.
 pub(super) fn order(actor: &Actor, fate: &impl Fn(u32) -> Option<Fate>, ended_ns: u64) -> Option<(u32, Name)> {
     let master = actor.master.as_ref()?;
+    if actor.ending != Ending::Exited(0) && !by_master(actor, master, fate(actor.name.pid).as_ref(), ended_ns) {
+        return None;
+    }
     let fate = fate(master.pid)?;
     let recent = |time_ns: u64| time_ns <= ended_ns && ended_ns - time_ns < ORDER_NS;
     let told = [fate.signal, fate.reload]
@@ -134,6 +144,16 @@ pub(super) fn order(actor: &Actor, fate: &impl Fn(u32) -> Option<Fate>, ended_ns
         .flatten()
         .filter(|(time_ns, _, sender)| recent(*time_ns) && sender.pid != master.pid && sender.pid != actor.name.pid);
     told.max_by_key(|(time_ns, ..)| *time_ns).map(|(_, signal, sender)| (signal, sender))
+}
+
+/// The signal that ended it, or that it ended after, came from its master.
+fn by_master(actor: &Actor, master: &Name, fate: Option<&Fate>, ended_ns: u64) -> bool {
+    let reload = fate.and_then(|fate| fate.reload.as_ref()).filter(|(time_ns, ..)| {
+        matches!(actor.ending, Ending::Exited(_)) && *time_ns <= ended_ns && ended_ns - *time_ns < ORDER_NS
+    });
+    let reload = reload.map(|(_, _, sender)| sender);
+    let sender = sender(actor, fate, ended_ns).map(|(_, sender)| sender);
+    sender.into_iter().chain(reload).any(|sender| sender.pid == master.pid)
 }
 
 /// The process as records name it.
