@@ -6,13 +6,16 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::Program;
-use super::scene::{Scene, because, failure, sees_resets, told};
+use super::scene::{Scene, Server, because, failure, fill, sees_resets, told};
 use crate::elsewhere::{ADDRESS, CLOSES, Elsewhere, IS_SILENT, REFUSES, RESETS};
 use crate::scenario::{BASE, Need, Net, Scenario};
 use crate::stage::{Options, Stage};
+use crate::tracer::of_type;
 
-pub(super) const PROGRAMS: &[Program] =
-    &[Program { name: "remote/what_another_host_did", needs: &[Need::Tun], run: another_host }];
+pub(super) const PROGRAMS: &[Program] = &[
+    Program { name: "remote/what_another_host_did", needs: &[Need::Tun], run: another_host },
+    Program { name: "remote/same_port_here", needs: &[Need::Tun, Need::Python], run: same_port },
+];
 
 /// `/pPORT/…` goes to the other host, `/nobody/…` to an address that nobody has.
 const NGINX: Scenario = Scenario {
@@ -61,4 +64,29 @@ fn another_host(why502: &Path, options: &Options) -> Result<String> {
         }
     }
     Ok(format!("refused, reset: {}; closed, silent, nobody there", if resets { "the other's" } else { "not told" }))
+}
+
+/// What listens here on that port, for all addresses, has nothing to do with the other host's silence, however full its queue is.
+fn same_port(why502: &Path, options: &Options) -> Result<String> {
+    let stage = Stage::set(&NGINX, options)?;
+    let _elsewhere = Elsewhere::behind(stage.near().context("a namespace")?)?;
+    let scene = Scene::watch(stage, why502)?;
+    let server = Server::start(&scene.stage, "0.0.0.0", 80, 0, 0)?;
+    let fillers = fill(&scene.stage, server.port)?;
+    for round in 0..3 {
+        let uri = format!("/nobody/{round}/");
+        ensure!(scene.get(&uri)? == 504, "it did not time out");
+        scene.told(&uri)?;
+    }
+    drop(fillers);
+    let records = scene.records()?;
+    let failures: Vec<Value> =
+        (0..3).map(|round| told(&records, &format!("/nobody/{round}/"))).collect::<Result<_>>()?;
+    for failure in &failures {
+        let root = &failure["root"];
+        ensure!(root.is_null() || root["kind"] == "remote_silent", "{root} instead of the other's silence");
+    }
+    ensure!(failures.iter().any(|failure| !failure["root"].is_null()), "nothing is said of the other host");
+    ensure!(of_type(&records, "overflow").next().is_none(), "nobody came to the listener here");
+    Ok(format!("{} failures, none of them the listener's here", failures.len()))
 }

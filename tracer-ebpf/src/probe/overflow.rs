@@ -12,7 +12,7 @@ use aya_ebpf::{
     programs::{FEntryContext, ProbeContext, RawTracePointContext},
 };
 use tracer_common::{
-    address::mapped,
+    address::{is_loopback, mapped},
     hooked::CONN_REQUEST,
     listener::{ListenerKey, Overflowed},
     settings::ABSENT,
@@ -80,6 +80,12 @@ pub(super) fn unanswered(sk: u64, socket: &mut Socket) -> i32 {
     let mut key =
         ListenerKey { address: socket.remote_address, port: socket.remote_port, reserved: 0, netns: socket.netns };
     let mut listener = live(&key);
+    // A listener for all addresses has nothing to do with another host's. To one of its own this host comes from the same address,
+    // unless nginx was told to come from another (`proxy_bind`): that is not followed.
+    read::local(socket, sk);
+    if listener == 0 && !is_loopback(socket.remote_address) && socket.local_address != socket.remote_address {
+        return 0;
+    }
     if listener == 0 {
         key.address = if socket.family == read::AF_INET { mapped(0) } else { [0; 2] };
         listener = live(&key);

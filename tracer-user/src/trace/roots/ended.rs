@@ -379,4 +379,34 @@ mod tests {
         );
         assert!(found.hint.expect("a hint").starts_with("systemd[1] told gunicorn: maste[400]"));
     }
+
+    #[test]
+    fn a_crash_soon_after_a_reload_is_no_reload() {
+        let name = |pid, comm: &str| Name { pid, comm: comm.into() };
+        let reloaded = Fate { reload: Some((4_000_000, 1, name(1, "systemd"))), ..fate(None, None) };
+        let said = |ending, own: Option<Fate>| {
+            let worker = Actor { master: Some(name(400, "gunicorn: maste")), ..actor(ending) };
+            let fates = |pid| if pid == 400 { Some(reloaded.clone()) } else { own.clone() };
+            let close = Close::new(&worker, 30_000_000_000, None);
+            root(&failure(Cause::ClosedBeforeResponse), &close, fates).expect("a reason").root.text
+        };
+        let by_master = Fate { signal: Some((29_000_000_000, 15, name(400, "gunicorn: maste"))), ..fate(None, None) };
+        let ordered = "as its master had SIGHUP from systemd[1]";
+        assert!(!said(killed(11), None).contains(ordered), "it crashed");
+        assert!(!said(Ending::Exited(1), None).contains(ordered), "so it did");
+        assert!(said(Ending::Exited(0), None).contains(ordered));
+        assert!(said(killed(15), Some(by_master)).contains(ordered));
+    }
+
+    #[test]
+    fn a_list_of_threads_ends_nothing() {
+        let java = Actor { name: Name { pid: 412, comm: "java".into() }, ..actor(Ending::Exited(3)) };
+        let listed = fate(None, Some((900, 3, 399)));
+        let found = |actor: &Actor| {
+            let close = Close::new(actor, 1_000, None);
+            root(&failure(Cause::ClosedBeforeResponse), &close, |_| Some(listed.clone())).expect("a reason").root.text
+        };
+        assert!(!found(&java).contains("SIGQUIT"), "{}", found(&java));
+        assert!(found(&actor(Ending::Exited(3))).contains("after SIGQUIT"));
+    }
 }

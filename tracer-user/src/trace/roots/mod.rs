@@ -203,17 +203,6 @@ pub(super) fn unit(root: &record::Root, host: &mut Host) -> Option<Unit> {
     host.units.of(process.or_else(owner)?)
 }
 
-/// Takes away what the kernel programs saw of a listener for all addresses, where the connection goes to another host's: they
-/// know no more of an address than whether somebody listens there.
-pub(super) fn correct(failure: &mut Failure, host: &mut Host) {
-    if failure.connection.queue_full.is_some()
-        && let Some(here) = tcp::here(failure)
-        && !host.namespaces.owns(here.netns, Some(failure.worker), here.remote.ip())
-    {
-        failure.connection.queue_full = None;
-    }
-}
-
 /// Begins to look aside for what may be the reason.
 pub(super) fn ask(failure: &Failure, host: &mut Host) {
     host.sockets.ask(failure);

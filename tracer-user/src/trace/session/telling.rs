@@ -25,13 +25,11 @@ impl Session<'_> {
     /// Tells what needs not wait for its text at this time.
     fn tell_until(&mut self, now_ns: u64) -> io::Result<()> {
         let Self { engine, later, outbox, converter, .. } = self;
-        outbox.take(engine.take().map(|mut verdict| {
-            if let Verdict::Failure(failure) = &mut verdict {
-                roots::correct(failure, &mut converter.host);
+        outbox.take(engine.take().inspect(|verdict| {
+            if let Verdict::Failure(failure) = verdict {
                 later.ask(failure);
                 roots::ask(failure, &mut converter.host);
             }
-            verdict
         }));
         while let Some(record) = self.outbox.next(now_ns, &mut self.converter) {
             if self.settings.count.is_some_and(|count| self.sinks.failures_shown() >= count.get()) {
