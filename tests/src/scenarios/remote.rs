@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::Program;
-use super::scene::{Scene, Server, because, failure, fill, sees_resets, told};
+use super::scene::{Scene, Server, because, failure, fill, sees_resets};
 use crate::elsewhere::{ADDRESS, CLOSES, Elsewhere, IS_SILENT, REFUSES, RESETS};
 use crate::scenario::{BASE, Need, Net, Scenario};
 use crate::stage::{Options, Stage};
@@ -52,11 +52,11 @@ fn another_host(why502: &Path, options: &Options) -> Result<String> {
     let records = scene.records()?;
     // No rule sends a FIN: the first is told of, while dropped packets are not looked at yet.
     let words = [ADDRESS, "another host", "closed the connection"];
-    because(&told(&records, &closed)?, "remote_reset", None, &NOBODY, &words)?;
+    because(failure(&records, &closed)?, "remote_reset", None, &NOBODY, &words)?;
     let acknowledged = ["acknowledged all that nginx sent", "application is silent"];
-    because(&told(&records, &silent)?, "remote_silent", None, &NOBODY, &acknowledged)?;
-    let nobody = told(&records, "/nobody/there")?;
-    because(&nobody, "remote_silent", None, &NOBODY, &["10.55.0.9, another host, has not answered the SYN"])?;
+    because(failure(&records, &silent)?, "remote_silent", None, &NOBODY, &acknowledged)?;
+    let nobody = failure(&records, "/nobody/there")?;
+    because(nobody, "remote_silent", None, &NOBODY, &["10.55.0.9, another host, has not answered the SYN"])?;
     if !resets {
         for uri in &rejected {
             let root = &failure(&records, uri)?["root"];
@@ -80,8 +80,8 @@ fn same_port(why502: &Path, options: &Options) -> Result<String> {
     }
     drop(fillers);
     let records = scene.records()?;
-    let failures: Vec<Value> =
-        (0..3).map(|round| told(&records, &format!("/nobody/{round}/"))).collect::<Result<_>>()?;
+    let failures: Vec<&Value> =
+        (0..3).map(|round| failure(&records, &format!("/nobody/{round}/"))).collect::<Result<_>>()?;
     for failure in &failures {
         let root = &failure["root"];
         ensure!(root.is_null() || root["kind"] == "remote_silent", "{root} instead of the other's silence");

@@ -94,14 +94,16 @@ impl Scene {
         wait::until("an overflow record", wait::SOON, told)
     }
 
+    /// All records in the end; failures with what was learnt of them later.
     pub(super) fn records(self) -> Result<Vec<Value>> {
         let finished = self.tracer.finish()?;
         ensure!(finished.status.success(), "why502 ended with {}: {}", finished.status, finished.complaints);
-        let records = parsed(finished.lines.iter().map(String::as_str))?;
+        let mut records = parsed(finished.lines.iter().map(String::as_str))?;
         if let Some(schema) = &self.stage.options.schema {
             let differences = crate::schema::differences(schema, &records)?;
             ensure!(differences.is_empty(), "{}", differences.join("; "));
         }
+        complete(&mut records);
         Ok(records)
     }
 }
@@ -223,18 +225,18 @@ pub(super) fn failure<'a>(records: &'a [Value], uri: &str) -> Result<&'a Value> 
     Ok(found[0])
 }
 
-/// A failure, with what was learnt of it later.
-pub(super) fn told(records: &[Value], uri: &str) -> Result<Value> {
-    let mut failure = failure(records, uri)?.clone();
-    let id = failure["id"].clone();
-    for update in of_type(records, "update").filter(|update| update["failure"] == id) {
+/// Adds to failures what updates say of their reasons: on a busy machine those are found later.
+fn complete(records: &mut [Value]) {
+    let updates: Vec<Value> = of_type(records, "update").cloned().collect();
+    for update in updates {
+        let is_it = |record: &&mut Value| record["type"] == "failure" && record["id"] == update["failure"];
+        let Some(failure) = records.iter_mut().find(is_it) else { continue };
         for field in ["root", "hint"] {
             if !update[field].is_null() {
                 failure[field] = update[field].clone();
             }
         }
     }
-    Ok(failure)
 }
 
 /// That a failure has this reason, with this process, and says these words.

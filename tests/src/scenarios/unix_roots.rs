@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::Program;
-use super::scene::{Scene, Server, because, failure, told};
+use super::scene::{Scene, Server, because, failure};
 use crate::scenario::{BASE, Need, Net, Scenario};
 use crate::stage::{Options, Stage};
 use crate::tracer::of_type;
@@ -124,9 +124,15 @@ fn listeners_that_end(why502: &Path, options: &Options) -> Result<String> {
     let records = scene.records()?;
     let by = format!("from lab[{}]", std::process::id());
     let (signal, code) = (("signal", "SIGKILL".into()), ("code", 3.into()));
-    because(&told(&records, "/killed/now")?, "process_killed", Some(pids[0]), &signal, &["which listened there", &by])?;
-    let gone = told(&records, "/exited/now")?;
-    because(&gone, "socket_file", Some(pids[1]), &code, &["there is no exited.sock in", "exited with code 3"])?;
+    because(
+        failure(&records, "/killed/now")?,
+        "process_killed",
+        Some(pids[0]),
+        &signal,
+        &["which listened there", &by],
+    )?;
+    let gone = failure(&records, "/exited/now")?;
+    because(gone, "socket_file", Some(pids[1]), &code, &["there is no exited.sock in", "exited with code 3"])?;
     for (pid, path) in pids.iter().zip(["killed.sock", "exited.sock"]) {
         let exit = of_type(&records, "exit").find(|exit| exit["pid"] == *pid).context("no exit record")?;
         ensure!(exit["upstreams"].to_string().contains(path), "{exit}");
@@ -148,18 +154,18 @@ fn where_it_went(why502: &Path, options: &Options) -> Result<String> {
     refused(&scene, &["/old/now", "/removed/now", "/private/now"])?;
     let named = |server: &Server| format!("[{}]", server.process.pid());
     let records = scene.records()?;
-    let old = told(&records, "/old/now")?;
+    let old = failure(&records, "/old/now")?;
     because(
-        &old,
+        old,
         "socket_file",
         None,
         &NOBODY,
         &["no php8.2-fpm.sock", "php8.3-fpm.sock is listened on by", &named(&other)],
     )?;
-    let removed = (told(&records, "/removed/now")?, named(&removed));
-    because(&removed.0, "socket_file", None, &NOBODY, &["does listen", "its file was removed", &removed.1])?;
-    let private = (told(&records, "/private/now")?, named(&private));
-    because(&private.0, "socket_file", None, &NOBODY, &["does listen", "another mount namespace", &private.1])?;
+    let removed = (failure(&records, "/removed/now")?, named(&removed));
+    because(removed.0, "socket_file", None, &NOBODY, &["does listen", "its file was removed", &removed.1])?;
+    let private = (failure(&records, "/private/now")?, named(&private));
+    because(private.0, "socket_file", None, &NOBODY, &["does listen", "another mount namespace", &private.1])?;
     Ok("a similar name, a removed file, another mount namespace".into())
 }
 
@@ -175,10 +181,10 @@ fn who_may_use_it(why502: &Path, options: &Options) -> Result<String> {
     let scene = Scene::watch(stage, why502)?;
     refused(&scene, &["/mode/now", "/search/now"])?;
     let records = scene.records()?;
-    let socket = told(&records, "/mode/now")?;
+    let socket = failure(&records, "/mode/now")?;
     let root = "of user root (0), group root (0)";
-    because(&socket, "socket_file", None, &NOBODY, &["may not write to", "srw-r----- ", root])?;
-    because(&told(&records, "/search/now")?, "socket_file", None, &NOBODY, &["may not search", "drwx--x--- ", root])?;
+    because(socket, "socket_file", None, &NOBODY, &["may not write to", "srw-r----- ", root])?;
+    because(failure(&records, "/search/now")?, "socket_file", None, &NOBODY, &["may not search", "drwx--x--- ", root])?;
     drop(server);
     Ok(socket["root"]["text"].as_str().unwrap_or_default().to_owned())
 }
@@ -195,9 +201,9 @@ fn full_with_numbers(why502: &Path, options: &Options) -> Result<String> {
         drop(filler);
         let pid = server.process.pid();
         let records = scene.records()?;
-        let failure = told(&records, "/full/now")?;
+        let failure = failure(&records, "/full/now")?;
         let words: &[&str] = &["its limit is 0; 1 wait", &format!("[{pid}]")];
-        because(&failure, "accept_queue_full", None, &NOBODY, words)?;
+        because(failure, "accept_queue_full", None, &NOBODY, words)?;
         let listener = &failure["root"]["listener"];
         ensure!(listener["limit"] == 0 && listener["queued"] == 1 && listener["owner"]["pid"] == pid, "{listener}");
         ensure!(listener["address"] == format!("unix:{}", path.display()), "{listener}");

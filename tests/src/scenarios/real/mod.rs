@@ -18,7 +18,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::Program;
-use super::scene::{Scene, because, told as told_of};
+use super::scene::{Scene, because, failure};
 use crate::child::{self, Guarded};
 use crate::scenario::{BASE, Net, Scenario};
 use crate::stage::Stage;
@@ -162,10 +162,10 @@ struct Told<'a> {
 
 impl Told<'_> {
     fn check(&self, records: &[Value]) -> Result<()> {
-        let failure = told_of(records, self.uri)?;
+        let failure = failure(records, self.uri)?;
         let what = || format!("{}: {} {} {}", self.uri, failure["cause"], failure["root"], failure["hint"]);
         ensure!(self.cause.split('|').any(|cause| failure["cause"] == cause), "not {}: {}", self.cause, what());
-        because(&failure, self.kind, self.pid, &self.fate, self.words).with_context(what)?;
+        because(failure, self.kind, self.pid, &self.fate, self.words).with_context(what)?;
         let null = self.pid.is_none() && failure["root"]["process"].is_null();
         ensure!(self.pid.is_some() || null, "a process where none is to be named: {}", what());
         ensure!(
