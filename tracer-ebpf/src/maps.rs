@@ -44,8 +44,7 @@ pub(crate) static UPSTREAMS: PerCpuHashMap<UpstreamKey, UpstreamCounts> =
 
 /// Idle times at which upstreams closed connections.
 #[map]
-pub(crate) static IDLE: PerCpuHashMap<UpstreamKey, IdleCloses> =
-    PerCpuHashMap::with_max_entries(512, BPF_F_NO_PREALLOC);
+pub(crate) static IDLE: LruPerCpuHashMap<UpstreamKey, IdleCloses> = LruPerCpuHashMap::with_max_entries(512, 0);
 
 /// RSTs sent by this host a moment ago, by [`tracer_common::reset::ResetKey::pair`]. No hash map: RSTs are sent for every refused connect of the
 /// host, each with a key of its own, and to insert one of those costs more than all else that is done about it.

@@ -69,13 +69,16 @@ pub(crate) fn mark_victim(context: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "signal_generate")]
 pub(crate) fn signal_generate(context: RawTracePointContext) -> i32 {
     let signal: i32 = context.arg(0);
+    // Who ignores it goes on all the same (prepare_signal(), kernel/signal.c).
+    if signal == SIGCONT {
+        return goes_on(context.arg(2));
+    }
     if context.arg::<i32>(4) == TRACE_SIGNAL_IGNORED {
         return 0;
     }
     match signal {
         SIGINT | SIGQUIT | SIGABRT | SIGKILL | SIGTERM => ends(signal, context.arg(1), context.arg(2)),
         SIGSTOP | SIGTSTP | SIGTTIN | SIGTTOU | SIGTRAP => stops(signal, context.arg(2)),
-        SIGCONT => goes_on(context.arg(2)),
         SIGHUP | SIGUSR2 => reloads(signal, context.arg(2)),
         _ => 0,
     }

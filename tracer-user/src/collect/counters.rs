@@ -1,6 +1,10 @@
 //! Counts that the kernel programs keep: losses, and connections per upstream.
 
-use std::{collections::BTreeMap, fs, os::fd::RawFd};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::fd::RawFd,
+};
 
 use aya::maps::{HashMap, MapData, PerCpuArray, PerCpuHashMap};
 use tracer_common::{
@@ -149,6 +153,15 @@ pub fn upstreams(map: &PerCpuHashMap<MapData, UpstreamKey, UpstreamCounts>) -> B
         }
     }
     totals
+}
+
+/// Makes room: takes those of these upstreams out of the table. Their counts begin anew.
+pub fn forget(map: &mut PerCpuHashMap<MapData, UpstreamKey, UpstreamCounts>, idle: &BTreeSet<Address>) {
+    let keys: Vec<UpstreamKey> = map.keys().flatten().collect();
+    for key in keys.iter().filter(|key| idle.contains(&from_wire(key.address, key.port))) {
+        // Whatever is there no more needs not be taken out.
+        let _ = map.remove(key);
+    }
 }
 
 #[cfg(test)]

@@ -53,12 +53,10 @@ impl Decoder {
         self.sources.get(&program).copied().unwrap_or("unknown")
     }
 
-    fn unix(&self, wire: &UnixSocket) -> UnixConnection {
-        let closed_by = match self.sources.get(&(Program::UnixRelease as u16)) {
-            Some(hook) => hook,
-            None => self.source(Program::UnixExit as u16),
-        };
-        unix::connection(wire, self.source(Program::Connect as u16), closed_by)
+    fn unix(&self, wire: &UnixSocket, time_ns: u64) -> UnixConnection {
+        let all = self.sources.get(&(Program::UnixRelease as u16)).copied();
+        let closed_by = all.unwrap_or_else(|| self.source(Program::UnixExit as u16));
+        unix::connection(wire, self.source(Program::Connect as u16), closed_by, (time_ns, all.is_some()))
     }
 
     /// A worker is there. A complaint may be the last thing it does: what it said must be readable without it.
@@ -98,7 +96,7 @@ impl Decoder {
             kind::REFUSED => Happening::Refused(unix::refusal(header.tgid, &read(bytes)?)),
             kind::UNIX => {
                 let event: wire_unix::GivenUp = read(bytes)?;
-                Happening::UnixClosed(self.unix(&event.socket))
+                Happening::UnixClosed(self.unix(&event.socket, header.time_ns))
             }
             kind::RETRY => {
                 let event: retry::Retry = read(bytes)?;
@@ -132,7 +130,7 @@ impl Decoder {
         let bound = if flags & complaint::SOCKET_BOUND != 0 {
             Bound::Tcp(self.connection(&event.socket, &event.live))
         } else if flags & complaint::UNIX != 0 {
-            Bound::Unix(self.unix(&event.unix))
+            Bound::Unix(self.unix(&event.unix, event.header.time_ns))
         } else {
             Bound::None
         };
@@ -247,7 +245,8 @@ fn request(wire: &complaint::Request) -> Request {
         connection: wire.connection,
         has_upstream: wire.upstream != 0,
         attempts: states.then_some(wire.attempt),
-        header_accepted: states.then_some(wire.state_header_time != u64::MAX),
+        // What separates the upstreams of one location from the next one's is all zeros; with a header comes a status.
+        header_accepted: states.then_some(wire.state_header_time != u64::MAX && wire.state_status != 0),
         upstream_status: (states && wire.state_status != 0).then(|| u16::try_from(wire.state_status).ok()).flatten(),
         log_level: wire.log_level,
         cached: has(complaint::CACHED_KNOWN).then_some(has(complaint::CACHED)),

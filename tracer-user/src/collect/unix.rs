@@ -14,14 +14,25 @@ use crate::model::{
 /// RCV_SHUTDOWN, include/net/sock.h.
 const RCV_SHUTDOWN: u32 = 1;
 const AF_UNIX: u16 = 1;
+/// nginx reads the end of a connection that it waits for within this time, unless it is very busy.
+const NOTICED_NS: u64 = 1_000_000_000;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 
 /// The hooks are those that saw the connect, and the close of the other end.
-pub(super) fn connection(wire: &UnixSocket, connected: &'static str, closed_by: &'static str) -> UnixConnection {
+///
+/// `sees_all`: it is seen whenever the last that has it closes it. Otherwise a child that exits may only have inherited it: then
+/// nginx goes on, which would else notice at once.
+pub(super) fn connection(
+    wire: &UnixSocket,
+    connected: &'static str,
+    closed_by: &'static str,
+    (time_ns, sees_all): (u64, bool),
+) -> UnixConnection {
     let has = |flag: u32| wire.flags & flag != 0;
     let closed = &wire.closed;
-    let closing = (closed.by.time_ns != 0 && has(unix::PEER_CLOSED)).then(|| Closing {
+    let fits = sees_all || time_ns.saturating_sub(closed.by.time_ns) < NOTICED_NS;
+    let closing = (closed.by.time_ns != 0 && has(unix::PEER_CLOSED) && fits).then(|| Closing {
         time_ns: closed.by.time_ns,
         source: closed_by,
         by: actor(closed.by.tgid, closed.by.comm, closed.by.parent, closed.by.flags, closed.by.exit_code),

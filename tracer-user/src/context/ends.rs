@@ -78,11 +78,13 @@ impl Queue {
         holders::master(&self.open, |seat| (seat.name.pid, seat.parent))
     }
 
-    /// Those that accept: of a prefork server its workers.
+    /// Those that accept: all but the masters of prefork servers, and the service manager.
     pub fn accepting(&self) -> Vec<&Seat> {
-        let forked = |seat: &&Seat| self.open.iter().any(|other| other.name.pid == seat.parent && other.name.pid != 1);
-        let workers: Vec<&Seat> = self.open.iter().filter(forked).collect();
-        if workers.is_empty() { self.owner().into_iter().collect() } else { workers }
+        const INIT: u32 = 1;
+        let is_master = |seat: &Seat| self.open.iter().any(|other| other.parent == seat.name.pid);
+        let own = |seat: &&Seat| seat.name.pid != INIT && !is_master(seat);
+        let accepting: Vec<&Seat> = self.open.iter().filter(own).collect();
+        if accepting.is_empty() { self.owner().into_iter().collect() } else { accepting }
     }
 }
 

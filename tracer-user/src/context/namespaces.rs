@@ -15,6 +15,8 @@ use super::stat::pids;
 
 /// Network namespaces that are looked into.
 const NAMESPACES: usize = 128;
+/// And how long one that does not know the wanted.
+const MISSED: Duration = Duration::from_millis(100);
 /// Answers about addresses that are kept.
 const OWNED: usize = 256;
 /// How long an answer is good for: a flood of failures asks once.
@@ -92,9 +94,16 @@ impl Namespaces {
         if known.and_then(netns) == Some(wanted) {
             return known;
         }
-        // It has ended, or is new.
-        self.seen = None;
-        self.fresh().get(&wanted).copied()
+        // It has ended, or is new; in a flood of failures that need not be asked for each.
+        if self.seen.as_ref().is_some_and(|(asked, _)| asked.elapsed() > MISSED) {
+            self.seen = None;
+        }
+        self.fresh().get(&wanted).copied().filter(|pid| netns(*pid) == Some(wanted))
+    }
+
+    /// Whether all that have a process were looked into when it was last looked: there may be more than are.
+    pub fn are_all_known(&self) -> bool {
+        self.seen.as_ref().is_some_and(|(_, snapshot)| snapshot.processes().is_some())
     }
 
     /// Whether this one has the address for its own, as a process in it tells: without one, as any other that is in it does.
@@ -152,7 +161,7 @@ fn is_interface(table: &str, address: Ipv6Addr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Instant, Namespaces, Snapshot, is_interface, is_local, netns};
+    use super::{Instant, MISSED, Namespaces, Snapshot, is_interface, is_local, netns};
 
     #[test]
     fn addresses_of_a_namespace() {
@@ -172,7 +181,8 @@ mod tests {
         let own = u32::try_from(netns(std::process::id()).expect("it can be read")).expect("an inode");
         assert!(Namespaces::default().process_in(own).is_some());
         assert!(Snapshot::read().is_current() && !Snapshot([(1, std::process::id())].into()).is_current());
-        let seen = Some((Instant::now(), Snapshot([(u64::from(own), u32::MAX)].into())));
+        let asked = Instant::now().checked_sub(2 * MISSED).expect("the machine has run so long");
+        let seen = Some((asked, Snapshot([(u64::from(own), u32::MAX)].into())));
         let mut namespaces = Namespaces { seen, ..Namespaces::default() };
         assert!(namespaces.process_in(own).is_some_and(|pid| pid != u32::MAX), "one that has ended is none");
         assert!(namespaces.owns(own, None, "127.0.0.1".parse().expect("an address")));

@@ -9,6 +9,7 @@ use std::{
 use super::{
     listeners,
     stat::{Stat, pids},
+    unix::holders,
 };
 use crate::model::host::{Actor, Change, Ending, HostEvent, Name, Place};
 
@@ -25,11 +26,22 @@ const BACKGROUND_NS: u64 = 5_000_000_000;
 /// A live listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Live {
-    pub owner: Name,
+    /// Who called listen(2), or has it open.
+    opener: Name,
     /// None: it is older than the tracing.
     pub since_ns: Option<u64>,
     /// How many sockets share the place (SO_REUSEPORT).
     sockets: u32,
+    /// The opener has ended; somebody else has it.
+    left: bool,
+}
+
+impl Live {
+    /// Who answers for it. None: not known; the service manager opens sockets for others, and whoever has ended has left it to one.
+    pub fn owner(&self) -> Option<&Name> {
+        const INIT: u32 = 1;
+        Some(&self.opener).filter(|opener| opener.pid != INIT && !self.left)
+    }
 }
 
 /// A listener that is no more.
@@ -66,11 +78,10 @@ impl Owners {
             if self.live.contains_key(&place) || self.gone.contains_key(&place) || self.live.len() >= LIVE {
                 continue;
             }
-            // Of a prefork server, the master.
-            let inherited = |parent: u32| holders.iter().any(|(other, _)| other.pid == parent);
-            let first = holders.iter().find(|(_, parent)| !inherited(*parent)).or_else(|| holders.first());
-            if let Some((owner, _)) = first {
-                self.live.insert(place, Live { owner: owner.clone(), since_ns: None, sockets: 1 });
+            let master = holders::master(&holders, |(name, parent)| (name.pid, *parent)).or_else(|| holders.first());
+            if let Some((opener, _)) = master {
+                let live = Live { opener: opener.clone(), since_ns: None, sockets: 1, left: false };
+                self.live.insert(place, live);
             }
         }
     }
@@ -83,8 +94,8 @@ impl Owners {
                 if sockets == 0 && self.live.len() >= LIVE {
                     return;
                 }
-                let live =
-                    Live { owner: event.actor.name.clone(), since_ns: Some(event.time_ns), sockets: sockets + 1 };
+                let opener = event.actor.name.clone();
+                let live = Live { opener, since_ns: Some(event.time_ns), sockets: sockets + 1, left: false };
                 self.live.insert(place, live);
             }
             Change::ListensNoMore(place) => {
@@ -96,7 +107,7 @@ impl Owners {
                 }
                 let former = self.live.remove(&place);
                 let listened_ns = former.as_ref().and_then(|live| live.since_ns);
-                let opened_by = former.map(|live| live.owner.pid).filter(|pid| *pid != event.actor.name.pid);
+                let opened_by = former.map(|live| live.opener.pid).filter(|pid| *pid != event.actor.name.pid);
                 if self.gone.len() >= GONE {
                     self.forget_oldest();
                 }
@@ -111,6 +122,9 @@ impl Owners {
                 }
                 self.ended.push_back((event.actor.clone(), event.time_ns));
                 let Actor { name, ending, .. } = &event.actor;
+                for live in self.live.values_mut().filter(|live| live.opener.pid == name.pid) {
+                    live.left = true;
+                }
                 for gone in self.gone.values_mut() {
                     if gone.opened_by == Some(name.pid) && event.time_ns.saturating_sub(gone.time_ns) < SHUTDOWN_NS {
                         (gone.actor, gone.time_ns) = (event.actor.clone(), event.time_ns);
@@ -161,7 +175,8 @@ impl Owners {
 
     /// Where a process listens, or did a moment ago.
     pub fn places(&self, pid: u32) -> impl Iterator<Item = Place> {
-        let live = self.live.iter().filter(move |(_, live)| live.owner.pid == pid).map(|(place, _)| *place);
+        let live =
+            self.live.iter().filter(move |(_, live)| live.opener.pid == pid && !live.left).map(|(place, _)| *place);
         let gone = self.gone.iter().filter(move |(_, gone)| gone.actor.name.pid == pid).map(|(place, _)| *place);
         live.chain(gone)
     }
@@ -216,7 +231,7 @@ pub(super) fn sockets(pid: u32, wanted: impl Fn(u64) -> bool) -> HashSet<u64> {
 mod tests {
     use std::net::{SocketAddr, TcpListener};
 
-    use super::{Found, Owners, snapshot};
+    use super::{Found, Live, Owners, snapshot};
     use crate::model::host::{Actor, Change, Ending, HostEvent, Name, Place};
 
     fn place(address: &str) -> Place {
@@ -236,7 +251,7 @@ mod tests {
     fn a_listener_comes_and_goes() {
         let (mut owners, there) = (Owners::default(), place("127.0.0.1:80"));
         owners.event(&event(1, 7, Ending::Alive, Change::Listens(there)));
-        assert_eq!(owners.live(there).expect("live").owner.pid, 7);
+        assert_eq!(owners.live(there).and_then(Live::owner).map(|name| name.pid), Some(7));
         owners.event(&event(2, 7, Ending::Exited(3), Change::ListensNoMore(there)));
         assert_eq!(owners.live(there), None);
         assert_eq!(owners.last(1, any).expect("gone").1.actor.ending, Ending::Exited(3));
@@ -311,7 +326,7 @@ mod tests {
         let (mut owners, there) = (Owners::default(), place("127.0.0.1:80"));
         let name = |pid| Name { pid, comm: "app".to_owned() };
         owners.seed(vec![Found { place: there, holders: vec![(name(11), 10), (name(10), 1), (name(12), 10)] }]);
-        assert_eq!(owners.live(there).expect("live").owner.pid, 10);
+        assert_eq!(owners.live(there).and_then(Live::owner).map(|name| name.pid), Some(10));
     }
 
     #[test]

@@ -87,9 +87,7 @@ pub fn said(complaint: &Complaint) -> Option<Said> {
     // An unbuffered response: nginx reads the upstream while its action is still the client's side
     // (ngx_http_upstream_process_non_buffered_request()).
     let unbuffered = complaint.action == "sending to client"
-        && ["upstream timed out", "upstream prematurely closed connection", "recv() failed", "readv() failed"]
-            .iter()
-            .any(|prefix| starts(prefix));
+        && ["upstream ", "recv() failed", "readv() failed"].iter().any(|prefix| starts(prefix));
     let phase = if unbuffered { Phase::Body } else { phase? };
     // The first of the body, read together with the header: ngx_http_upstream_send_response() hands it to the input
     // filter of an unbuffered response before the action changes.

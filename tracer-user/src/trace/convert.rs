@@ -5,7 +5,10 @@ use std::borrow::Cow;
 use tracer_common::listener::Overflowed;
 
 use crate::{
-    context::process::{ProcessFacts, Processes, Role},
+    context::{
+        owners::Live,
+        process::{ProcessFacts, Processes, Role},
+    },
     diagnose::evidence::errno_name,
     explain,
     model::{
@@ -123,7 +126,7 @@ impl Converter {
 
     /// Connections were dropped at a listener; of each of its queues that was full.
     pub(super) fn overflows(&self, place: Place, seen: &Overflowed) -> impl Iterator<Item = record::Overflow> {
-        let owner = self.host.owners.live(place).map(|live| &live.owner);
+        let owner = self.host.owners.live(place).and_then(Live::owner);
         let of = |queue, seen_to_drop: u64, exact: bool, queued, limit| {
             (seen_to_drop > 0).then(|| record::Overflow {
                 time: self.time(seen.last_ns),

@@ -6,10 +6,13 @@ use aya::maps::{MapData, PerCpuHashMap};
 use tracer_common::upstream::{UpstreamCounts, UpstreamKey};
 
 use crate::{
-    collect::counters::{UpstreamTotals, upstreams},
+    collect::counters::{UpstreamTotals, forget, upstreams},
     model::{address::Address, cause::Cause},
     record,
 };
+
+/// Of the upstreams that the kernel programs have room for (`UPSTREAMS`, 2048), a half.
+const CROWDED: usize = 1024;
 
 /// Counts of the running interval, and what the kernel had counted when it began.
 #[derive(Default)]
@@ -51,11 +54,11 @@ impl Statistics {
     /// Closes the interval.
     pub(super) fn take(
         &mut self,
-        map: &PerCpuHashMap<MapData, UpstreamKey, UpstreamCounts>,
+        map: &mut PerCpuHashMap<MapData, UpstreamKey, UpstreamCounts>,
         time: record::Timestamp,
         interval_s: f64,
     ) -> record::Stats {
-        let now = upstreams(map);
+        let mut now = upstreams(map);
         let mut by_upstream = std::mem::take(&mut self.by_upstream);
         let mut rows: Vec<record::UpstreamStats> = now
             .iter()
@@ -80,6 +83,13 @@ impl Statistics {
             failures,
             connect_us: None,
         }));
+        if now.len() >= CROWDED {
+            // Where addresses come and go, those that nobody connects to any more make room.
+            let idle = now.iter().filter(|(address, totals)| self.before.get(*address) == Some(*totals));
+            let idle = idle.map(|(address, _)| address.clone()).collect();
+            forget(map, &idle);
+            now.retain(|address, _| !idle.contains(address));
+        }
         self.before = now;
         record::Stats {
             time,

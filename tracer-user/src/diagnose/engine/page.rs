@@ -17,6 +17,9 @@ use crate::{
     },
 };
 
+/// What is older than this has put no server out: fail_timeout is 10 s by default.
+const LED_HERE_NS: u64 = 300_000_000_000;
+
 impl Engine {
     pub(super) fn status(&mut self, moment: Moment, status: &Status) {
         self.stands_alone(moment.pid);
@@ -132,8 +135,8 @@ impl Engine {
         });
     }
 
-    /// The failures that put the servers of this request's upstream out, latest first: of the same upstream, in the same
-    /// worker unless only others know of any (the upstream's `zone` shares them).
+    /// The failures that put the servers of this request's upstream out, latest first (nginx counts none of those after the
+    /// header): of the same upstream, in the same worker unless only others know of any (the upstream's `zone` shares them).
     fn led_here(&self, moment: &Moment, request: &Request, own: &[VerdictId]) -> Vec<&Recent> {
         let block = |configured: &Option<Arc<Configured>>| {
             configured.as_ref().and_then(|configured| configured.pass.as_ref()?.block.clone())
@@ -141,7 +144,12 @@ impl Engine {
         let wanted = block(&request.configured);
         let same = |recent: &&Recent| {
             let known = block(&recent.configured);
-            !own.contains(&recent.failure) && (wanted.is_none() || known.is_none() || known == wanted)
+            let counts = !self.causes.get(&recent.failure).is_some_and(|cause| cause.after_header());
+            let lately = moment.time_ns.saturating_sub(recent.time_ns) < LED_HERE_NS;
+            counts
+                && lately
+                && !own.contains(&recent.failure)
+                && (wanted.is_none() || known.is_none() || known == wanted)
         };
         let of_worker = self.recent.iter().rev().filter(same).filter(|recent| recent.worker == moment.pid);
         let found: Vec<&Recent> = of_worker.take(RELATED).collect();

@@ -66,7 +66,7 @@ fn idle_us(connection: &Connection, attempt: &Attempt<'_>) -> Option<u64> {
 }
 
 /// Bytes of this request that the other end's kernel has acknowledged. With TLS a little less: the kernel counts its records.
-fn taken(attempt: &Attempt<'_>, connection: &Connection) -> u64 {
+pub(super) fn taken(attempt: &Attempt<'_>, connection: &Connection) -> u64 {
     let Subject::Http(request) = &attempt.complaint.subject else { return 0 };
     let before = connection.now.bytes_sent.saturating_sub(request.sent);
     connection.now.bytes_acked.saturating_sub(before)

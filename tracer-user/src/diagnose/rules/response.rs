@@ -2,7 +2,7 @@
 
 use super::{
     Attempt, Decision, Excluded, Reuse, connect,
-    keepalive::{reuse, stale},
+    keepalive::{reuse, stale, taken},
 };
 use crate::{
     diagnose::word::errno,
@@ -128,10 +128,12 @@ pub(super) fn send_failed(attempt: &Attempt<'_>) -> Decision {
     with_owner(decision, attempt)
 }
 
-/// Proven where the connection's end was seen; of one older than the tracing only its present state is known.
+/// Proven where the connection's end was seen, and nothing of the request was taken in before; of one older than the tracing only
+/// its present state is known, and who takes the request in may also die of it.
 pub(super) fn stale_keepalive(attempt: &Attempt<'_>, phase: Phase) -> Decision {
     let number = attempt.complaint.errno;
-    let mut decision = if attempt.connection.is_some_and(|connection| connection.ended.is_none()) {
+    let unsure = |connection: &Connection| connection.ended.is_none() || taken(attempt, connection) > 0;
+    let mut decision = if attempt.connection.is_some_and(unsure) {
         Decision::likely(Cause::StaleKeepalive, phase, number)
     } else {
         Decision::proven(Cause::StaleKeepalive, phase, number)

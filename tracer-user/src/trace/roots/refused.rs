@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::{Found, ended, text};
 use crate::{
     context::{
-        owners::{Gone, Owners},
+        owners::{Gone, Live, Owners},
         process::same_program,
     },
     model::{
@@ -74,7 +74,8 @@ pub(super) fn root(failure: &Failure, at: Where<'_>, fate: impl Fn(u32) -> Optio
 fn since(failure: &Failure, upstream: SocketAddr, place: Place, owners: &Owners) -> Option<Found> {
     let live = owners.live(place)?;
     let later = live.since_ns?.checked_sub(failure.time_ns)?;
-    let (who, later) = (text::name(&live.owner), text::duration(later));
+    let who = live.owner().map_or_else(|| "its server".to_owned(), text::name);
+    let later = text::duration(later);
     let text = format!("nothing listened on {upstream} at that moment; {later} later {who} does");
     let root = record::Root { kind: record::RootKind::NotListening, text, process: None, listener: None };
     let hint = format!("{who} was not ready: let systemd hold its socket (a .socket unit), so that requests wait");
@@ -110,20 +111,20 @@ fn after(
     };
     // The same program, started anew since, on another port: where it went.
     let moved = owners.in_namespace(netns).find(|(_, live)| {
-        same_program(&live.owner.comm, &actor.name.comm) && live.since_ns.is_some_and(|since_ns| since_ns > *time_ns)
+        live.owner().is_some_and(|owner| same_program(&owner.comm, &actor.name.comm))
+            && live.since_ns.is_some_and(|since_ns| since_ns > *time_ns)
     });
-    let moved = moved.map_or_else(String::new, |(address, live)| {
-        format!("; {} listens on {address} since", text::name(&live.owner))
-    });
+    let moved =
+        moved.and_then(|(address, live)| Some(format!("; {} listens on {address} since", text::name(live.owner()?))));
+    let moved = moved.unwrap_or_default();
     let root = record::Root { kind, text: format!("{nothing}: {what}{moved}"), process: Some(process), listener: None };
     Found { root, hint: Some(hint), evidence: None }
 }
 
 /// `[::1]:80 (node[412])`
 fn owned(address: SocketAddr, netns: u32, owners: &Owners) -> String {
-    owners
-        .live(Place { netns, address })
-        .map_or_else(|| address.to_string(), |live| format!("{address} ({})", text::name(&live.owner)))
+    let owner = owners.live(Place { netns, address }).and_then(Live::owner);
+    owner.map_or_else(|| address.to_string(), |owner| format!("{address} ({})", text::name(owner)))
 }
 
 /// The only listener there whose port is the wanted one with one digit wrong, or two of them exchanged.
@@ -132,7 +133,7 @@ fn similar(upstream: SocketAddr, netns: u32, owners: &Owners) -> Option<(SocketA
         serves(SocketAddr::new(address.ip(), upstream.port()), upstream) && typo(address.port(), upstream.port())
     });
     let (address, live) = found.next()?;
-    found.next().is_none().then_some((address, &live.owner))
+    if found.next().is_some() { None } else { Some((address, live.owner()?)) }
 }
 
 fn typo(one: u16, other: u16) -> bool {

@@ -7,7 +7,7 @@ use tracer_common::listener::Overflowed;
 
 use super::{Found, dropped, ended, icmp, of_close, proxy, queue, refused};
 use crate::{
-    context,
+    context::{self, owners::Live},
     model::{
         address::Address,
         cause::Cause,
@@ -118,7 +118,7 @@ impl<'a> Tcp<'a> {
     fn closed_by_proxy(&self, host: &mut Host) -> Option<Found> {
         let here = self.here?;
         let place = host.listener_for(here.netns, self.failure.worker, here.remote)?;
-        let owner = host.owners.live(place)?.owner.clone();
+        let owner = host.owners.live(place)?.owner()?.clone();
         proxy::root(self.failure, &owner, Ending::Alive, self.failure.time_ns, host)
     }
 
@@ -128,7 +128,7 @@ impl<'a> Tcp<'a> {
         // What was looked at is the listener at the address that nginx has.
         let (here, None) = (self.here?, self.there) else { return None };
         let place = host.listener_for(here.netns, self.failure.worker, here.remote)?;
-        let owner = host.owners.live(place).map(|live| &live.owner);
+        let owner = host.owners.live(place).and_then(Live::owner);
         Some(queue::root(full, place.address, owner, host.overflows.at(place).as_ref()))
     }
 
@@ -139,7 +139,7 @@ impl<'a> Tcp<'a> {
         let queues = context::backlog::on_port(pid, there.remote.port());
         let queue =
             queues.iter().find(|queue| refused::serves(queue.place.address, there.remote) && queue.is_full())?;
-        let owner = host.owners.live(Place { netns, ..queue.place }).map(|live| &live.owner);
+        let owner = host.owners.live(Place { netns, ..queue.place }).and_then(Live::owner);
         let seen = Overflowed { queued: queue.queued, limit: queue.limit, ..Overflowed::default() };
         let found = queue::root(QueueFull::Accept, queue.place.address, owner, Some(&seen));
         Some(self.led(found))
@@ -151,7 +151,10 @@ pub(super) fn nobody_at(failure: &Failure, place: Place, host: &mut Host) -> Opt
     let pid =
         if failure.netns == Some(place.netns) { Some(failure.worker) } else { host.namespaces.process_in(place.netns) };
     let port = place.address.port();
-    // A namespace that nobody is in any more has no listeners either.
+    // A namespace that nobody is in any more has no listeners either; one that was not found may have some.
+    if pid.is_none() && !host.namespaces.are_all_known() {
+        return None;
+    }
     let listeners = pid.map_or(Some(&[][..]), |pid| host.listeners.on_port(place.netns, pid, port))?;
     let at = refused::Where { place, listeners, owners: &host.owners };
     refused::root(failure, at, |pid| host.peers.fate(pid))

@@ -184,8 +184,11 @@ fn queued(queue: &Queue) -> Option<Found> {
     let busy = accepting.iter().filter(|seat| seat.connections > 0).count();
     let count = accepting.len();
     let forked = accepting.iter().any(|seat| seat.name.pid != owner.name.pid);
+    // Several that share a place, or a socket that they were given, need not be one server's.
+    let family = accepting.iter().all(|seat| [seat.name.pid, seat.parent].contains(&owner.name.pid));
     let name = text::name(&owner.name);
     let they = match (count, busy) {
+        _ if !family => format!("{count} processes accept there, {name} one of them; {busy} are at other connections"),
         (_, 0) if !forked => format!("{name} has not accepted it"),
         (1, 1) if !forked => match accepting[0].connections {
             1 => format!("{name} is at another connection"),
@@ -203,7 +206,7 @@ fn queued(queue: &Queue) -> Option<Found> {
         listener: Some(listener(queue)),
     };
     let (more, _) = Program::of(Some(&owner.name)).more();
-    let now = if forked { format!(", which has {count} now") } else { String::new() };
+    let now = if forked && family { format!(", which has {count} now") } else { String::new() };
     let hint = format!("let {name}{now} accept sooner: {more}");
     Some(Found { root, hint: Some(hint), evidence: None })
 }

@@ -164,7 +164,7 @@ impl Session<'_> {
     }
 
     pub(super) fn stats(&mut self, interval_s: f64) -> io::Result<()> {
-        let stats = self.statistics.take(&self.upstreams, record::Timestamp::now(), interval_s);
+        let stats = self.statistics.take(&mut self.upstreams, record::Timestamp::now(), interval_s);
         self.sinks.write(Record::Stats(stats))
     }
 
