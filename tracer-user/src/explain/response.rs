@@ -64,8 +64,8 @@ const STALE: Explanation = Explanation {
     cause: Cause::StaleKeepalive,
     status: "502 for POST, LOCK and PATCH that were already written; others are tried again, unseen",
     meaning: "nginx sent the request on an idle connection from its pool just as the upstream closed it: its keep-alive timeout \
-              is shorter than nginx's. The application never saw the request, and logs nothing. Since nginx 1.29.7 the pool is \
-              on by default in upstream blocks.",
+              is shorter than nginx's. The application never saw the request, and logs nothing; only where the verdict is not \
+              proven, it may have seen it and died of it. Since nginx 1.29.7 the pool is on by default in upstream blocks.",
     kernel: "A reused connection, idle before this request; a FIN or reset was there already or answers the first bytes; \
              no byte of response.",
     nginx: &[
