@@ -44,6 +44,7 @@ pub(crate) fn prepare(wanted: Wanted<'_>) -> anyhow::Result<Prepared> {
         let error = anyhow!("at most {MAX_NAMES} --process and {MAX_PIDS} --pid can be given");
         return Err(advise(error, "give the pid of the master instead of those of its workers"));
     }
+    share_memory();
     // Meanwhile, for it takes as long as the other.
     let drop_places = thread::spawn(|| symbols::code_of(drop::PLACES));
     let facts = KernelFacts::read().context("cannot learn the kernel's data structures").map_err(|error| {
@@ -57,6 +58,15 @@ pub(crate) fn prepare(wanted: Wanted<'_>) -> anyhow::Result<Prepared> {
     })?;
     give_back_memory();
     Ok(Prepared { facts, plan, probes })
+}
+
+/// Threads that read the kernel's types would each get memory of their own, the rest of which cannot be given back.
+fn share_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt(3) has no preconditions; there is one heap from now on, whoever allocates.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
 }
 
 /// Loading took the kernel's type information, parsed: 10 MB that glibc keeps for a program that never needs so much again.
