@@ -25,7 +25,7 @@ pub struct Verdict {
 /// Compares.
 pub fn records(scenario: &Scenario, sent: &[Sent], access: &HashMap<String, Access>, records: &[Value]) -> Verdict {
     let updated = updated(records);
-    let failures: Vec<&Value> = updated.iter().collect();
+    let failures: Vec<&Value> = of_type(&updated, "failure").collect();
     let responses: Vec<&Value> = of_type(records, "response").collect();
     let mut verdict = Verdict {
         expected: sent.iter().map(|sent| sent.case.attempts.len()).sum(),
@@ -108,19 +108,20 @@ fn lines_are_taken(records: &[Value]) -> bool {
     of_texts.filter_map(|observation| observation["hook"].as_str()).any(|hook| hook.contains("vfs_write"))
 }
 
-/// The failures with what `update` records said about them later.
-fn updated(records: &[Value]) -> Vec<Value> {
-    let mut failures: Vec<Value> = of_type(records, "failure").cloned().collect();
+/// The records, failures with what `update` records said about them later.
+pub(crate) fn updated(records: &[Value]) -> Vec<Value> {
+    let mut updated = records.to_vec();
+    let failures = records.iter().enumerate().filter(|(_, record)| record["type"] == "failure");
     let places: HashMap<u64, usize> =
-        failures.iter().enumerate().filter_map(|(place, failure)| Some((failure["id"].as_u64()?, place))).collect();
+        failures.filter_map(|(place, failure)| Some((failure["id"].as_u64()?, place))).collect();
     for update in of_type(records, "update").filter_map(Value::as_object) {
         let place = update["failure"].as_u64().and_then(|id| places.get(&id));
-        let Some(failure) = place.and_then(|&place| failures.get_mut(place)) else { continue };
+        let Some(failure) = place.and_then(|&place| updated.get_mut(place)) else { continue };
         for (name, value) in update.iter().filter(|(name, _)| !["type", "time", "failure"].contains(&name.as_str())) {
             failure[name] = value.clone();
         }
     }
-    failures
+    updated
 }
 
 /// First and last record, losses, and the number of events.

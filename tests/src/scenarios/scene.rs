@@ -13,6 +13,7 @@ use aya::maps::{HashMap, Map, MapData, loaded_maps};
 use serde_json::Value;
 
 use crate::bench::parsed;
+use crate::check;
 use crate::child::{self, Guarded};
 use crate::client::{Connection, Request};
 use crate::listener;
@@ -98,13 +99,13 @@ impl Scene {
     pub(super) fn records(self) -> Result<Vec<Value>> {
         let finished = self.tracer.finish()?;
         ensure!(finished.status.success(), "why502 ended with {}: {}", finished.status, finished.complaints);
-        let mut records = parsed(finished.lines.iter().map(String::as_str))?;
+        let records = parsed(finished.lines.iter().map(String::as_str))?;
         if let Some(schema) = &self.stage.options.schema {
             let differences = crate::schema::differences(schema, &records)?;
             ensure!(differences.is_empty(), "{}", differences.join("; "));
         }
-        complete(&mut records);
-        Ok(records)
+        // On a busy machine reasons are found later.
+        Ok(check::updated(&records))
     }
 }
 
@@ -223,20 +224,6 @@ pub(super) fn failure<'a>(records: &'a [Value], uri: &str) -> Result<&'a Value> 
     let found: Vec<&Value> = of_type(records, "failure").filter(about).collect();
     ensure!(found.len() == 1, "{} failures of {uri}", found.len());
     Ok(found[0])
-}
-
-/// Adds to failures what updates say of their reasons: on a busy machine those are found later.
-fn complete(records: &mut [Value]) {
-    let updates: Vec<Value> = of_type(records, "update").cloned().collect();
-    for update in updates {
-        let is_it = |record: &&mut Value| record["type"] == "failure" && record["id"] == update["failure"];
-        let Some(failure) = records.iter_mut().find(is_it) else { continue };
-        for field in ["root", "hint"] {
-            if !update[field].is_null() {
-                failure[field] = update[field].clone();
-            }
-        }
-    }
 }
 
 /// That a failure has this reason, with this process, and says these words.

@@ -112,8 +112,8 @@ fn sockets(answer: Vec<SockDiagMessage>) -> Vec<Socket> {
         let header = response.header;
         let id = &header.socket_id;
         Some(Socket {
-            local: SocketAddr::new(plain(id.source_address), id.source_port),
-            remote: SocketAddr::new(plain(id.destination_address), id.destination_port),
+            local: SocketAddr::new(id.source_address.to_canonical(), id.source_port),
+            remote: SocketAddr::new(id.destination_address.to_canonical(), id.destination_port),
             state: header.state,
             inode: u64::from(header.inode),
             receiving: header.recv_queue,
@@ -121,11 +121,6 @@ fn sockets(answer: Vec<SockDiagMessage>) -> Vec<Socket> {
         })
     });
     found.collect()
-}
-
-/// As the end of an IPv6 socket that takes IPv4 has it.
-fn plain(ip: IpAddr) -> IpAddr {
-    if let IpAddr::V6(six) = ip { six.to_ipv4_mapped().map_or(ip, IpAddr::V4) } else { ip }
 }
 
 /// Does the kernel list TCP sockets this way? It may be a module that is not there, and then no socket is found either.
@@ -146,8 +141,7 @@ fn table() -> Vec<Socket> {
 /// `0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 24541 …`
 fn row(line: &str) -> Option<Socket> {
     let mut fields = line.split_ascii_whitespace().skip(1);
-    let mut address =
-        || parse_address(fields.next()?).map(|address| SocketAddr::new(plain(address.ip()), address.port()));
+    let mut address = || parse_address(fields.next()?);
     let (local, remote) = (address()?, address()?);
     let state = u8::from_str_radix(fields.next()?, 16).ok()?;
     let (sending, receiving) = fields.next()?.split_once(':')?;

@@ -6,33 +6,32 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::accuracy::file_name;
-use super::budget::Budget;
 use super::kernels::Reports;
-use super::{Count, Failures, HOST, Outcome};
+use super::{Count, Failures, HOST, Lab, Outcome};
 use crate::build::build;
-use crate::paths::Repository;
 use crate::process::{Invocation, is_root};
 use crate::run::{build_lab, release};
-use crate::setup::{Need, Setup};
+use crate::setup::Need;
 
 const DEADLINE: Duration = Duration::from_secs(20 * 60);
 /// With `--all`.
 const LONG_DEADLINE: Duration = Duration::from_secs(2 * 60 * 60);
 
-pub(super) fn host(repository: &Repository, setup: &Setup<'_>, all: bool, budget: &Budget) -> Result<Outcome> {
+pub(super) fn host(lab: &Lab<'_>) -> Result<Outcome> {
     if !is_root() {
         return Ok(Outcome::skipped("loading eBPF programs takes root"));
     }
     let mut reports = Reports::default();
-    budget.deadline(DEADLINE)?;
-    let lab = prepare(repository, setup, HOST)?.arg("--doctor").args(budget.options().into_iter().flatten());
-    let outcome = counted(&lab, budget.deadline(most(all))?, |line| reports.read(line))?;
-    reports.write(repository, HOST)?;
+    let command = prepare(lab, HOST)?.arg("--doctor");
+    let outcome = counted(&command, deadline(lab)?, |line| reports.read(line))?;
+    reports.write(lab.repository, HOST)?;
     Ok(outcome)
 }
 
-/// Builds all that it takes; the command that runs the lab for this step and leaves its results.
-pub(super) fn prepare(repository: &Repository, setup: &Setup<'_>, step: &str) -> Result<Invocation> {
+/// Builds all that it takes, if there is time left; the command that runs the lab for this step and leaves its results.
+pub(super) fn prepare(lab: &Lab<'_>, step: &str) -> Result<Invocation> {
+    let Lab { repository, setup, budget, .. } = lab;
+    deadline(lab)?;
     let results = repository.results().join(file_name(step));
     if results.exists() {
         // Whatever comes, it is not the result of this run.
@@ -41,14 +40,14 @@ pub(super) fn prepare(repository: &Repository, setup: &Setup<'_>, step: &str) ->
     setup.ensure(&[Need::Ebpf, Need::Lab])?;
     setup.servers();
     let why502 = build(repository, setup, &release())?;
-    let lab = Invocation::new(build_lab(repository, setup, None)?);
-    let lab = lab.current_dir(&repository.root).args(["run", "--why502"]).arg(why502);
-    Ok(lab.arg("--json").arg(results))
+    let command = Invocation::new(build_lab(repository, setup, None)?);
+    let command = command.current_dir(&repository.root).args(["run", "--why502"]).arg(why502);
+    Ok(command.arg("--json").arg(results).args(budget.options().into_iter().flatten()))
 }
 
-/// How long a run may take.
-pub(super) fn most(all: bool) -> Duration {
-    if all { LONG_DEADLINE } else { DEADLINE }
+/// How long a run may take; an error where it cannot begin any more.
+pub(super) fn deadline(lab: &Lab<'_>) -> Result<Duration> {
+    lab.budget.deadline(if lab.options.all { LONG_DEADLINE } else { DEADLINE })
 }
 
 /// Runs a command that ends with a line of counts.

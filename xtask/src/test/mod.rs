@@ -158,23 +158,31 @@ fn carried_out(name: String, step: impl FnOnce() -> Result<Outcome>) -> Step {
     Step { name, outcome, took: begun.elapsed() }
 }
 
+/// What the steps of the lab are made with.
+struct Lab<'a> {
+    repository: &'a Repository,
+    setup: &'a Setup<'a>,
+    options: &'a TestOptions,
+    budget: Budget,
+}
+
 /// Exit code 0 only if nothing failed.
 pub(crate) fn test(repository: &Repository, setup: &Setup<'_>, options: &TestOptions) -> Result<u8> {
     let selection = Selection::of(options);
-    let budget = Budget::of(options.within);
+    let lab = Lab { repository, setup, options, budget: Budget::of(options.within) };
     let mut report = Report::default();
     if selection.unit {
         lint::steps(&mut report, repository, setup);
         report.step("unit tests", || unit::run(repository));
     }
     if selection.host {
-        report.step(HOST, || lab::host(repository, setup, options.all, &budget));
+        report.step(HOST, || lab::host(&lab));
     }
     if selection.nginx {
-        nginx::steps(&mut report, repository, setup, options, &budget);
+        nginx::steps(&mut report, &lab);
     }
     if selection.vm {
-        vm::steps(&mut report, repository, setup, options, &budget);
+        vm::steps(&mut report, &lab);
     }
     if selection.host || selection.nginx {
         accuracy::step(&mut report, repository);

@@ -2,15 +2,11 @@
 
 use anyhow::Result;
 
-use super::budget::Budget;
 use super::lab;
-use super::{Outcome, Report};
+use super::{Lab, Outcome, Report};
 use crate::arch::Arch;
-use crate::cli::TestOptions;
 use crate::nginx::{RELEASES, Release, installed};
-use crate::paths::Repository;
 use crate::process::is_root;
-use crate::setup::Setup;
 
 /// Requests per case: a version takes some three minutes. With `--all` as many as with the installed nginx.
 const REQUESTS: &str = "20";
@@ -18,13 +14,8 @@ const REQUESTS: &str = "20";
 /// What `--nginx` without a version means.
 pub(crate) const EVERY: &str = "every";
 
-pub(super) fn steps(
-    report: &mut Report,
-    repository: &Repository,
-    setup: &Setup<'_>,
-    options: &TestOptions,
-    budget: &Budget,
-) {
+pub(super) fn steps(report: &mut Report, lab: &Lab<'_>) {
+    let options = lab.options;
     let every = options.nginx.is_empty() || options.nginx.iter().any(|version| version == EVERY);
     let versions: Vec<String> = if every {
         // The step `host` had the installed one.
@@ -36,25 +27,17 @@ pub(super) fn steps(
     };
     for version in versions {
         let step = format!("nginx {version}");
-        report.step(step.clone(), || run(repository, setup, &step, &version, options.all, budget));
+        report.step(step.clone(), || run(lab, &step, &version));
     }
 }
 
-fn run(
-    repository: &Repository,
-    setup: &Setup<'_>,
-    step: &str,
-    version: &str,
-    all: bool,
-    budget: &Budget,
-) -> Result<Outcome> {
+fn run(lab: &Lab<'_>, step: &str, version: &str) -> Result<Outcome> {
     if !is_root() {
         return Ok(Outcome::skipped("loading eBPF programs takes root"));
     }
-    budget.deadline(lab::most(all))?;
-    let root = Release::named(version)?.obtain(repository, setup, Arch::HOST)?;
-    let lab = lab::prepare(repository, setup, step)?;
-    let lab = lab.arg("--nginx-root").arg(root).args(budget.options().into_iter().flatten());
-    let lab = if all { lab } else { lab.args(["--of-nginx", "--requests", REQUESTS]) };
-    lab::counted(&lab, budget.deadline(lab::most(all))?, |_| {})
+    let command = lab::prepare(lab, step)?;
+    let root = Release::named(version)?.obtain(lab.repository, lab.setup, Arch::HOST)?;
+    let command = command.arg("--nginx-root").arg(root);
+    let command = if lab.options.all { command } else { command.args(["--of-nginx", "--requests", REQUESTS]) };
+    lab::counted(&command, lab::deadline(lab)?, |_| {})
 }

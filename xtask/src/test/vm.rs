@@ -8,16 +8,15 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::budget::Budget;
 use super::kernels::Reports;
-use super::{Count, Failures, Outcome, Report};
+use super::{Count, Failures, Lab, Outcome, Report};
 use crate::arch::Arch;
 use crate::build::build;
-use crate::cli::{BuildOptions, TestOptions};
+use crate::cli::BuildOptions;
 use crate::paths::Repository;
 use crate::process::Invocation;
 use crate::run::{build_lab, release};
-use crate::setup::{Need, Setup};
+use crate::setup::Need;
 use crate::vm::{RELEASES, Ready, Task, arch_of, ready};
 
 /// An emulated machine is some twenty times slower than this one.
@@ -40,14 +39,8 @@ const ABROAD: [&str; 9] = [
     "negative/shapes_of_answers",
 ];
 
-pub(super) fn steps(
-    report: &mut Report,
-    repository: &Repository,
-    setup: &Setup<'_>,
-    options: &TestOptions,
-    budget: &Budget,
-) {
-    let kernels: Vec<String> = match options.kernel.as_slice() {
+pub(super) fn steps(report: &mut Report, lab: &Lab<'_>) {
+    let kernels: Vec<String> = match lab.options.kernel.as_slice() {
         [] => RELEASES.iter().map(|release| release.name.to_owned()).collect(),
         chosen => chosen.to_vec(),
     };
@@ -57,47 +50,32 @@ pub(super) fn steps(
         of_arch.entry(arch_of(&kernel).ok()).or_default().push(kernel);
     }
     for kernels in of_arch.into_values() {
-        at_once(report, repository, setup, options, budget, kernels);
+        at_once(report, lab, kernels);
     }
 }
 
 /// The steps of kernels for one processor.
-fn at_once(
-    report: &mut Report,
-    repository: &Repository,
-    setup: &Setup<'_>,
-    options: &TestOptions,
-    budget: &Budget,
-    kernels: Vec<String>,
-) {
-    let deadline = if options.all { LONG_DEADLINE } else { DEADLINE };
+fn at_once(report: &mut Report, lab: &Lab<'_>, kernels: Vec<String>) {
+    let Lab { repository, options, budget, .. } = *lab;
+    let most = if options.all { LONG_DEADLINE } else { DEADLINE };
     let mut command = None;
-    let machines: Vec<_> = kernels
-        .into_iter()
-        .map(|kernel| (machine(repository, setup, options, budget, &kernel, &mut command), kernel))
-        .collect();
+    let machines: Vec<_> = kernels.into_iter().map(|kernel| (machine(lab, &kernel, &mut command), kernel)).collect();
     let steps = machines.into_iter().map(|(machine, kernel)| {
         let name = format!("vm {kernel}");
-        let step = move || run(repository, &kernel, machine?, budget.deadline(deadline)?);
+        let step = move || run(repository, &kernel, machine?, budget.deadline(most)?);
         (name, step)
     });
     report.steps_at_once(thread::available_parallelism().map_or(1, usize::from), steps.collect());
 }
 
 /// A machine with the lab in it; `command` is what runs in all of these, once it is built.
-fn machine(
-    repository: &Repository,
-    setup: &Setup<'_>,
-    options: &TestOptions,
-    budget: &Budget,
-    kernel: &str,
-    command: &mut Option<Vec<String>>,
-) -> Result<Ready> {
+fn machine(lab: &Lab<'_>, kernel: &str, command: &mut Option<Vec<String>>) -> Result<Ready> {
+    let Lab { repository, setup, budget, .. } = lab;
     budget.deadline(DEADLINE)?;
     let arch = arch_of(kernel)?;
     let command = match command {
         Some(command) => command,
-        None => command.insert(prepare(repository, setup, arch, options, budget)?),
+        None => command.insert(prepare(lab, arch)?),
     };
     // What the lab reads at run time.
     let mut include: Vec<_> = [repository.root.join("docs")].into_iter().filter(|path| path.is_dir()).collect();
@@ -113,13 +91,8 @@ fn machine(
 }
 
 /// Builds what runs in machines of `arch`: the command.
-fn prepare(
-    repository: &Repository,
-    setup: &Setup<'_>,
-    arch: Arch,
-    options: &TestOptions,
-    budget: &Budget,
-) -> Result<Vec<String>> {
+fn prepare(lab: &Lab<'_>, arch: Arch) -> Result<Vec<String>> {
+    let Lab { repository, setup, options, budget } = lab;
     setup.ensure(&[Need::Ebpf, Need::Vm(arch)])?;
     let target = arch.foreign_target();
     if target.is_none() {
@@ -127,8 +100,8 @@ fn prepare(
         setup.ensure(&[Need::Lab])?;
     }
     let why502 = build(repository, setup, &BuildOptions { target: target.map(str::to_owned), ..release() })?;
-    let lab = build_lab(repository, setup, target)?;
-    let mut command = vec![lab.to_string_lossy().into_owned(), "run".into(), "--why502".into()];
+    let program = build_lab(repository, setup, target)?;
+    let mut command = vec![program.to_string_lossy().into_owned(), "run".into(), "--why502".into()];
     command.push(why502.to_string_lossy().into_owned());
     if !options.all {
         // Few requests: an emulated machine is slow.
