@@ -39,6 +39,9 @@ pub fn records(scenario: &Scenario, sent: &[Sent], access: &HashMap<String, Acce
         for failure in failures.iter().filter(without) {
             verdict.differences.push(format!("without the text of its line: {}", failure["nginx"]));
         }
+        if !verdict.differences.is_empty() {
+            verdict.differences.extend(of_type(records, "lost").map(|lost| format!("it said of losses: {lost}")));
+        }
     }
     let failures: Vec<&Value> = failures
         .into_iter()

@@ -12,6 +12,8 @@ pub enum Filter {
     Everything,
     /// SYNs only: no handshake is ever completed at this end.
     Syn,
+    /// SYNs, and what these two ports send: only their handshakes are completed.
+    SynAndFrom([u16; 2]),
     /// Handshakes only: no segment with payload ever arrives, so it is never acknowledged either.
     Payload,
 }
@@ -25,19 +27,32 @@ fn instruction(code: u32, jump_true: u8, jump_false: u8, k: u32) -> libc::sock_f
 /// A filter on a TCP socket sees the segment from the TCP header on; the answer 0 drops it
 /// (`tcp_filter()`, net/ipv4/tcp_ipv4.c, v6.12).
 pub fn attach(listener: &TcpListener, filter: Filter) -> Result<()> {
-    use libc::{BPF_A, BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_LEN};
+    use libc::{BPF_A, BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_H, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_LEN};
     use libc::{BPF_MISC, BPF_RET, BPF_RSH, BPF_TAX, BPF_W, BPF_X};
     let drop = instruction(BPF_RET | BPF_K, 0, 0, 0);
+    let pass = instruction(BPF_RET | BPF_K, 0, 0, u32::MAX);
+    let syn = [
+        // The flags: SYN is 2.
+        instruction(BPF_LD | BPF_B | BPF_ABS, 0, 0, 13),
+        instruction(BPF_ALU | BPF_AND | BPF_K, 0, 0, 2),
+        instruction(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, 2),
+        drop,
+        pass,
+    ];
     let mut program = match filter {
         Filter::Everything => vec![drop],
-        Filter::Syn => vec![
-            // The flags: SYN is 2.
-            instruction(BPF_LD | BPF_B | BPF_ABS, 0, 0, 13),
-            instruction(BPF_ALU | BPF_AND | BPF_K, 0, 0, 2),
-            instruction(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, 2),
-            drop,
-            instruction(BPF_RET | BPF_K, 0, 0, u32::MAX),
-        ],
+        Filter::Syn => syn.to_vec(),
+        Filter::SynAndFrom([one, other]) => {
+            let mut program = vec![
+                // The source port.
+                instruction(BPF_LD | BPF_H | BPF_ABS, 0, 0, 0),
+                instruction(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, one.into()),
+                instruction(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, other.into()),
+                pass,
+            ];
+            program.extend(syn);
+            program
+        }
         Filter::Payload => vec![
             // X = data offset in bytes: the upper half of byte 12, times four.
             instruction(BPF_LD | BPF_B | BPF_ABS, 0, 0, 12),
@@ -47,7 +62,7 @@ pub fn attach(listener: &TcpListener, filter: Filter) -> Result<()> {
             instruction(BPF_LD | BPF_W | BPF_LEN, 0, 0, 0),
             instruction(BPF_JMP | BPF_JEQ | BPF_X, 1, 0, 0),
             drop,
-            instruction(BPF_RET | BPF_K, 0, 0, u32::MAX),
+            pass,
         ],
     };
     let _ = BPF_A;

@@ -96,6 +96,15 @@ impl Program {
         self.path.file_name().and_then(|name| name.to_str()).unwrap_or("nginx")
     }
 
+    /// The same as a file of this name in `directory`, which its root directory shares with the host: whoever looks for the name
+    /// finds no other nginx.
+    pub fn copied(&self, directory: &Path, name: &str) -> Result<Self> {
+        let path = directory.join(name);
+        let from = self.path.to_str().map(|path| self.outside(path)).context("the path of nginx")?;
+        fs::copy(&from, &path).with_context(|| format!("copying {} to {}", from.display(), path.display()))?;
+        Ok(Self { path, ..self.clone() })
+    }
+
     /// Its root directory, if that is not the host's.
     pub fn root(&self) -> Option<&Path> {
         self.root.as_deref()

@@ -37,7 +37,7 @@ pub struct Totals {
 }
 
 /// Kinds of difference shown of one scenario.
-const SHOWN: usize = 6;
+const SHOWN: usize = 8;
 /// How often a fault is injected at most until nginx meets it.
 const TRIES: usize = 3;
 

@@ -45,6 +45,11 @@ pub fn half_open(port: u16) -> usize {
     all().iter().filter(|socket| socket.local == port && socket.state == 3).count()
 }
 
+/// How many connections wait to be accepted from the listener on this port (LISTEN is 10; its bytes to read are they).
+pub fn waiting(port: u16) -> u32 {
+    all().iter().filter(|socket| socket.local == port && socket.state == 10).map(|socket| socket.unread).sum()
+}
+
 /// How many connections towards this port some process still holds open.
 pub fn open_towards(port: u16) -> usize {
     towards(port, ESTABLISHED) + towards(port, CLOSE_WAIT)

@@ -1,7 +1,7 @@
 //! Listeners whose queues are full: upstreams', and nginx's own.
 
 use std::fs;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub(super) const PROGRAMS: &[Program] = &[
 ];
 
 const PRIVATE: Scenario = Scenario { name: "roots/nginx-alone", net: Net::Private(&[]), ..HOST };
-const ABORTING: Scenario = Scenario { net: Net::Private(&[("ipv4.tcp_abort_on_overflow", "1")]), ..PRIVATE };
+const ABORTING: Net = Net::Private(&[("ipv4.tcp_abort_on_overflow", "1")]);
 
 fn accept_queue_full(why502: &Path, options: &Options) -> Result<String> {
     let (mut seen, mut kinds) = (Vec::new(), Vec::new());
@@ -50,7 +50,7 @@ fn accept_queue_full(why502: &Path, options: &Options) -> Result<String> {
         let fillers = fill(&scene.stage, server.port)?;
         let uri = server.uri("full");
         ensure!(scene.get(&uri)? == 504, "it did not time out");
-        scene.overflows()?;
+        scene.overflows(([127, 0, 0, 1], server.port).into())?;
         let pid = server.process.pid();
         drop(fillers);
         let records = scene.records()?;
@@ -66,44 +66,44 @@ fn accept_queue_full(why502: &Path, options: &Options) -> Result<String> {
     Ok(format!("{} before, {} after", seen[0], seen[1]))
 }
 
+/// Waits for long enough that nginx's kernel sends again after the queue was filled, on a slow machine, too.
+const PATIENT: Scenario = Scenario {
+    server: "proxy_read_timeout 7s; location ~ ^/p(?<port>[0-9]+)/ { proxy_pass http://127.0.0.1:$port; }",
+    ..PRIVATE
+};
+const PATIENT_ABORTING: Scenario = Scenario { net: ABORTING, ..PATIENT };
+
 /// The queue fills up between SYN and final ACK: nginx thinks that it is connected.
 fn full_at_the_final_ack(why502: &Path, options: &Options) -> Result<String> {
-    let mut seen = Vec::new();
-    for (scenario, status) in [(&PRIVATE, 504), (&ABORTING, 502)] {
-        let mut tries = 0;
-        seen.push(loop {
-            tries += 1;
-            match final_ack(scenario, status, why502, options)? {
-                Some(cause) => break cause,
-                None => ensure!(tries < TRIES, "nginx's retransmission came first, {tries} times"),
-            }
-        });
-    }
+    let seen = [
+        final_ack(&PATIENT, 504, why502, options).context("silence")?,
+        final_ack(&PATIENT_ABORTING, 502, why502, options).context("tcp_abort_on_overflow")?,
+    ];
     ensure!(seen == ["response_timeout", "reset_before_response"], "{seen:?}");
     Ok(seen.join(", "))
 }
 
-/// How often the fault is injected at most: nginx's kernel may send again before the queue is filled.
-const TRIES: u32 = 3;
-
-/// The cause; None: nginx's connection was let in before the queue was full.
-fn final_ack(scenario: &Scenario, status: u16, why502: &Path, options: &Options) -> Result<Option<String>> {
+fn final_ack(scenario: &Scenario, status: u16, why502: &Path, options: &Options) -> Result<String> {
     let scene = Scene::set(scenario, why502, options)?;
-    let listener = scene.stage.inside(|| {
-        let listener = std::net::TcpListener::from(listener::bound(std::net::Ipv4Addr::LOCALHOST.into())?);
-        filter::attach(&listener, Filter::Syn)?;
-        // Not 0: 5.10 keeps nothing half open then.
-        listener::listen(&listener, 1)?;
-        Ok(listener)
-    })?;
-    let port = listener.local_addr()?.port();
+    let localhost = std::net::IpAddr::from(std::net::Ipv4Addr::LOCALHOST);
+    let bound = || scene.stage.inside(|| listener::bound(localhost));
+    // Two that fill the queue. What nginx sends after its SYN is lost until then: its connection is half open at this end.
+    let (one, other) = (bound()?, bound()?);
+    let listener = TcpListener::from(bound()?);
+    filter::attach(&listener, Filter::SynAndFrom([listener::port(&one)?, listener::port(&other)?]))?;
+    // Not 0: 5.10 keeps nothing half open then.
+    listener::listen(&listener, 1)?;
+    let address = listener.local_addr()?;
+    let port = address.port();
+    let first = listener::connect(one, address)?;
     let uri = format!("/p{port}/full");
     let mut client = scene.begin(&uri)?;
-    // nginx's connection is half open at this end: its ACK was lost.
     let half_open = || scene.stage.inside(|| Ok(sockets::half_open(port))).unwrap_or(0) == 1;
     wait::until("a half-open connection", wait::SOON, half_open)?;
+    let second = listener::connect(other, address)?;
+    let full = || scene.stage.inside(|| Ok(sockets::waiting(port))).unwrap_or(0) == 2;
+    wait::until("the accept queue to be full", wait::SOON, full)?;
     filter::detach(&listener)?;
-    let (Ok(first), Ok(second)) = (fill(&scene.stage, port), fill(&scene.stage, port)) else { return Ok(None) };
     ensure!(client.receive("GET")?.status == status, "it did not fail as meant");
     drop((first, second));
     let records = scene.records()?;
@@ -112,14 +112,14 @@ fn final_ack(scenario: &Scenario, status: u16, why502: &Path, options: &Options)
     because(failure, "accept_queue_full", None, &("", Value::Null), &[&lab, &port.to_string()])?;
     ensure!(failure["root"]["listener"]["limit"] == 1, "{}", failure["root"]);
     ensure!(of_type(&records, "overflow").any(|overflow| overflow["queue"] == "accept"), "no overflow record");
-    Ok(Some(failure["cause"].as_str().unwrap_or_default().to_owned()))
+    Ok(failure["cause"].as_str().unwrap_or_default().to_owned())
 }
 
 /// The queue was full when nginx came; later it was let in, and then not answered: the queue is no reason for that.
 fn full_before(why502: &Path, options: &Options) -> Result<String> {
     let scene = Scene::set(&PRIVATE, why502, options)?;
     let listener = scene.stage.inside(|| {
-        let listener = std::net::TcpListener::from(listener::bound(std::net::Ipv4Addr::LOCALHOST.into())?);
+        let listener = TcpListener::from(listener::bound(std::net::Ipv4Addr::LOCALHOST.into())?);
         listener::listen(&listener, 0)?;
         Ok(listener)
     })?;
@@ -127,7 +127,8 @@ fn full_before(why502: &Path, options: &Options) -> Result<String> {
     let fillers = fill(&scene.stage, port)?;
     let uri = format!("/p{port}/late");
     let mut client = scene.begin(&uri)?;
-    scene.overflows()?;
+    let dropped = || scene.stage.inside(|| counter("ListenOverflows")).unwrap_or(0) > 0;
+    wait::until("nginx's SYN to be dropped", wait::SOON, dropped)?;
     let accepted = [listener.accept()?, listener.accept()?];
     ensure!(client.receive("GET")?.status == 504, "it did not time out");
     drop((accepted, fillers));
@@ -147,7 +148,7 @@ fn syn_queue_full(why502: &Path, options: &Options) -> Result<String> {
     for (scenario, backlog, half_open, limit) in [(&NO_COOKIES, 1, 2, 1), (&FEW, 64, 4, 3)] {
         let scene = Scene::set(scenario, why502, options)?;
         let listener = scene.stage.inside(|| {
-            let listener = std::net::TcpListener::from(listener::bound(std::net::Ipv4Addr::LOCALHOST.into())?);
+            let listener = TcpListener::from(listener::bound(std::net::Ipv4Addr::LOCALHOST.into())?);
             filter::attach(&listener, Filter::Syn)?;
             listener::listen(&listener, backlog)?;
             Ok(listener)
@@ -180,7 +181,7 @@ fn syn_flood(why502: &Path, options: &Options) -> Result<String> {
     let elsewhere = Elsewhere::behind(stage.near().context("a namespace")?)?;
     let scene = Scene::watch(stage, why502)?;
     let listener = scene.stage.inside(|| {
-        let listener = std::net::TcpListener::from(listener::bound(std::net::Ipv4Addr::UNSPECIFIED.into())?);
+        let listener = TcpListener::from(listener::bound(std::net::Ipv4Addr::UNSPECIFIED.into())?);
         listener::listen(&listener, 16)?;
         Ok(listener)
     })?;
@@ -191,7 +192,7 @@ fn syn_flood(why502: &Path, options: &Options) -> Result<String> {
     let uri = format!("/p{port}/flooded");
     ensure!(scene.get(&uri)? == 504, "it did not time out");
     scene.told(&uri)?;
-    scene.overflows()?;
+    scene.overflows(([127, 0, 0, 1], port).into())?;
     let dropped = scene.stage.inside(|| counter("TCPReqQFullDrop"))?;
     let records = scene.records()?;
     let failure = failure(&records, &uri)?;
@@ -216,23 +217,16 @@ fn nginx_itself(why502: &Path, options: &Options) -> Result<String> {
     let scene = Scene::set(&SHORT, why502, options)?;
     let workers = scene.stage.nginx.workers();
     workers.iter().try_for_each(|pid| signal_pid(*pid, libc::SIGSTOP))?;
-    let clients = scene.stage.inside(|| {
-        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 4001));
-        // Two fit in; the SYNs of the others are sent again a second later, when it has been looked at once.
-        let mut clients = vec![];
-        for _ in 0..2 {
-            clients.push(TcpStream::connect(address)?);
-        }
-        let others = std::thread::scope(|scope| {
-            let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(2500)).is_err();
-            let threads: Vec<_> = (0..3).map(|_| scope.spawn(connect)).collect();
-            threads.into_iter().filter_map(|thread| thread.join().ok()).filter(|refused| *refused).count()
-        });
-        ensure!(others == 3, "{others} of 3 did not get in");
-        Ok(clients)
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], 4001));
+    // Two fit in; the SYNs of the others are dropped.
+    let clients = scene.stage.inside(|| Ok([TcpStream::connect(address)?, TcpStream::connect(address)?]))?;
+    let others = scene.stage.inside(|| {
+        let connect = || TcpStream::connect_timeout(&address, LITTLE).is_err();
+        Ok((0..3).filter(|_| connect()).count())
     })?;
+    ensure!(others == 3, "{others} of 3 did not get in");
+    scene.overflows(address)?;
     let dropped = scene.stage.inside(|| counter("ListenOverflows"))?;
-    scene.overflows()?;
     workers.iter().try_for_each(|pid| signal_pid(*pid, libc::SIGCONT))?;
     drop(clients);
     let nginx: Vec<u32> = workers.iter().copied().chain([scene.stage.nginx.pid()]).collect();

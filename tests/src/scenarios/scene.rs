@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{ChildStdout, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::{HashMap, Map, MapData, loaded_maps};
@@ -22,6 +23,8 @@ use crate::stage::{Options, Stage};
 use crate::tracer::{Tracer, of_type};
 use crate::wait;
 
+/// How long a SYN is waited for that is dropped.
+const LITTLE: Duration = Duration::from_millis(100);
 /// How often a failure is met at most until what it met is seen.
 const ROUNDS: usize = 20;
 
@@ -89,10 +92,19 @@ impl Scene {
         anyhow::bail!("no root {kind} in {ROUNDS} rounds")
     }
 
-    /// Waits until a listener that drops has been told of.
-    pub(super) fn overflows(&self) -> Result<()> {
+    /// Knocks at this listener, whose queue is full, until why502 has told of it: where no hook sees a SYN dropped, it looks only
+    /// from time to time, the less often the slower the machine is.
+    pub(super) fn overflows(&self, address: SocketAddr) -> Result<()> {
         let told = || self.tracer.lines().iter().any(|line| line.contains("\"type\":\"overflow\""));
-        wait::until("an overflow record", wait::SOON, told)
+        self.stage.inside(|| {
+            wait::until("an overflow record", 6 * wait::SOON, || {
+                told() || {
+                    // It is the knocking that counts.
+                    drop(TcpStream::connect_timeout(&address, LITTLE));
+                    told()
+                }
+            })
+        })
     }
 
     /// All records in the end; failures with what was learnt of them later.

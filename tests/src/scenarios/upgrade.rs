@@ -59,14 +59,14 @@ struct Daemon {
 
 impl Daemon {
     /// Starts nginx with the configuration of the stage's nginx, at an address of its own.
-    fn start(stage: &Stage, address: SocketAddr) -> Result<Self> {
+    fn start(stage: &Stage, nginx: &crate::program::Program, address: SocketAddr) -> Result<Self> {
         let directory = stage.directory.path();
         let text = fs::read_to_string(directory.join("nginx.conf"))?;
         let text = text.replace("daemon off;\n", "").replace("nginx.pid", "daemon.pid");
         let text = text.replace(&stage.nginx.address().to_string(), &address.to_string());
         let file = directory.join("daemon.conf");
         fs::write(&file, text)?;
-        let mut command = nginx::command(&stage.options.nginx, directory, &file)?;
+        let mut command = nginx::command(nginx, directory, &file)?;
         bench::ends(&bench::output(&mut command, wait::SOON)?, 0, &[])?;
         let daemon = Self { pid_file: directory.join("daemon.pid") };
         wait::until("the daemon's workers", wait::SOON, || {
@@ -129,11 +129,14 @@ fn send(stage: &Stage, address: SocketAddr, enough: &AtomicBool) -> Result<()> {
 fn upgrade(why502: &Path, options: &Options, named: Named) -> Result<String> {
     let stage = Stage::set(&SERVED, options)?;
     let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let daemon = Daemon::start(&stage, address)?;
+    // A name of its own: another nginx may run on this host.
+    let name = format!("nginx-{}", std::process::id());
+    let nginx = options.nginx.copied(stage.directory.path(), &name)?;
+    let daemon = Daemon::start(&stage, &nginx, address)?;
     let tracer = match named {
         Named::Pid => Tracer::attach(why502, daemon.pid()?, &[], stage.directory.path())?,
         Named::Program => {
-            let arguments = ["trace", "--format", "json", "--process", options.nginx.name()].map(str::to_owned);
+            let arguments = ["trace", "--format", "json", "--process", name.as_str()].map(str::to_owned);
             let mut tracer = Tracer::start(why502, &arguments, stage.directory.path())?;
             tracer.ready()?;
             tracer

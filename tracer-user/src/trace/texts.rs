@@ -62,6 +62,8 @@ pub(super) struct Texts {
     count: usize,
     lines: HashMap<Place, Vec<Stored>>,
     stored: usize,
+    /// Whose lines were taken since the last reading.
+    taken: Vec<ComplaintId>,
     told: HashMap<ComplaintId, Rc<Told>>,
     told_order: VecDeque<ComplaintId>,
     /// Of complaints that explain a response without an attempt: when, and the message as the engine has it.
@@ -146,7 +148,8 @@ impl Texts {
             self.waiting.remove(&place);
         }
         self.count -= 1;
-        self.found(place, time_ns, message, Rc::new(told));
+        let id = self.found(place, time_ns, message, Rc::new(told));
+        self.taken.push(id);
     }
 
     /// The process has ended.
@@ -156,8 +159,9 @@ impl Texts {
         self.fallback.gone(pid);
     }
 
-    /// Reads the logs if anything waits for them. Tells which complaints have their text now, and what was missed.
+    /// Reads the logs if anything waits for them. Tells which complaints got their text since the last reading, and what was missed.
     pub(super) fn read(&mut self, now_ns: u64) -> (Vec<ComplaintId>, Vec<PathBuf>) {
+        let mut found = std::mem::take(&mut self.taken);
         let due = self.fallback.is_due(now_ns);
         self.polled |= due;
         if self.count == 0 && !due {
@@ -167,7 +171,7 @@ impl Texts {
                 self.stored = 0;
             }
             self.tidy(now_ns);
-            return (Vec::new(), Vec::new());
+            return (found, Vec::new());
         }
         let since = if std::mem::replace(&mut self.reading, true) { Since::LastRead } else { Since::Idle };
         let Self { logs, fallback, heard, lines, stored, .. } = self;
@@ -184,7 +188,7 @@ impl Texts {
             }
         });
         self.emptied.extend(emptied);
-        let found = self.join();
+        found.extend(self.join());
         let let_go = self.tidy(now_ns);
         if self.count == 0 || let_go > 0 {
             let emptied = std::mem::take(&mut self.emptied);
@@ -313,4 +317,33 @@ fn store(found: &Found<'_>, now_ns: u64) -> Option<(Place, Stored)> {
         let stored = Stored { file: found.file, arrived_ns: now_ns, local_second, level, text, cut };
         ((found.worker, connection), stored)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{About, ComplaintId, Texts, Waiting, Written};
+
+    #[test]
+    fn whose_line_was_taken_late_is_told() {
+        let mut texts = Texts::default();
+        let about = About {
+            level: 4,
+            literal: "upstream prematurely closed connection".into(),
+            errno: 0,
+            action: "reading response header from upstream".into(),
+            client: None,
+            request: None,
+            peer: None,
+        };
+        texts.waiting.entry((7, 3)).or_default().push(Waiting { time_ns: 9, wall_second: 0, about, message: None });
+        texts.count = 1;
+        let id = ComplaintId { worker: 7, time_ns: 9 };
+        assert!(texts.waits(3, id) && texts.read(10).0.is_empty());
+        let bytes = b"2026/11/28 13:00:00 [error] 7#7: *3 upstream prematurely closed connection while reading response header \
+            from upstream, client: 127.0.0.1, server: lab, request: \"GET / HTTP/1.1\", upstream: \"http://127.0.0.1:1/\", \
+            host: \"lab\"";
+        texts.written(&Written { worker: 7, complaint_ns: 9, bytes });
+        assert!(!texts.waits(3, id) && texts.told(id).is_some());
+        assert_eq!((texts.read(11).0, texts.read(12).0), (vec![id], vec![]));
+    }
 }

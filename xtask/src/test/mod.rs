@@ -13,6 +13,7 @@ mod nginx;
 mod unit;
 mod vm;
 
+use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,6 +31,25 @@ pub(crate) use nginx::EVERY;
 
 /// The step with the installed nginx.
 const HOST: &str = "host";
+
+/// What remains to be done for a step once it is prepared.
+type Work<'a> = Box<dyn FnOnce() -> Result<Outcome> + Send + 'a>;
+
+fn processors() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Nobody but root may load eBPF programs.
+#[derive(Debug)]
+struct NotRoot;
+
+impl fmt::Display for NotRoot {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("loading eBPF programs takes root")
+    }
+}
+
+impl std::error::Error for NotRoot {}
 
 /// What one step came to.
 #[derive(Debug)]
@@ -71,12 +91,13 @@ impl Outcome {
         self
     }
 
-    /// What may not be installed, what the archive does not have and what there is no time for is skipped; every other error is
-    /// a failure.
+    /// What may not be installed, what the archive does not have, what takes root and what there is no time for is skipped; every
+    /// other error is a failure.
     fn from_error(error: &anyhow::Error) -> Self {
+        let skipped = error.is::<Unavailable>() || error.is::<Over>() || error.is::<NotRoot>();
         match error.downcast_ref::<Missing>() {
             Some(missing) => Self::skipped(missing.summary()),
-            None if error.is::<Unavailable>() || error.is::<Over>() => Self::skipped(format!("{error:#}")),
+            None if skipped => Self::skipped(format!("{error:#}")),
             None => Self::failed(format!("{error:#}")),
         }
     }
@@ -175,12 +196,10 @@ pub(crate) fn test(repository: &Repository, setup: &Setup<'_>, options: &TestOpt
         lint::steps(&mut report, repository, setup);
         report.step("unit tests", || unit::run(repository));
     }
-    if selection.host {
-        report.step(HOST, || lab::host(&lab));
-    }
-    if selection.nginx {
-        nginx::steps(&mut report, &lab);
-    }
+    let host = selection.host.then(|| lab::host(&lab));
+    let nginx = selection.nginx.then(|| nginx::steps(&lab));
+    // Faults are times that pass, most of them: a processor has room for more.
+    report.steps_at_once(processors(), host.into_iter().chain(nginx.into_iter().flatten()).collect());
     if selection.vm {
         vm::steps(&mut report, &lab);
     }

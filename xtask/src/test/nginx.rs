@@ -3,10 +3,10 @@
 use anyhow::Result;
 
 use super::lab;
-use super::{Lab, Outcome, Report};
+use super::{Lab, Work};
 use crate::arch::Arch;
 use crate::nginx::{RELEASES, Release, installed};
-use crate::process::is_root;
+use crate::process::Invocation;
 
 /// Requests per case: a version takes some three minutes. With `--all` as many as with the installed nginx.
 const REQUESTS: &str = "20";
@@ -14,7 +14,7 @@ const REQUESTS: &str = "20";
 /// What `--nginx` without a version means.
 pub(crate) const EVERY: &str = "every";
 
-pub(super) fn steps(report: &mut Report, lab: &Lab<'_>) {
+pub(super) fn steps<'a>(lab: &Lab<'a>) -> Vec<(String, Work<'a>)> {
     let options = lab.options;
     let every = options.nginx.is_empty() || options.nginx.iter().any(|version| version == EVERY);
     let versions: Vec<String> = if every {
@@ -25,19 +25,19 @@ pub(super) fn steps(report: &mut Report, lab: &Lab<'_>) {
     } else {
         options.nginx.clone()
     };
-    for version in versions {
-        let step = format!("nginx {version}");
-        report.step(step.clone(), || run(lab, &step, &version));
-    }
+    versions.into_iter().map(|version| step(lab, &version)).collect()
 }
 
-fn run(lab: &Lab<'_>, step: &str, version: &str) -> Result<Outcome> {
-    if !is_root() {
-        return Ok(Outcome::skipped("loading eBPF programs takes root"));
-    }
+fn step<'a>(lab: &Lab<'a>, version: &str) -> (String, Work<'a>) {
+    let name = format!("nginx {version}");
+    let command = prepare(lab, &name, version);
+    let within = lab::within(lab);
+    (name, Box::new(move || lab::counted(&command?, within()?, |_| {})))
+}
+
+fn prepare(lab: &Lab<'_>, step: &str, version: &str) -> Result<Invocation> {
     let command = lab::prepare(lab, step)?;
     let root = Release::named(version)?.obtain(lab.repository, lab.setup, Arch::HOST)?;
     let command = command.arg("--nginx-root").arg(root);
-    let command = if lab.options.all { command } else { command.args(["--of-nginx", "--requests", REQUESTS]) };
-    lab::counted(&command, lab::deadline(lab)?, |_| {})
+    Ok(if lab.options.all { command } else { command.args(["--of-nginx", "--requests", REQUESTS]) })
 }

@@ -3,13 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
 
 use super::kernels::Reports;
-use super::{Count, Failures, Lab, Outcome, Report};
+use super::{Count, Failures, Lab, Outcome, Report, processors};
 use crate::arch::Arch;
 use crate::build::build;
 use crate::cli::BuildOptions;
@@ -65,7 +64,7 @@ fn at_once(report: &mut Report, lab: &Lab<'_>, kernels: Vec<String>) {
         let step = move || run(repository, &kernel, machine?, budget.deadline(most)?);
         (name, step)
     });
-    report.steps_at_once(thread::available_parallelism().map_or(1, usize::from), steps.collect());
+    report.steps_at_once(processors(), steps.collect());
 }
 
 /// A machine with the lab in it; `command` is what runs in all of these, once it is built.
