@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use anyhow::{Context, Result};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{ChecksumCapabilities, Device as _, Medium, TunTapInterface, TxToken as _, wait};
-use smoltcp::socket::tcp::{Socket, SocketBuffer};
+use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{
     HardwareAddress, IpAddress, IpCidr, IpProtocol, Ipv4Address, Ipv4Packet, Ipv4Repr, TcpControl, TcpPacket, TcpRepr,
@@ -31,6 +31,10 @@ pub(crate) const RESETS: u16 = 81;
 pub(crate) const IS_SILENT: u16 = 82;
 /// Nothing listens.
 pub(crate) const REFUSES: u16 = 83;
+/// Resets the connection as soon as it is made, whatever comes: as a box on the way may.
+pub(crate) const CUTS: u16 = 84;
+/// How soon: nginx has sent the request by then.
+const SOON: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// Connections at once, on each port.
 const AT_ONCE: usize = 4;
@@ -55,6 +59,11 @@ pub(crate) struct Elsewhere {
 impl Elsewhere {
     /// Sets it up, with a way to it from this namespace.
     pub(crate) fn behind(namespace: &Namespace) -> Result<Self> {
+        Self::at(namespace, std::time::Duration::ZERO)
+    }
+
+    /// The same, so far away that a packet takes `distance` to get there.
+    pub(crate) fn at(namespace: &Namespace, distance: std::time::Duration) -> Result<Self> {
         let ends = Arc::new(AtomicBool::new(false));
         let (asked, fd) = (Arc::clone(&ends), Arc::clone(namespace.fd()));
         let (made, ready) = channel();
@@ -67,7 +76,7 @@ impl Elsewhere {
                 Ok(device) => {
                     // Whoever waits for it is gone only if the lab ends.
                     let _ = made.send(Ok(()));
-                    live(device, &asked, &asked_for);
+                    live(device, distance, &asked, &asked_for);
                 }
                 Err(error) => {
                     let _ = made.send(Err(error));
@@ -97,7 +106,7 @@ impl Drop for Elsewhere {
     }
 }
 
-fn live(mut device: TunTapInterface, ends: &AtomicBool, floods: &Receiver<Flood>) {
+fn live(mut device: TunTapInterface, distance: std::time::Duration, ends: &AtomicBool, floods: &Receiver<Flood>) {
     let mut interface = Interface::new(Config::new(HardwareAddress::Ip), &mut device, Instant::now());
     let address: Option<IpAddress> = ADDRESS.parse().ok();
     interface.update_ip_addrs(|addresses| {
@@ -105,7 +114,7 @@ fn live(mut device: TunTapInterface, ends: &AtomicBool, floods: &Receiver<Flood>
         let _ = address.map(|address| addresses.push(IpCidr::new(address, 24)));
     });
     let mut sockets = SocketSet::new(Vec::new());
-    let all: Vec<(u16, SocketHandle)> = [CLOSES, RESETS, IS_SILENT]
+    let all: Vec<(u16, SocketHandle)> = [CLOSES, RESETS, IS_SILENT, CUTS]
         .into_iter()
         .flat_map(|port| [port; AT_ONCE])
         .map(|port| (port, sockets.add(Socket::new(buffer(), buffer()))))
@@ -123,6 +132,7 @@ fn live(mut device: TunTapInterface, ends: &AtomicBool, floods: &Receiver<Flood>
         if wait(device.as_raw_fd(), Some(delay)).is_err() {
             return;
         }
+        std::thread::sleep(distance);
     }
 }
 
@@ -166,6 +176,11 @@ fn buffer() -> SocketBuffer<'static> {
 }
 
 fn serve(socket: &mut Socket<'_>, port: u16) {
+    if port == CUTS && socket.state() == State::SynReceived {
+        std::thread::sleep(SOON);
+        socket.abort();
+        return;
+    }
     if !socket.is_open() {
         // A closed socket may always listen.
         let _ = socket.listen(port);

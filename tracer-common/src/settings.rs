@@ -77,6 +77,8 @@ pub struct Offsets {
     pub net_max_syn_backlog: u32,
     pub net_somaxconn: u32,
     pub tcp_bytes_acked: u32,
+    /// `rtt_min`: three samples (`struct minmax`, include/linux/win_minmax.h), the best first, each a time and a value.
+    pub tcp_rtt_min: u32,
     pub tcp_snd_una: u32,
     pub tcp_snd_nxt: u32,
     pub skb_device: u32,
@@ -95,7 +97,6 @@ pub struct Offsets {
     pub file_inode: u32,
     pub inode_number: u32,
     pub skb_sock: u32,
-    pub reserved: u32,
 }
 
 impl Offsets {
@@ -154,6 +155,7 @@ impl Offsets {
         net_max_syn_backlog: ABSENT,
         net_somaxconn: ABSENT,
         tcp_bytes_acked: ABSENT,
+        tcp_rtt_min: ABSENT,
         tcp_snd_una: ABSENT,
         tcp_snd_nxt: ABSENT,
         skb_device: ABSENT,
@@ -172,7 +174,6 @@ impl Offsets {
         file_inode: ABSENT,
         inode_number: ABSENT,
         skb_sock: ABSENT,
-        reserved: 0,
     };
 }
 

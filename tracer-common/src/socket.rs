@@ -106,7 +106,10 @@ pub struct Live {
     /// Whether all that was sent is acknowledged, the FIN and the SYN included: [`ALL_ACKNOWLEDGED`], [`UNACKNOWLEDGED`], or 0 where
     /// the kernel does not show it.
     pub sending: u8,
-    pub reserved: [u8; 5],
+    pub reserved: u8,
+    /// The shortest round trip of late (tcp_min_rtt(), include/net/tcp.h), in µs; 0: none was measured, or the kernel does not
+    /// show it.
+    pub min_rtt_us: u32,
 }
 
 crate::wire_pod!(Live, 3 * 8 + 6 * 4 + 8);

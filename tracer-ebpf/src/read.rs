@@ -273,6 +273,17 @@ fn sending(sk: impl Sock) -> u8 {
     if sk.field::<u32>(first) == sk.field::<u32>(next) { ALL_ACKNOWLEDGED } else { UNACKNOWLEDGED }
 }
 
+/// The value of the best sample: all ones before there is any (tcp_init_sock(), net/ipv4/tcp.c).
+#[inline(always)]
+fn min_rtt_us(sk: impl Sock) -> u32 {
+    let samples = setting!(offsets.tcp_rtt_min);
+    if samples == ABSENT {
+        return 0;
+    }
+    let value: u32 = sk.field(samples + size_of::<u32>() as u32);
+    if value == u32::MAX { 0 } else { value }
+}
+
 #[inline(always)]
 pub(crate) fn live(sk: impl Sock, state: u8, traffic: &Traffic) -> Live {
     let received_next: u32 = sk.field(setting!(offsets.tcp_rcv_nxt));
@@ -290,6 +301,7 @@ pub(crate) fn live(sk: impl Sock, state: u8, traffic: &Traffic) -> Live {
         shutdown: sk.field(setting!(offsets.sock_shutdown)),
         bytes_acked: sk.field(setting!(offsets.tcp_bytes_acked)),
         sending: sending(sk),
-        reserved: [0; 5],
+        reserved: 0,
+        min_rtt_us: min_rtt_us(sk),
     }
 }

@@ -1,19 +1,21 @@
 //! Upstreams on a host that this kernel knows nothing of: what can be said of it, and what cannot.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::Program;
 use super::scene::{Scene, Server, because, failure, fill, sees_resets};
-use crate::elsewhere::{ADDRESS, CLOSES, Elsewhere, IS_SILENT, REFUSES, RESETS};
+use crate::elsewhere::{ADDRESS, CLOSES, CUTS, Elsewhere, IS_SILENT, REFUSES, RESETS};
 use crate::scenario::{BASE, Need, Net, Scenario};
 use crate::stage::{Options, Stage};
 use crate::tracer::of_type;
 
 pub(super) const PROGRAMS: &[Program] = &[
     Program { name: "remote/what_another_host_did", needs: &[Need::Tun], run: another_host },
+    Program { name: "remote/cut_on_the_way", needs: &[Need::Tun], run: cut },
     Program { name: "remote/same_port_here", needs: &[Need::Tun, Need::Python], run: same_port },
 ];
 
@@ -27,6 +29,9 @@ const NGINX: Scenario = Scenario {
              location /nobody/ { proxy_pass http://10.55.0.9:80; }",
     ..BASE
 };
+
+/// Half of it would be enough; an emulated processor is slow.
+const DISTANCE: Duration = Duration::from_millis(600);
 
 const NOBODY: (&str, Value) = ("", Value::Null);
 
@@ -64,6 +69,26 @@ fn another_host(why502: &Path, options: &Options) -> Result<String> {
         }
     }
     Ok(format!("refused, reset: {}; closed, silent, nobody there", if resets { "the other's" } else { "not told" }))
+}
+
+/// A reset that comes sooner than the request can have got there.
+fn cut(why502: &Path, options: &Options) -> Result<String> {
+    if !sees_resets(options)? {
+        return Ok("a rule may have rejected it, as far as this kernel tells".into());
+    }
+    let stage = Stage::set(&NGINX, options)?;
+    let _elsewhere = Elsewhere::at(stage.near().context("a namespace")?, DISTANCE)?;
+    let scene = Scene::watch(stage, why502)?;
+    let uri = format!("/p{CUTS}/cut");
+    scene.until_root(std::slice::from_ref(&uri), "remote_reset")?;
+    let records = scene.records()?;
+    let told = of_type(&records, "failure").filter(|failure| failure["root"]["kind"] == "remote_reset");
+    let last = told.last().context("a failure with its root")?;
+    ensure!(last["cause"] == "reset_before_response", "{last}");
+    let (text, hint) = (last["root"]["text"].as_str(), last["hint"].as_str());
+    let sooner = text.is_some_and(|text| text.contains("sooner than the request can have got there"));
+    ensure!(sooner && hint.is_some_and(|hint| hint.contains("the request did not cause it")), "{text:?}, {hint:?}");
+    Ok("sooner than an answer can come".into())
 }
 
 /// What listens here on that port, for all addresses, has nothing to do with the other host's silence, however full its queue is.

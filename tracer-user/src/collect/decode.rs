@@ -209,6 +209,7 @@ impl Decoder {
                     socket::UNACKNOWLEDGED => Some(false),
                     _ => None,
                 },
+                min_rtt_us: (live.min_rtt_us != 0).then_some(live.min_rtt_us),
             },
         }
     }

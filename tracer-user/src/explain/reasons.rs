@@ -217,9 +217,11 @@ pub(super) const REASONS: &[Reason] = &[
     Reason {
         kind: RootKind::RemoteReset,
         meaning: "A reset or a FIN came from another host. That host's kernel or a box on the way sent it; for whom cannot be told from \
-                  here.",
+                  here. What comes sooner than half of the shortest round trip is no answer to the request: it was under way \
+                  already (a restart, an idle time-out), or a box on the way sent it.",
         known: "It arrived from the network: no network namespace of this host has the address, no process of this host closed the \
-                other end, and, for a reset, this host's TCP did not send it and no rule of this host had dropped what it answers.",
+                other end, and, for a reset, this host's TCP did not send it and no rule of this host had dropped what it answers. The round trip \
+                is the kernel's own figure for this connection (tcp_min_rtt).",
         check: &[check("The upstream's log at that second", "")],
         change: &["Look at the other host: restarts, limits, time-outs of load balancers on the way."],
     },

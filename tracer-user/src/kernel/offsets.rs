@@ -82,6 +82,7 @@ const WANTED: &[Wanted] = wanted! {
     Optional sock_max_ack_backlog = "sock"."sk_max_ack_backlog": 4;
     Optional request_queue_length = "inet_connection_sock"."icsk_accept_queue.qlen": 4;
     Optional tcp_bytes_acked = "tcp_sock"."bytes_acked": 8;
+    Optional tcp_rtt_min = "tcp_sock"."rtt_min": 24;
     Optional tcp_snd_una = "tcp_sock"."snd_una": 4;
     Optional tcp_snd_nxt = "tcp_sock"."snd_nxt": 4;
     Optional skb_device = "sk_buff"."dev": 8;

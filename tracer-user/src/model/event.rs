@@ -126,6 +126,8 @@ pub struct Now {
     pub since_received_jiffies: u32,
     /// The other end's kernel has acknowledged all that was sent; None: not shown.
     pub all_acknowledged: Option<bool>,
+    /// The shortest round trip of late; None: not shown.
+    pub min_rtt_us: Option<u32>,
 }
 
 /// nginx's request as read from its memory.

@@ -126,6 +126,12 @@ pub struct ConnectionFacts {
     pub last_retransmit_ns: Option<u64>,
     /// The other end's kernel has acknowledged all that was sent.
     pub all_acknowledged: Option<bool>,
+    /// When its handshake was done; None for one that is older than the tracing.
+    pub established_ns: Option<u64>,
+    /// When the other end's FIN or a RST ended it.
+    pub ended_ns: Option<u64>,
+    /// The shortest round trip that its kernel knows of.
+    pub min_rtt_us: Option<u32>,
 }
 
 /// One upstream attempt that failed.

@@ -197,6 +197,7 @@ impl Link {
                 since_sent_jiffies: jiffies(sent_ago),
                 since_received_jiffies: jiffies(received_ago),
                 all_acknowledged: None,
+                min_rtt_us: None,
                 bytes_acked: former_sent + self.acked,
             },
         }

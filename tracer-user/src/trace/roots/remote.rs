@@ -53,6 +53,8 @@ pub(super) fn root(failure: &Failure, host: &mut Host) -> Option<Found> {
 fn of(failure: &Failure, upstream: &str, place: &str, here: Here) -> Option<Found> {
     let after = text::duration(failure.time_ns.saturating_sub(failure.started_ns?));
     let other = format!("{upstream}{place}");
+    let pace = Pace::of(failure);
+    let trip = pace.map_or_else(String::new, Pace::text);
     let (kind, text, hint) = match failure.cause {
         Cause::ConnectRefused if reset(failure, here) => (
             RootKind::RemoteReset,
@@ -69,10 +71,15 @@ fn of(failure: &Failure, upstream: &str, place: &str, here: Here) -> Option<Foun
         {
             (
                 RootKind::RemoteReset,
-                format!("the reset came from {other}, or from a box on the way, {after} after the attempt began"),
-                format!(
-                    "look on {upstream} at that second, and at balancers and firewalls on the way (their idle times)"
-                ),
+                format!("the reset came from {other}, or from a box on the way, {after} after the attempt began{trip}"),
+                match pace {
+                    Some(Pace { sooner: true, .. }) => format!(
+                        "the request did not cause it: look for a restart of {upstream} at that second, or a box on the way that resets"
+                    ),
+                    _ => format!(
+                        "look on {upstream} at that second, and at balancers and firewalls on the way (their idle times)"
+                    ),
+                },
             )
         }
         Cause::ClosedBeforeResponse | Cause::ClosedMidResponse | Cause::TlsPeerClosed | Cause::StaleKeepalive
@@ -80,7 +87,7 @@ fn of(failure: &Failure, upstream: &str, place: &str, here: Here) -> Option<Foun
         {
             (
                 RootKind::RemoteReset,
-                format!("{other}, or a proxy before it, closed the connection {after} after the attempt began"),
+                format!("{other}, or a proxy before it, closed the connection {after} after the attempt began{trip}"),
                 format!("look in the upstream's log on {upstream} at that second; a round time is a time-out's"),
             )
         }
@@ -124,6 +131,34 @@ fn of(failure: &Failure, upstream: &str, place: &str, here: Here) -> Option<Foun
     Some(Found { root: record::Root { kind, text, process: None, listener: None }, hint: Some(hint), evidence: None })
 }
 
+/// How soon the connection ended, beside what a packet takes there and back.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    round_trip_us: u32,
+    /// The request could hardly have got there: not even half of the shortest round trip had passed since it could be sent. Less
+    /// than half, as the first round trip, which may be the only one measured, can be longer than another.
+    sooner: bool,
+}
+
+impl Pace {
+    fn of(failure: &Failure) -> Option<Self> {
+        let connection = &failure.connection;
+        let round_trip_us = connection.min_rtt_us?;
+        let could_send_ns = failure.started_ns?.max(connection.established_ns.unwrap_or(0));
+        let passed_ns = connection.ended_ns?.checked_sub(could_send_ns)?;
+        Some(Self { round_trip_us, sooner: passed_ns < u64::from(round_trip_us) * 1000 / 2 })
+    }
+
+    fn text(self) -> String {
+        let round_trip = text::round_trip(self.round_trip_us);
+        if self.sooner {
+            format!(": sooner than the request can have got there (a round trip takes {round_trip} at best)")
+        } else {
+            format!(" (a round trip takes {round_trip} at best)")
+        }
+    }
+}
+
 /// A RST from the network, and no rule's of this host.
 fn reset(failure: &Failure, here: Here) -> bool {
     failure.connection.reset == Some(ResetBy::Unseen) && here.excludes_rules
@@ -163,6 +198,27 @@ mod tests {
             assert_eq!(said(&failure, SEES), None, "{cause:?}");
         }
         assert_eq!(said(&failure(Cause::ConnectRefused), SEES), None, "by ICMP");
+    }
+
+    #[test]
+    fn what_comes_sooner_than_an_answer_can_is_none() {
+        let said = |passed_us: u64, min_rtt_us| {
+            let mut failure = Failure { time_ns: 200_000_000, ..failure(Cause::ResetBeforeResponse) };
+            failure.connection.reset = Some(ResetBy::Unseen);
+            failure.connection.established_ns = Some(100_000_000);
+            failure.connection.ended_ns = Some(100_000_000 + passed_us * 1000);
+            failure.connection.min_rtt_us = min_rtt_us;
+            let found = of(&failure, "10.0.0.7", "", SEES).expect("a reason");
+            (found.root.text, found.hint.expect("a hint"))
+        };
+        let (text, hint) = said(20_000, Some(90_000));
+        assert!(text.ends_with("sooner than the request can have got there (a round trip takes 90 ms at best)"), "{text}");
+        assert!(hint.starts_with("the request did not cause it"), "{hint}");
+        let (text, hint) = said(46_000, Some(90_000));
+        assert!(text.ends_with("200 ms after the attempt began (a round trip takes 90 ms at best)"), "{text}");
+        assert!(hint.starts_with("look on 10.0.0.7"), "{hint}");
+        assert!(said(46_000, Some(230)).0.ends_with("(a round trip takes 230 µs at best)"));
+        assert!(said(0, None).0.ends_with("200 ms after the attempt began"));
     }
 
     #[test]

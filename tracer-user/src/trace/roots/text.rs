@@ -169,6 +169,15 @@ pub(super) fn process(actor: &Actor, fate: Option<&Fate>, ended_ns: u64) -> Proc
 }
 
 /// `40 ms`, `2.1 s`, `3 min`, `5 h`
+/// Of what takes microseconds or a few hundred milliseconds: `230 µs`, `4.1 ms`.
+pub(super) fn round_trip(microseconds: u32) -> String {
+    match microseconds {
+        0..1000 => format!("{microseconds} µs"),
+        1000..10_000 => format!("{}.{} ms", microseconds / 1000, microseconds % 1000 / 100),
+        _ => format!("{} ms", microseconds / 1000),
+    }
+}
+
 pub(super) fn duration(nanoseconds: u64) -> String {
     let milliseconds = nanoseconds / 1_000_000;
     match milliseconds {
