@@ -35,7 +35,7 @@ use tracer_common::{
 
 use super::{
     lines::{Hearing, Lines},
-    load::Tried,
+    load::{Tried, ahead, load_one},
     plan::{Plan, in_order},
     symbol::{SymbolError, file_offsets},
     table::Otherwise,
@@ -116,15 +116,12 @@ impl Probes {
             .load(OBJECT)
             .map_err(|source| AttachError::Load(Box::new(source)))?;
         // Load all before attaching any: what one sees, the others must see too.
-        if plan.nginx_word {
-            for (symbol, ..) in NGINX_FUNCTIONS {
-                uprobe(&mut ebpf, symbol)?
-                    .load()
-                    .map_err(|source| AttachError::Program { symbol, source: Box::new(source) })?;
-            }
+        let uprobes: &[_] = if plan.nginx_word { &NGINX_FUNCTIONS.map(|(symbol, ..)| symbol) } else { &[] };
+        let btf = ahead(&mut ebpf, plan, uprobes, btf).map_err(AttachError::Btf)?;
+        for symbol in uprobes {
+            let program = ebpf.program_mut(symbol).ok_or(AttachError::Absent(symbol))?;
+            load_one(program, "", None).map_err(|source| AttachError::Program { symbol, source: Box::new(source) })?;
         }
-        // For the programs whose arguments have types.
-        let btf = btf.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).map_err(AttachError::Btf)?;
         let mut tried: Vec<_> = plan.probes.iter().map(|planned| Tried::load(&mut ebpf, &btf, planned)).collect();
         // Without it nothing but old listeners is missed.
         let listeners = iterator(&mut ebpf)?.load("tcp", &btf).err().map(|error| error_chain(&error));

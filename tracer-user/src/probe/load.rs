@@ -1,15 +1,21 @@
 //! Programs getting to their places, and leaving them.
 
-use std::any::Any;
+use std::{
+    any::Any,
+    collections::{HashMap, VecDeque},
+    panic::resume_unwind,
+    sync::{Mutex, PoisonError},
+    thread::{self, JoinHandle},
+};
 
 use aya::{
-    Btf, Ebpf,
+    Btf, BtfError, Ebpf,
     programs::{BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError, RawTracePoint},
 };
 
 use super::{
     hook::{Facility, Hook, Kind},
-    plan::Planned,
+    plan::{Plan, Planned},
     table::Way,
 };
 
@@ -94,15 +100,69 @@ impl Tried {
     }
 }
 
-fn load(ebpf: &mut Ebpf, btf: Option<&Btf>, way: &Way) -> Result<(), ProgramError> {
-    let typed = || btf.ok_or(ProgramError::NotLoaded);
-    way.hooks.iter().try_for_each(|hook| match hook.kind {
-        Kind::TpBtf => program::<BtfTracePoint>(ebpf, hook)?.load(hook.place(), typed()?),
-        Kind::RawTp => program::<RawTracePoint>(ebpf, hook)?.load(),
-        Kind::Fentry => program::<FEntry>(ebpf, hook)?.load(hook.place(), typed()?),
-        Kind::Fexit => program::<FExit>(ebpf, hook)?.load(hook.place(), typed()?),
-        Kind::Kprobe | Kind::Kretprobe => program::<KProbe>(ebpf, hook)?.load(),
+/// Loads what will be wanted first: these uprobes and the best way of each observation, two at a time. The kernel verifies each
+/// program on its own, and that is most of the start. `btf` is on its way; it is waited for, and given back.
+///
+/// What does not load is left to [`Tried`] and to who needs the uprobe: they try it again, and have the error.
+pub(super) fn ahead(
+    ebpf: &mut Ebpf,
+    plan: &Plan,
+    uprobes: &[&str],
+    btf: JoinHandle<Result<Btf, BtfError>>,
+) -> Result<Btf, BtfError> {
+    let planned = plan.probes.iter().chain([&plan.drops, &plan.lines]);
+    let best = planned.filter_map(|planned| planned.ways.iter().flatten().next());
+    let hooks: HashMap<&str, &Hook> = best.flat_map(|way| way.hooks).map(|hook| (hook.symbol, hook)).collect();
+    let (mut typed, mut rest) = (Vec::new(), VecDeque::new());
+    for (name, program) in ebpf.programs_mut() {
+        match hooks.get(name) {
+            Some(hook) if matches!(hook.kind, Kind::TpBtf | Kind::Fentry | Kind::Fexit) => typed.push((*hook, program)),
+            Some(_) => rest.push_back(program),
+            // They take longest.
+            None if uprobes.contains(&name) => rest.push_front(program),
+            None => {}
+        }
+    }
+    let rest = Mutex::new(rest);
+    let next = || rest.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let load_rest = || {
+        while let Some(program) = next() {
+            let _ = load_one(program, "", None);
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(load_rest);
+        let btf = btf.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+        for (hook, program) in typed {
+            let _ = load_one(program, hook.place(), Some(&btf));
+        }
+        load_rest();
+        Ok(btf)
     })
+}
+
+/// Loads a program, if it is not yet. The place and the kernel's types count where its arguments have types.
+pub(super) fn load_one(program: &mut Program, place: &str, btf: Option<&Btf>) -> Result<(), ProgramError> {
+    let typed = || btf.ok_or(ProgramError::NotLoaded);
+    let loaded = match program {
+        Program::BtfTracePoint(program) => program.load(place, typed()?),
+        Program::FEntry(program) => program.load(place, typed()?),
+        Program::FExit(program) => program.load(place, typed()?),
+        Program::RawTracePoint(program) => program.load(),
+        Program::KProbe(program) => program.load(),
+        Program::UProbe(program) => program.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    };
+    match loaded {
+        Err(ProgramError::AlreadyLoaded) => Ok(()),
+        loaded => loaded,
+    }
+}
+
+fn load(ebpf: &mut Ebpf, btf: Option<&Btf>, way: &Way) -> Result<(), ProgramError> {
+    way.hooks
+        .iter()
+        .try_for_each(|hook| load_one(ebpf.program_mut(hook.symbol).ok_or(ProgramError::NotLoaded)?, hook.place(), btf))
 }
 
 /// All of them, or nothing.

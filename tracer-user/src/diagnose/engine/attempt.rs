@@ -291,7 +291,10 @@ pub(super) fn facts(connection: &Connection, reuse: Reuse) -> ConnectionFacts {
         last_retransmit_ns: connection.last_retransmit_ns,
         all_acknowledged: connection.now.all_acknowledged,
         established_ns: connection.established_ns,
-        ended_ns: connection.fin_ns.filter(|_| connection.reset.is_none()).or(connection.ended.map(|ended| ended.time_ns)),
+        ended_ns: connection
+            .fin_ns
+            .filter(|_| connection.reset.is_none())
+            .or(connection.ended.map(|ended| ended.time_ns)),
         min_rtt_us: connection.now.min_rtt_us,
     }
 }

@@ -212,7 +212,10 @@ mod tests {
             (found.root.text, found.hint.expect("a hint"))
         };
         let (text, hint) = said(20_000, Some(90_000));
-        assert!(text.ends_with("sooner than the request can have got there (a round trip takes 90 ms at best)"), "{text}");
+        assert!(
+            text.ends_with("sooner than the request can have got there (a round trip takes 90 ms at best)"),
+            "{text}"
+        );
         assert!(hint.starts_with("the request did not cause it"), "{hint}");
         let (text, hint) = said(46_000, Some(90_000));
         assert!(text.ends_with("200 ms after the attempt began (a round trip takes 90 ms at best)"), "{text}");
