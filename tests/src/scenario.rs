@@ -45,6 +45,8 @@ pub struct Scenario {
     pub optional: &'static [&'static str],
     /// The most events that the kernel may have sent, for the end record.
     pub events_below: Option<u64>,
+    /// nginx without the names of its functions, as where all symbols were stripped: no uprobe can be put into it.
+    pub nameless: bool,
 }
 
 /// What a scenario starts from: one host, no requirements, every case in parallel.
@@ -66,6 +68,7 @@ pub const BASE: Scenario = Scenario {
     before: None,
     optional: &[],
     events_below: None,
+    nameless: false,
 };
 
 /// The network of a scenario.

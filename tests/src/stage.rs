@@ -176,6 +176,10 @@ impl Stage {
         };
         let open = || ErrorLog::open(scenario.logs, directory.path());
         let mut errors = network.near().map_or_else(open, |near| near.enter(open))?;
+        let options = match scenario.nameless {
+            true => Options { nginx: options.nginx.nameless(directory.path())?, ..options.clone() },
+            false => options.clone(),
+        };
         let nginx = Nginx::start(nginx::Settings {
             program: &options.nginx,
             dir: directory.path(),
@@ -188,8 +192,7 @@ impl Stage {
             connections: 4096,
             namespace: network.near(),
         })?;
-        let (cases, logs, sent, options) = (scenario.cases, scenario.logs, Mutex::default(), options.clone());
-        let remark = Mutex::default();
+        let (cases, logs, sent, remark) = (scenario.cases, scenario.logs, Mutex::default(), Mutex::default());
         Ok(Self { nginx, upstreams, network, logs, errors, cases, sent, remark, options, directory })
     }
 

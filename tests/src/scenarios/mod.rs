@@ -17,6 +17,7 @@ mod kernel_only;
 mod misspoken;
 mod mixed;
 mod mixed_rate;
+mod nameless;
 mod nat;
 mod negative;
 mod no_attempt;
@@ -103,6 +104,7 @@ pub fn all() -> impl Iterator<Item = Entry> {
         exhausted::SCENARIOS,
         clients::SCENARIOS,
         witness::SCENARIOS,
+        nameless::SCENARIOS,
         kernel_only::SCENARIOS,
         negative::SCENARIOS,
         roots::SCENARIOS,

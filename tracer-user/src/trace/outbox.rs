@@ -115,6 +115,11 @@ impl Outbox {
             let reason = record::LossReason::TailGap;
             records.push(Record::Lost(record::Lost { time, program, reason, count: Some(1), counted: None }));
         }
+        let count = self.texts.fallback.take_left_out();
+        if count > 0 {
+            let (program, reason) = (Cow::Borrowed(ERROR_LOG), record::LossReason::Overload);
+            records.push(Record::Lost(record::Lost { time, program, reason, count: Some(count), counted: None }));
+        }
         if self.late.is_empty() {
             return records;
         }

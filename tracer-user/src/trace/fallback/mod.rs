@@ -4,7 +4,9 @@
 //! only where as many sockets as lines are in question, and says what became of a request only where the access log has
 //! rows that can mean nothing else. What the kernel sees of these workers waits until their lines have been read.
 
-use std::collections::HashSet;
+mod pairs;
+
+use std::collections::{HashMap, HashSet};
 
 use super::texts::ComplaintId;
 use crate::{
@@ -20,6 +22,7 @@ use crate::{
         told::Told,
     },
 };
+use pairs::{HOLD_NS, Pairs};
 
 /// The hook of a complaint that was read, as in `evidence.source`.
 pub(super) const ERROR_LOG: &str = "error_log";
@@ -28,9 +31,9 @@ const ACCESS_LOG: &str = "access_log";
 const POLL_NS: u64 = 100_000_000;
 /// A line waits so long for its socket and its row.
 const RIPE_NS: u64 = 100_000_000;
-/// A socket waits so long for its line.
-const HOLD_NS: u64 = 1_000_000_000;
-/// Kept of each at most.
+/// Lines that are read at once have times of their own within this.
+const APART_NS: u64 = 10_000_000;
+/// Lines and rows kept at most.
 const CAPACITY: usize = 16_384;
 /// NGX_LOG_ERR.
 const ERROR: u32 = 4;
@@ -42,10 +45,12 @@ const ZONES_S: i64 = 900;
 pub(super) struct Fallback {
     workers: HashSet<u32>,
     lines: Vec<Heard>,
-    closed: Vec<(u64, Event)>,
-    rows: Vec<(u64, Row)>,
-    /// Worker, peer and second of lines told lately: sockets that were theirs are no failures of their own.
-    told: Vec<(u64, u32, Address)>,
+    pairs: Pairs<Event>,
+    /// Rows with the time when they came, by client and request line.
+    rows: HashMap<(String, String), Vec<(u64, Row)>>,
+    /// Lines so far.
+    heard: u64,
+    left_out: u64,
     requests: u64,
     attempts: u64,
     polled_ns: u64,
@@ -53,12 +58,19 @@ pub(super) struct Fallback {
 
 #[derive(Debug)]
 struct Heard {
+    number: u64,
     arrived_ns: u64,
     worker: u32,
     connection: u64,
     local_second: i64,
     level: u32,
     spoken: Spoken,
+}
+
+impl Heard {
+    fn peer(&self) -> Option<Address> {
+        self.spoken.peer.as_deref().map(Address::from_nginx)
+    }
 }
 
 /// What comes of a line.
@@ -100,9 +112,7 @@ impl Fallback {
         for heard in self.lines.iter_mut().filter(|heard| concerned(heard.worker)) {
             heard.arrived_ns = 0;
         }
-        for (arrived_ns, _) in self.closed.iter_mut().filter(|(_, event)| concerned(event.moment.pid)) {
-            *arrived_ns = 0;
-        }
+        self.pairs.ripen(worker);
     }
 
     pub(super) fn is_needed(&self) -> bool {
@@ -111,23 +121,39 @@ impl Fallback {
 
     /// A socket that such a worker closed; given back where too many wait: it is told without its line then.
     pub(super) fn hold(&mut self, event: Event, now_ns: u64) -> Option<Event> {
-        if self.closed.len() >= CAPACITY {
-            return Some(event);
-        }
-        self.closed.push((now_ns, event));
-        None
+        let Happening::Closed { connection, .. } = &event.happening else { return Some(event) };
+        let (worker, peer) = (connection.worker, connection.remote.clone());
+        self.pairs.socket(worker, &peer, event, now_ns)
     }
 
     /// A line of such a worker.
     pub(super) fn hear(&mut self, found: &Found<'_>, now_ns: u64) {
         let line = &found.line;
         let (Some(connection), Standing::Own) = (line.connection, found.standing) else { return };
-        if line.level > ERROR || self.lines.len() >= CAPACITY {
+        if line.level > ERROR {
             return;
         }
         let Some(spoken) = understand(&String::from_utf8_lossy(line.text), line.cut) else { return };
+        if self.lines.len() >= CAPACITY {
+            self.left_out += 1;
+            return;
+        }
         let (local_second, level, worker) = (line.local_second, line.level, found.worker);
-        self.lines.push(Heard { arrived_ns: now_ns, worker, connection, local_second, level, spoken });
+        self.push(Heard { number: 0, arrived_ns: now_ns, worker, connection, local_second, level, spoken });
+    }
+
+    fn push(&mut self, heard: Heard) {
+        self.heard += 1;
+        let heard = Heard { number: self.heard, ..heard };
+        if let Some(peer) = heard.peer() {
+            self.pairs.line(heard.worker, &peer, heard.number);
+        }
+        self.lines.push(heard);
+    }
+
+    /// Lines since the last call that there was no room for.
+    pub(super) fn take_left_out(&mut self) -> u64 {
+        std::mem::take(&mut self.left_out)
     }
 
     /// What can be said now.
@@ -135,52 +161,74 @@ impl Fallback {
         let mut steps = Vec::new();
         let ripe = |heard: &Heard| now_ns.saturating_sub(heard.arrived_ns) >= RIPE_NS;
         if self.lines.iter().any(ripe) {
-            let rows = &mut self.rows;
-            logs.read_access(|row| {
-                if rows.len() < CAPACITY {
-                    rows.push((now_ns, row));
-                }
-            });
+            self.read_rows(now_ns, logs);
+            self.groups(ripe).iter().for_each(|group| self.request(group, now_ns, &mut steps));
         }
-        while let Some(first) = self.lines.iter().find(|heard| ripe(heard)) {
-            let key = (first.spoken.client.clone(), first.spoken.request.clone(), first.local_second);
-            let alike = |heard: &Heard| {
-                heard.spoken.client == key.0 && heard.spoken.request == key.1 && near(heard.local_second, key.2)
-            };
-            let (group, others): (Vec<Heard>, _) = std::mem::take(&mut self.lines).into_iter().partition(alike);
-            self.lines = others;
-            self.request(&group, now_ns, &mut steps);
-        }
-        self.rows.retain(|(arrived_ns, _)| now_ns.saturating_sub(*arrived_ns) < 2 * HOLD_NS);
-        self.told.retain(|(time_ns, _, _)| now_ns.saturating_sub(*time_ns) < 2 * HOLD_NS);
-        let old = |(arrived_ns, _): &(u64, Event)| now_ns.saturating_sub(*arrived_ns) >= HOLD_NS;
-        let (old, young) = std::mem::take(&mut self.closed).into_iter().partition(old);
-        self.closed = young;
-        let old: Vec<(u64, Event)> = old;
-        for (_, event) in old {
-            let of_line = remote(&event).is_some_and(|(worker, remote)| {
-                self.told.iter().any(|(_, teller, peer)| *teller == worker && peer == remote)
-            });
-            if !of_line {
-                steps.push(Step::Event(event));
-            }
-        }
+        self.rows.retain(|_, rows| {
+            rows.retain(|(arrived_ns, _)| now_ns.saturating_sub(*arrived_ns) < 2 * HOLD_NS);
+            !rows.is_empty()
+        });
+        let mut unspoken = self.pairs.unspoken(now_ns);
+        unspoken.sort_by_key(|event| event.moment.time_ns);
+        steps.extend(unspoken.into_iter().map(Step::Event));
         steps
+    }
+
+    fn read_rows(&mut self, now_ns: u64, logs: &mut Logs) {
+        let rows = &mut self.rows;
+        let mut room = CAPACITY.saturating_sub(rows.values().map(Vec::len).sum());
+        logs.read_access(|row| {
+            // Without its row it is unknown what became of a request.
+            if room > 0 {
+                room -= 1;
+                rows.entry((row.client.clone(), row.request.clone())).or_default().push((now_ns, row));
+            }
+        });
+    }
+
+    /// Takes the lines out that are ripe, each with those of the same client about the same request line at about its time.
+    fn groups(&mut self, ripe: impl Fn(&Heard) -> bool) -> Vec<Vec<Heard>> {
+        let mut lines: Vec<Option<Heard>> = std::mem::take(&mut self.lines).into_iter().map(Some).collect();
+        let mut alike: HashMap<(String, String), Vec<usize>> = HashMap::new();
+        for (place, heard) in lines.iter().enumerate() {
+            let spoken = heard.as_ref().map(|heard| (heard.spoken.client.clone(), heard.spoken.request.clone()));
+            alike.entry(spoken.unwrap_or_default()).or_default().push(place);
+        }
+        let mut groups = Vec::new();
+        for first in 0..lines.len() {
+            let Some(heard) = lines[first].as_ref().filter(|heard| ripe(heard)) else { continue };
+            let key = (heard.spoken.client.clone(), heard.spoken.request.clone());
+            let second = heard.local_second;
+            let Some(places) = alike.get_mut(&key) else { continue };
+            let mut group = Vec::new();
+            places.retain(|&place| {
+                let taken = lines[place].take_if(|heard| near(heard.local_second, second));
+                let stays = taken.is_none();
+                group.extend(taken);
+                stays
+            });
+            groups.push(group);
+        }
+        self.lines = lines.into_iter().flatten().collect();
+        groups
     }
 
     /// Lines of one client about one request line at about one time.
     fn request(&mut self, group: &[Heard], now_ns: u64, steps: &mut Vec<Step>) {
+        let mut of_connection: HashMap<(u32, u64), Vec<&Heard>> = HashMap::new();
         let mut connections: Vec<(u32, u64)> = Vec::new();
         for heard in group {
-            if !connections.contains(&(heard.worker, heard.connection)) {
+            let lines = of_connection.entry((heard.worker, heard.connection)).or_default();
+            if lines.is_empty() {
                 connections.push((heard.worker, heard.connection));
             }
+            lines.push(heard);
         }
         let status = self.answered(group, connections.len());
         // Several attempts of one request, or a request each.
         let shared = group.len() > connections.len() && status.is_some_and(|(_, rows)| rows == connections.len());
         for place in connections {
-            let mut lines = group.iter().filter(|heard| (heard.worker, heard.connection) == place).peekable();
+            let mut lines = of_connection.remove(&place).unwrap_or_default().into_iter().peekable();
             let mut former = None;
             while let Some(heard) = lines.next() {
                 let number = former.filter(|_| shared).unwrap_or_else(|| {
@@ -188,7 +236,7 @@ impl Fallback {
                     self.requests
                 });
                 former = Some(number);
-                let (request, moment) = self.attempt(heard, number, group, now_ns, steps);
+                let (request, moment) = self.attempt(heard, number, now_ns, steps);
                 if let Some((status, _)) = status
                     && (!shared || lines.peek().is_none())
                 {
@@ -204,11 +252,9 @@ impl Fallback {
     fn answered(&mut self, group: &[Heard], connections: usize) -> Option<(u16, usize)> {
         let first = group.first()?;
         let request = escaped(&first.spoken.request);
-        let is_row = |row: &Row| {
-            row.client == first.spoken.client && row.request == request && near(row.local_second, first.local_second)
-        };
-        let rows: Vec<u16> = self.rows.iter().filter(|(_, row)| is_row(row)).map(|(_, row)| row.status).collect();
-        self.rows.retain(|(_, row)| !is_row(row));
+        let all = self.rows.get_mut(&(first.spoken.client.clone(), request))?;
+        let is_row = |(_, row): &mut (u64, Row)| near(row.local_second, first.local_second);
+        let rows: Vec<u16> = all.extract_if(.., is_row).map(|(_, row)| row.status).collect();
         let status = *rows.first()?;
         let sure =
             rows.iter().all(|other| *other == status) && (rows.len() == connections || rows.len() == group.len());
@@ -216,20 +262,12 @@ impl Fallback {
     }
 
     /// One failed attempt.
-    fn attempt(
-        &mut self,
-        heard: &Heard,
-        number: u64,
-        group: &[Heard],
-        now_ns: u64,
-        steps: &mut Vec<Step>,
-    ) -> (Request, Moment) {
-        let peer = heard.spoken.peer.as_deref().map(Address::from_nginx);
-        let closed = peer.as_ref().and_then(|peer| self.socket(heard.worker, peer, group, steps));
+    fn attempt(&mut self, heard: &Heard, number: u64, now_ns: u64, steps: &mut Vec<Step>) -> (Request, Moment) {
+        let closed = heard.peer().and_then(|peer| self.pairs.tell(heard.worker, &peer, heard.number, now_ns));
         let time_ns = closed.as_ref().map_or(now_ns, |event| event.moment.time_ns).saturating_sub(1);
         // Two of them at one time would be taken for one.
         self.attempts += 1;
-        let time_ns = if closed.is_some() { time_ns } else { time_ns + self.attempts % 1000 };
+        let time_ns = if closed.is_some() { time_ns } else { time_ns + self.attempts % APART_NS };
         let moment = Moment { time_ns, pid: heard.worker, sequence: 0, source: ERROR_LOG };
         let request = request(heard, number);
         let bound = match &closed {
@@ -254,28 +292,7 @@ impl Fallback {
             Some(event) => steps.push(Step::Event(event)),
             None => steps.push(Step::WithoutSocket(heard.worker)),
         }
-        if let Some(peer) = peer {
-            self.told.push((now_ns, heard.worker, peer));
-        }
         (request, moment)
-    }
-
-    /// The socket that a line is about: the first of those that this worker closed to this peer, if there are as many as
-    /// lines about it.
-    fn socket(&mut self, worker: u32, peer: &Address, group: &[Heard], steps: &[Step]) -> Option<Event> {
-        let about = |heard: &&Heard| {
-            heard.worker == worker && heard.spoken.peer.as_deref().map(Address::from_nginx).as_ref() == Some(peer)
-        };
-        let of_group = group.iter().filter(about).count();
-        let spoken =
-            steps.iter().filter(|step| matches!(step, Step::Word(_, event, _) if is_about(event, worker, peer)));
-        let lines = self.lines.iter().filter(about).count() + of_group.saturating_sub(spoken.count());
-        let sockets = self.closed.iter().filter(|(_, event)| remote(event) == Some((worker, peer))).count();
-        if sockets != lines {
-            return None;
-        }
-        let index = self.closed.iter().position(|(_, event)| remote(event) == Some((worker, peer)))?;
-        Some(self.closed.remove(index).1)
     }
 }
 
@@ -296,21 +313,6 @@ fn request(heard: &Heard, number: u64) -> Request {
     }
 }
 
-fn is_about(event: &Event, worker: u32, peer: &Address) -> bool {
-    let Happening::Complaint(Complaint { subject: Subject::Http(request), .. }) = &event.happening else {
-        return false;
-    };
-    event.moment.pid == worker && request.peer.as_deref().map(Address::from_nginx).as_ref() == Some(peer)
-}
-
-/// Whose socket it was, and to whom.
-fn remote(event: &Event) -> Option<(u32, &Address)> {
-    match &event.happening {
-        Happening::Closed { connection, .. } => Some((connection.worker, &connection.remote)),
-        _ => None,
-    }
-}
-
 /// Within a second of each other, whatever the zones.
 fn near(one: i64, other: i64) -> bool {
     let apart = (one - other).rem_euclid(ZONES_S);
@@ -328,7 +330,7 @@ mod tests {
              request: \"GET / HTTP/1.1\", upstream: \"http://{peer}/\""
         );
         let spoken = understand(&text, false).expect("a line of nginx");
-        Heard { arrived_ns: 1, worker: 7, connection, local_second: 1000, level: 4, spoken }
+        Heard { number: 0, arrived_ns: 1, worker: 7, connection, local_second: 1000, level: 4, spoken }
     }
 
     fn row(status: u16) -> (u64, Row) {
@@ -339,7 +341,11 @@ mod tests {
 
     /// Requests of the complaints, and of the answers with their status, in their order.
     fn told(lines: Vec<Heard>, rows: Vec<(u64, Row)>) -> (Vec<u64>, Vec<(u64, u16)>) {
-        let mut fallback = Fallback { lines, rows, ..Fallback::default() };
+        let mut fallback = Fallback::default();
+        lines.into_iter().for_each(|heard| fallback.push(heard));
+        for (at, row) in rows {
+            fallback.rows.entry((row.client.clone(), row.request.clone())).or_default().push((at, row));
+        }
         let (mut complaints, mut answers, mut ids) = (Vec::new(), Vec::new(), Vec::new());
         for step in fallback.steps(RIPE_NS + 1, &mut Logs::default()) {
             match step {
@@ -397,7 +403,8 @@ mod tests {
 
     #[test]
     fn a_line_waits_for_its_row() {
-        let mut fallback = Fallback { lines: vec![heard(1, "127.0.0.1:1")], ..Fallback::default() };
+        let mut fallback = Fallback::default();
+        fallback.push(heard(1, "127.0.0.1:1"));
         assert!(fallback.steps(RIPE_NS, &mut Logs::default()).is_empty());
         assert!(!fallback.steps(RIPE_NS + 1, &mut Logs::default()).is_empty());
     }

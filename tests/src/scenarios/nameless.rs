@@ -1,0 +1,54 @@
+//! An nginx whose functions have no names: no uprobe hears it, and its logs speak instead.
+
+use super::response::FAULTS;
+use crate::scenario::{Amount, Attempt, BASE, Case, Confidence, Drive, Load, Scenario, attempt, get, post};
+use crate::upstream::{Listen, Place};
+
+const UPSTREAMS: &[(&str, Place, Listen)] =
+    &[("down", Place::V4, Listen::Nobody), ("a", Place::V4, Listen::Accept(FAULTS))];
+
+const fn read(cause: &'static [&'static str], says: &'static str) -> Attempt {
+    attempt(cause, says).at_most(Confidence::Likely)
+}
+
+const SPOKEN: &[Case] = &[
+    get("/refused").fails(502, &[read(&["connect_refused"], "connect() failed (111")]),
+    post("/closed").fails(502, &[read(&["closed_before_response"], "upstream prematurely closed")]),
+    get("/reset").fails(502, &[read(&["reset_before_response"], "recv() failed (104")]),
+    get("/silent").fails(504, &[read(&["response_timeout"], "upstream timed out (110")]).amount(Amount::AtMost(5)),
+    get("/healthy"),
+];
+
+const ALONE: Scenario = Scenario {
+    name: "nameless/one_after_the_other",
+    nameless: true,
+    upstreams: UPSTREAMS,
+    http: "access_log <dir>/plain.log combined;",
+    server: "proxy_read_timeout 1s; location / { proxy_pass http://<a>; }\n\
+             location /refused { proxy_pass http://<down>; }",
+    cases: SPOKEN,
+    drive: Drive::Load(Load { clients: 1, keepalive: true }),
+    ..BASE
+};
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    ALONE,
+    Scenario { name: "nameless/crowd", drive: Drive::Load(Load { clients: 100, keepalive: true }), ..ALONE },
+    Scenario {
+        name: "nameless/retried",
+        http: "access_log <dir>/plain.log combined;\n\
+               upstream pair { server <down> max_fails=0 weight=1000000; server <a> max_fails=0 backup; }",
+        server: "location / { proxy_pass http://pair; }",
+        cases: &[
+            get("/saved").fails(200, &[read(&["connect_refused"], "connect() failed (111").outcome("unknown")]),
+            get("/closed").fails(
+                502,
+                &[
+                    read(&["connect_refused"], "connect() failed (111").retried(),
+                    read(&["closed_before_response"], "upstream prematurely closed"),
+                ],
+            ),
+        ],
+        ..ALONE
+    },
+];
