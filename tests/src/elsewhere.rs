@@ -129,10 +129,13 @@ fn live(mut device: TunTapInterface, distance: std::time::Duration, ends: &Atomi
         }
         interface.poll(Instant::now(), &mut device, &mut sockets);
         let delay = interface.poll_delay(Instant::now(), &sockets).map_or(BREATH, |delay| delay.min(BREATH));
+        let begun = std::time::Instant::now();
         if wait(device.as_raw_fd(), Some(delay)).is_err() {
             return;
         }
-        std::thread::sleep(distance);
+        if begun.elapsed() < std::time::Duration::from(delay) {
+            std::thread::sleep(distance); // Something came.
+        }
     }
 }
 

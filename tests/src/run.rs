@@ -124,7 +124,7 @@ fn show(differences: &[String]) {
 }
 
 /// Where a fault is a race, nginx may meet another one, as its own logs tell. That says nothing about the tracer: once
-/// more, and said.
+/// more, and said. An emulated machine may be too slow for it, however often; then that is all that can be said.
 fn until_met(entry: &Entry, options: &Options) -> Ran {
     let mut ran = one(entry, options);
     for _ in 1..TRIES {
@@ -135,6 +135,9 @@ fn until_met(entry: &Entry, options: &Options) -> Ran {
         println!("{:<44} again, nginx did not meet the fault", entry.name());
         show(differences);
         ran = one(entry, options);
+    }
+    if options.vm && !ran.met && !wait::interrupted() && matches!(ran.outcome, Outcome::Failed(_)) {
+        return Outcome::Skipped(format!("nginx did not meet the fault, {TRIES} times")).into();
     }
     ran
 }

@@ -15,7 +15,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
         ("socket", Place::Unix, Listen::Nobody),
     ],
     http: "upstream saved { server <refused> max_fails=0 weight=1000000; server <a> backup; }",
-    server: "proxy_connect_timeout 1s; proxy_read_timeout 1s;\n\
+    server: "proxy_connect_timeout 1s; proxy_read_timeout 2s;\n\
              location / { proxy_pass http://<a>; }\n\
              location /refused { proxy_pass http://<refused>; }\n\
              location /dropped { proxy_pass http://<dropped>; }\n\

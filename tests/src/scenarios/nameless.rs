@@ -11,11 +11,24 @@ const fn read(cause: &'static [&'static str], says: &'static str) -> Attempt {
     attempt(cause, says).at_most(Confidence::Likely)
 }
 
+/// Its socket is found beside its line, too.
+const fn bound(cause: &'static [&'static str], says: &'static str) -> Attempt {
+    read(cause, says).reused(false)
+}
+
 const SPOKEN: &[Case] = &[
     get("/refused").fails(502, &[read(&["connect_refused"], "connect() failed (111")]),
     post("/closed").fails(502, &[read(&["closed_before_response"], "upstream prematurely closed")]),
     get("/reset").fails(502, &[read(&["reset_before_response"], "recv() failed (104")]),
     get("/silent").fails(504, &[read(&["response_timeout"], "upstream timed out (110")]).amount(Amount::AtMost(5)),
+    get("/healthy"),
+];
+
+const BOUND: &[Case] = &[
+    get("/refused").fails(502, &[bound(&["connect_refused"], "connect() failed (111")]),
+    post("/closed").fails(502, &[bound(&["closed_before_response"], "upstream prematurely closed")]),
+    get("/reset").fails(502, &[bound(&["reset_before_response"], "recv() failed (104")]),
+    get("/silent").fails(504, &[bound(&["response_timeout"], "upstream timed out (110")]).amount(Amount::AtMost(5)),
     get("/healthy"),
 ];
 
@@ -26,14 +39,19 @@ const ALONE: Scenario = Scenario {
     http: "access_log <dir>/plain.log combined;",
     server: "proxy_read_timeout 1s; location / { proxy_pass http://<a>; }\n\
              location /refused { proxy_pass http://<down>; }",
-    cases: SPOKEN,
+    cases: BOUND,
     drive: Drive::Load(Load { clients: 1, keepalive: true }),
     ..BASE
 };
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     ALONE,
-    Scenario { name: "nameless/crowd", drive: Drive::Load(Load { clients: 100, keepalive: true }), ..ALONE },
+    Scenario {
+        name: "nameless/crowd",
+        cases: SPOKEN,
+        drive: Drive::Load(Load { clients: 100, keepalive: true }),
+        ..ALONE
+    },
     Scenario {
         name: "nameless/retried",
         http: "access_log <dir>/plain.log combined;\n\

@@ -22,7 +22,7 @@ use crate::{
         told::Told,
     },
 };
-use pairs::{HOLD_NS, Pairs};
+use pairs::{Fate, HOLD_NS, Key, Pairs};
 
 /// The hook of a complaint that was read, as in `evidence.source`.
 pub(super) const ERROR_LOG: &str = "error_log";
@@ -68,8 +68,9 @@ struct Heard {
 }
 
 impl Heard {
-    fn peer(&self) -> Option<Address> {
-        self.spoken.peer.as_deref().map(Address::from_nginx)
+    fn key(&self) -> Option<Key> {
+        let peer = self.spoken.peer.as_deref().map(Address::from_nginx)?;
+        Some((self.worker, peer, Fate::of_line(&self.spoken)?))
     }
 }
 
@@ -122,8 +123,8 @@ impl Fallback {
     /// A socket that such a worker closed; given back where too many wait: it is told without its line then.
     pub(super) fn hold(&mut self, event: Event, now_ns: u64) -> Option<Event> {
         let Happening::Closed { connection, .. } = &event.happening else { return Some(event) };
-        let (worker, peer) = (connection.worker, connection.remote.clone());
-        self.pairs.socket(worker, &peer, event, now_ns)
+        let key = (connection.worker, connection.remote.clone(), Fate::of_socket(connection));
+        self.pairs.socket(key, event, now_ns)
     }
 
     /// A line of such a worker.
@@ -145,8 +146,8 @@ impl Fallback {
     fn push(&mut self, heard: Heard) {
         self.heard += 1;
         let heard = Heard { number: self.heard, ..heard };
-        if let Some(peer) = heard.peer() {
-            self.pairs.line(heard.worker, &peer, heard.number);
+        if let Some(key) = heard.key() {
+            self.pairs.line(key, heard.number);
         }
         self.lines.push(heard);
     }
@@ -263,7 +264,7 @@ impl Fallback {
 
     /// One failed attempt.
     fn attempt(&mut self, heard: &Heard, number: u64, now_ns: u64, steps: &mut Vec<Step>) -> (Request, Moment) {
-        let closed = heard.peer().and_then(|peer| self.pairs.tell(heard.worker, &peer, heard.number, now_ns));
+        let closed = heard.key().and_then(|key| self.pairs.tell(&key, heard.number, now_ns));
         let time_ns = closed.as_ref().map_or(now_ns, |event| event.moment.time_ns).saturating_sub(1);
         // Two of them at one time would be taken for one.
         self.attempts += 1;

@@ -136,7 +136,8 @@ fn of(failure: &Failure, upstream: &str, place: &str, here: Here) -> Option<Foun
 struct Pace {
     round_trip_us: u32,
     /// The request could hardly have got there: not even half of the shortest round trip had passed since it could be sent. Less
-    /// than half, as the first round trip, which may be the only one measured, can be longer than another.
+    /// than half, as the first round trip, which may be the only one measured, can be longer than another. Known of a connection that
+    /// was made for this request: when it was sent over an older one is known to the jiffy only, and of its last segment.
     sooner: bool,
 }
 
@@ -144,9 +145,10 @@ impl Pace {
     fn of(failure: &Failure) -> Option<Self> {
         let connection = &failure.connection;
         let round_trip_us = connection.min_rtt_us?;
-        let could_send_ns = failure.started_ns?.max(connection.established_ns.unwrap_or(0));
-        let passed_ns = connection.ended_ns?.checked_sub(could_send_ns)?;
-        Some(Self { round_trip_us, sooner: passed_ns < u64::from(round_trip_us) * 1000 / 2 })
+        let could_send_ns = connection.established_ns.filter(|_| connection.reused == Some(false));
+        let passed_ns = could_send_ns.and_then(|sent_ns| connection.ended_ns?.checked_sub(sent_ns));
+        let sooner = passed_ns.is_some_and(|passed_ns| passed_ns < u64::from(round_trip_us) * 1000 / 2);
+        Some(Self { round_trip_us, sooner })
     }
 
     fn text(self) -> String {
@@ -202,15 +204,17 @@ mod tests {
 
     #[test]
     fn what_comes_sooner_than_an_answer_can_is_none() {
-        let said = |passed_us: u64, min_rtt_us| {
+        let of_one = |reused, passed_us: u64, min_rtt_us| {
             let mut failure = Failure { time_ns: 200_000_000, ..failure(Cause::ResetBeforeResponse) };
             failure.connection.reset = Some(ResetBy::Unseen);
             failure.connection.established_ns = Some(100_000_000);
+            failure.connection.reused = Some(reused);
             failure.connection.ended_ns = Some(100_000_000 + passed_us * 1000);
             failure.connection.min_rtt_us = min_rtt_us;
             let found = of(&failure, "10.0.0.7", "", SEES).expect("a reason");
             (found.root.text, found.hint.expect("a hint"))
         };
+        let said = |passed_us, min_rtt_us| of_one(false, passed_us, min_rtt_us);
         let (text, hint) = said(20_000, Some(90_000));
         assert!(
             text.ends_with("sooner than the request can have got there (a round trip takes 90 ms at best)"),
@@ -221,6 +225,7 @@ mod tests {
         assert!(text.ends_with("200 ms after the attempt began (a round trip takes 90 ms at best)"), "{text}");
         assert!(hint.starts_with("look on 10.0.0.7"), "{hint}");
         assert!(said(46_000, Some(230)).0.ends_with("(a round trip takes 230 µs at best)"));
+        assert!(!of_one(true, 0, Some(90_000)).0.contains("sooner"), "the jiffy of its last segment is the same");
         assert!(said(0, None).0.ends_with("200 ms after the attempt began"));
     }
 

@@ -168,7 +168,6 @@ pub(super) fn process(actor: &Actor, fate: Option<&Fate>, ended_ns: u64) -> Proc
     ProcessFate { pid, comm, code, signal: killed, oom: ended.then(|| oom(actor.ending, fate, ended_ns)) }
 }
 
-/// `40 ms`, `2.1 s`, `3 min`, `5 h`
 /// Of what takes microseconds or a few hundred milliseconds: `230 µs`, `4.1 ms`.
 pub(super) fn round_trip(microseconds: u32) -> String {
     match microseconds {
@@ -178,6 +177,7 @@ pub(super) fn round_trip(microseconds: u32) -> String {
     }
 }
 
+/// `40 ms`, `2.1 s`, `3 min`, `5 h`
 pub(super) fn duration(nanoseconds: u64) -> String {
     let milliseconds = nanoseconds / 1_000_000;
     match milliseconds {

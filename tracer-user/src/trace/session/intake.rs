@@ -142,7 +142,9 @@ impl Session<'_> {
     /// The lines of what nginx complained about just now.
     fn read_logs(&mut self) -> io::Result<()> {
         for record in self.outbox.read(clock::monotonic_ns(), &self.converter) {
-            self.statistics.lost += u64::from(matches!(record, Record::Lost(_)));
+            if let Record::Lost(lost) = &record {
+                self.statistics.lost += lost.count.unwrap_or(0);
+            }
             self.sinks.write(record)?;
         }
         for step in self.outbox.texts.steps(clock::monotonic_ns()) {
