@@ -106,10 +106,17 @@ fn fail(why502: &Path, options: &Options) -> Result<String> {
 
 fn count(why502: &Path, options: &Options) -> Result<String> {
     let stage = bench::nginx(options)?;
-    let tracer = tracer(why502, &stage, &["--count", "3"])?;
+    let three = tracer(why502, &stage, &["--count", "3"])?;
     bench::send(&stage, "/refused", 5)?;
-    let finished = tracer.wait(SHORT)?;
+    let finished = three.wait(SHORT)?;
     exactly(&seen(&finished)?, "connect_refused", 3)?;
+    // What became of the last one counts, too.
+    let one = tracer(why502, &stage, &["--count", "1", "--fail"])?;
+    bench::send(&stage, "/refused", 1)?;
+    let failed = one.wait(SHORT)?;
+    let records = parsed(failed.lines.iter().map(String::as_str))?;
+    let responses = of_type(&records, "response").count();
+    ensure!(responses == 1 && failed.status.code() == Some(1), "{responses} responses, {}", failed.status);
     reason(&finished, "count")
 }
 

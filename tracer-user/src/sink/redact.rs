@@ -28,6 +28,7 @@ pub(super) fn redact(record: &mut Record) {
         }
         Record::Update(update) => {
             update.nginx.iter_mut().for_each(word);
+            update.root.iter_mut().for_each(|root| message(&mut root.text));
             update.hint.iter_mut().for_each(hint);
         }
         Record::Session(_)
@@ -73,19 +74,23 @@ fn url(text: &mut String) {
     }
 }
 
-/// Free text: the query ends with its word.
+/// Free text. In quotes, whatever stands there, the query ends with the last of them: it may hold some itself. Elsewhere it ends with
+/// its word, if that is a path.
 fn message(text: &mut String) {
     let mut from = 0;
     while let Some(question) = text[from..].find('?').map(|at| from + at) {
-        let is_part = |c: char| !c.is_whitespace() && !matches!(c, '"' | '\'');
-        let word = text[..question].rfind(|c| !is_part(c)).map_or(0, |before| before + 1);
-        if text.get(word..question).is_some_and(|path| path.contains('/')) {
-            let end = text[question..].find(|c| !is_part(c)).map_or(text.len(), |length| question + length);
-            text.replace_range(question..end, "?…");
-            from = question + "?…".len();
+        let quoted = text[..question].matches('"').count() % 2 == 1;
+        let word = text[..question].rfind(|c: char| c.is_whitespace() || c == '"').map_or(0, |before| before + 1);
+        let end = if quoted {
+            text.rfind('"').filter(|last| *last > question).unwrap_or(text.len())
+        } else if text.get(word..question).is_some_and(|path| path.contains('/')) {
+            text[question..].find(char::is_whitespace).map_or(text.len(), |length| question + length)
         } else {
             from = question + 1;
-        }
+            continue;
+        };
+        text.replace_range(question..end, "?…");
+        from = question + "?…".len();
     }
 }
 
@@ -121,6 +126,9 @@ mod tests {
         check(message, "/a?b /c?d e?f", "/a?… /c?… e?f");
         check(message, "é/ü?x", "é/ü?…");
         check(message, "\u{2003}?", "\u{2003}?");
+        check(message, "no host in upstream \"?token=s3cret\"", "no host in upstream \"?…\"");
+        check(message, "invalid port in upstream \"h:bad?a=\"s3cret\"", "invalid port in upstream \"h:bad?…\"");
+        check(message, "at /x?t='s3cret'", "at /x?…");
     }
 
     #[test]

@@ -92,15 +92,18 @@ impl Sinks {
         })
     }
 
-    /// Each sink gets its turn even if one before it failed; the first error is returned.
+    /// Each sink gets its turn even if one before it failed. One that fails is gone, so that what follows, the end above all,
+    /// reaches the others; the first error is returned, once.
     fn each(&mut self, mut action: impl FnMut(&mut (dyn Sink + Send)) -> io::Result<()>) -> io::Result<()> {
         let mut first = Ok(());
-        for sink in &mut self.sinks {
+        self.sinks.retain_mut(|sink| {
             let result = action(sink.as_mut());
+            let stays = result.is_ok();
             if first.is_ok() {
                 first = result;
             }
-        }
+            stays
+        });
         first
     }
 }
@@ -174,6 +177,8 @@ mod tests {
         sinks.add(seen.clone());
         let error = sinks.write(Record::Lost(samples::lost())).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
-        assert_eq!(seen.0.lock().unwrap().len(), 1);
+        sinks.end(samples::at(9), EndReason::Signal).unwrap();
+        let kinds: Vec<_> = seen.0.lock().unwrap().iter().map(Record::kind).collect();
+        assert_eq!(kinds, ["lost", "end"]);
     }
 }

@@ -1,5 +1,7 @@
 //! The kernel programs' own log (`--debug-probes`), on standard error.
 
+use std::io::Write as _;
+
 /// Writes aya-log's records to standard error.
 pub(super) struct StandardError;
 
@@ -9,7 +11,8 @@ impl log::Log for StandardError {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        eprintln!("probe {}: {}", record.target(), record.args());
+        // Where it is closed, nobody wants to know.
+        let _ = writeln!(std::io::stderr(), "probe {}: {}", record.target(), record.args());
     }
 
     fn flush(&self) {}

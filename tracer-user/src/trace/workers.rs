@@ -11,6 +11,7 @@ use crate::{
         stat::Stat,
     },
     diagnose::engine::Visible,
+    exit::say,
     model::observation::{Name, Observation, State},
     nginx::{
         config::Advisor,
@@ -74,7 +75,7 @@ pub(super) fn seed(map: &mut HashMap<MapData, u32, Process>, running: &[ProcessF
     for process in running {
         let entry = Process { verdict: TRACED, ..Process::default() };
         if let Err(error) = map.insert(process.pid, entry, 0) {
-            eprintln!("why502: cannot note process {}: {error}", process.pid);
+            say(&format!("cannot note process {}: {error}", process.pid));
         }
     }
 }

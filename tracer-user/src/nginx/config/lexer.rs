@@ -35,7 +35,12 @@ pub(super) enum LexError {
     Unexpected { line: u32, found: char },
     #[error("line {line}: the file ends within a directive")]
     Unfinished { line: u32 },
+    #[error("line {line}: a directive of more than {WORDS} words")]
+    Endless { line: u32 },
 }
+
+/// Words of one directive: generated lists of names may be long, memory is not endless.
+const WORDS: usize = 100_000;
 
 /// Where in a word the lexer is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -99,6 +104,9 @@ impl<'a> Lexer<'a> {
                 }
             }
             if within == Within::Space {
+                if words.len() > WORDS {
+                    return Err(LexError::Endless { line: first_line });
+                }
                 start = here;
                 variable = false;
                 match byte {

@@ -10,8 +10,8 @@ use crate::model::configured::Place;
 
 /// Includes within includes, and blocks within blocks.
 const DEPTH: usize = 32;
-/// Directives kept of one configuration; large generated ones have a hundred thousand.
-const DIRECTIVES: usize = 500_000;
+/// Words kept of one configuration, names of directives among them; large generated ones have some hundred thousand.
+const WORDS: usize = 1_000_000;
 /// Files that includes may name, each time they do.
 const INCLUDES: usize = 20_000;
 /// Reasons kept, for people.
@@ -119,7 +119,7 @@ pub(super) fn read(files: &mut dyn Files, path: &str, command_line: Option<&str>
         directory: prefix::directory(path).to_owned(),
         texts: HashMap::new(),
         tree: Tree { main: Vec::new(), files: Vec::new(), problems: Vec::new() },
-        directives: 0,
+        words: 0,
         includes: 0,
     };
     let (text, file) = reader.open(path).map_err(|reason| format!("{path}: {reason}"))?;
@@ -152,7 +152,7 @@ struct Reader<'a> {
     /// Read already, with their numbers.
     texts: HashMap<String, (Arc<[u8]>, u32)>,
     tree: Tree,
-    directives: usize,
+    words: usize,
     includes: usize,
 }
 
@@ -187,6 +187,7 @@ impl Reader<'_> {
             let Some(statement) = lexer.statement().map_err(|error| error.to_string())? else {
                 return if context.inside { Err("a block is not closed".to_owned()) } else { Ok(block) };
             };
+            let word_count = statement.words.len();
             let mut words = statement.words.into_iter();
             let Some(name) = words.next() else {
                 // Only a closing brace has no words.
@@ -196,9 +197,9 @@ impl Reader<'_> {
                     Err(format!("line {}: unexpected '}}'", statement.line))
                 };
             };
-            self.directives += 1;
-            if self.directives > DIRECTIVES {
-                return Err(format!("more than {DIRECTIVES} directives"));
+            self.words += word_count;
+            if self.words > WORDS {
+                return Err(format!("more than {WORDS} words"));
             }
             let mut directive = Directive {
                 name,

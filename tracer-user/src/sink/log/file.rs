@@ -10,7 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 const FILE_MODE: u32 = 0o640;
 const DIRECTORY_MODE: u32 = 0o750;
 /// How each of our files begins.
-const FIRST_BYTES: &[u8] = b"{\"type\":\"session\"";
+pub(super) const FIRST_BYTES: &[u8] = b"{\"type\":\"session\"";
 
 /// Why a capture file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +84,20 @@ impl LogFile {
     pub(super) fn is_still_at(&self, path: &Path) -> bool {
         let (Ok(ours), Ok(there)) = (self.file.metadata(), path.metadata()) else { return false };
         (ours.dev(), ours.ino()) == (there.dev(), there.ino())
+    }
+
+    /// No name leads to it any more.
+    pub(super) fn is_removed(&self) -> bool {
+        self.regular && self.file.metadata().is_ok_and(|file| file.nlink() == 0)
+    }
+
+    /// Nothing is in it, or not any more: then its size is known anew.
+    pub(super) fn is_empty(&mut self) -> bool {
+        let empty = self.regular && self.file.metadata().is_ok_and(|file| file.len() == 0);
+        if empty {
+            self.size = 0;
+        }
+        empty
     }
 
     /// Appends lines, in one write(2) unless the system takes less. After an error only whole lines stay in the file.

@@ -8,8 +8,8 @@ use std::io;
 use std::path::PathBuf;
 
 use archive::Archive;
-use file::LogFile;
 pub use file::OpenError;
+use file::{FIRST_BYTES, LogFile};
 
 use super::{Sink, Talk, Totals};
 use crate::record::{Change, EndReason, LossReason, Lost, Record, Session, Timestamp, WorkerChange};
@@ -58,7 +58,11 @@ impl std::fmt::Debug for CaptureFile {
 
 impl CaptureFile {
     /// Opens or creates the file, and makes sure that it is ours to write.
-    pub fn open(options: CaptureOptions, talk: Talk) -> Result<Self, OpenError> {
+    pub fn open(mut options: CaptureOptions, talk: Talk) -> Result<Self, OpenError> {
+        // Files beside a link, or beside /dev/stdout, are no archive.
+        if let Ok(target) = options.path.canonicalize() {
+            options.path = target;
+        }
         let file = LogFile::open(&options.path, options.default_path)?;
         let archive = Archive::open(&options.path, options.keep, options.compress);
         let rotate_above = options.max_size;
@@ -80,7 +84,7 @@ impl CaptureFile {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        if self.unwritten > 0 && !self.write_loss()? {
+        if !self.begins_with_session()? || (self.unwritten > 0 && !self.write_loss()?) {
             self.unwritten += count_lines(&self.buffer);
         } else if let Err(failed) = self.file.append(&self.buffer) {
             if failed.error.kind() == io::ErrorKind::BrokenPipe {
@@ -96,6 +100,18 @@ impl CaptureFile {
         }
         self.buffer.clear();
         Ok(())
+    }
+
+    /// The file may have been emptied, or had no room for its first line: that comes before all others. False while even that cannot
+    /// be written.
+    fn begins_with_session(&mut self) -> io::Result<bool> {
+        let Some(session) = &self.session else { return Ok(true) };
+        if self.buffer.starts_with(FIRST_BYTES) || !self.file.is_empty() {
+            return Ok(true);
+        }
+        let mut line = Vec::new();
+        Record::Session(session.clone()).write_line(&mut line)?;
+        Ok(self.file.append(&line).is_ok())
     }
 
     /// Says in the file what is missing from it; false while even that cannot be written.
@@ -136,6 +152,11 @@ impl CaptureFile {
 
     fn rotate(&mut self) -> io::Result<()> {
         self.write_out()?;
+        if !self.file.is_still_at(&self.options.path) {
+            // Somebody else moved it away, or removed it: the archive is as it should be.
+            self.rotate_above = self.options.max_size;
+            return self.reopen();
+        }
         let moved =
             self.archive.make_room().and_then(|()| LogFile::create(&self.options.path, self.options.default_path));
         match moved {
@@ -195,6 +216,11 @@ impl Sink for CaptureFile {
 
     fn flush(&mut self) -> io::Result<()> {
         self.write_out()
+    }
+
+    /// A file that was removed can be read by nobody.
+    fn tick(&mut self, _now: Timestamp) -> io::Result<()> {
+        if self.file.is_removed() { self.reopen() } else { Ok(()) }
     }
 
     fn reopen(&mut self) -> io::Result<()> {

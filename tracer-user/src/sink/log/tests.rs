@@ -218,6 +218,61 @@ fn a_moved_file_is_ended_and_a_new_one_begun() {
 }
 
 #[test]
+fn what_was_removed_is_begun_anew_and_takes_no_archive_with_it() {
+    let directory = Directory::new("removed");
+    let path = directory.file("a.jsonl");
+    let rotating = CaptureOptions { max_size: 16 * 1024, ..options(path.clone()) };
+    let mut sink = CaptureFile::open(rotating, silent()).unwrap();
+    sink.write(&Record::Session(samples::session())).unwrap();
+    let mut id = 0;
+    let mut until = |sink: &mut CaptureFile, done: &dyn Fn() -> bool| {
+        while !done() {
+            id += 1;
+            assert!(id < 1000, "it does not end");
+            sink.write(&failure(id)).unwrap();
+            sink.flush().unwrap();
+        }
+    };
+    until(&mut sink, &|| directory.file("a.jsonl.1").exists());
+    let archived = fs::read(directory.file("a.jsonl.1")).unwrap();
+    fs::remove_file(&path).unwrap();
+    // As at its size, before anybody looked.
+    until(&mut sink, &|| path.exists());
+    assert_eq!(fs::read(directory.file("a.jsonl.1")).unwrap(), archived);
+    fs::remove_file(&path).unwrap();
+    sink.tick(samples::at(9)).unwrap();
+    assert!(matches!(&records(&path)[0], Record::Session(session) if session.part == 3));
+}
+
+#[test]
+fn a_file_that_was_emptied_begins_with_the_session() {
+    let directory = Directory::new("emptied");
+    let path = directory.file("a.jsonl");
+    let mut sink = CaptureFile::open(options(path.clone()), silent()).unwrap();
+    sink.write(&Record::Session(samples::session())).unwrap();
+    sink.write(&failure(1)).unwrap();
+    sink.flush().unwrap();
+    fs::File::create(&path).unwrap();
+    sink.write(&failure(2)).unwrap();
+    sink.flush().unwrap();
+    let records = records(&path);
+    assert!(matches!(&records[0], Record::Session(_)) && records.len() == 2);
+    assert_eq!((failure_ids(&records), sink.file.size()), (vec![2], fs::metadata(&path).unwrap().len()));
+    drop(sink);
+    CaptureFile::open(options(path), silent()).unwrap();
+}
+
+#[test]
+fn a_link_is_followed_before_anything_is_renamed() {
+    let directory = Directory::new("link");
+    let (target, link) = (directory.file("target.jsonl"), directory.file("link.jsonl"));
+    fs::File::create(&target).unwrap();
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    let sink = CaptureFile::open(options(link), silent()).unwrap();
+    assert_eq!(sink.options.path, target);
+}
+
+#[test]
 fn a_full_disk_is_said_once_and_counted() {
     let said = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&said);

@@ -3,7 +3,12 @@
 mod intake;
 mod telling;
 
-use std::{borrow::Cow, collections::BTreeSet, io, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashSet},
+    io,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use aya::maps::{MapData, PerCpuHashMap, RingBuf};
@@ -105,6 +110,8 @@ struct Session<'a> {
     overload: Overload,
     statistics: Statistics,
     storms: Storms,
+    /// With `--count`: failures told.
+    counted: HashSet<u64>,
     later: Later,
     target: Target,
     traced: BTreeSet<u32>,
@@ -148,6 +155,7 @@ impl<'a> Session<'a> {
             overload: Overload::default(),
             statistics: Statistics::default(),
             storms: Storms::new(probes.take_storms()?, probes.take_storming()?),
+            counted: HashSet::new(),
             later: Later::default(),
             target: Target { names: settings.processes.clone(), pids: settings.pids.clone() },
             traced: BTreeSet::new(),
@@ -222,7 +230,12 @@ impl<'a> Session<'a> {
                 _ = interrupt.recv() => break Ok(Stopped::Signal),
                 _ = terminate.recv() => break Ok(Stopped::Signal),
                 () = sleep_until(end.unwrap_or(started)), if end.is_some() => break Ok(Stopped::Duration),
-                _ = hangup.recv() => self.sinks.reopen(),
+                _ = hangup.recv() => {
+                    if terminal_is_gone() {
+                        break Ok(Stopped::Closed);
+                    }
+                    self.sinks.reopen()
+                }
                 _ = stats.tick() => {
                     let interval_s = last_stats.elapsed().as_secs_f64();
                     last_stats = Instant::now();
@@ -241,13 +254,26 @@ impl<'a> Session<'a> {
                 Err(error) => break Err(error),
             }
         };
+        // Where one output is gone, the others still have their end.
+        let reason = match &stopped {
+            Ok(Stopped::Signal | Stopped::Closed) => record::EndReason::Signal,
+            Ok(Stopped::Duration) => record::EndReason::Duration,
+            Ok(Stopped::Count) => record::EndReason::Count,
+            Err(_) => record::EndReason::Error,
+        };
+        let ended = self.end(reason, last_stats.elapsed().as_secs_f64());
         let stopped = stopped.context("cannot write the output")?;
-        match self.end(stopped, last_stats.elapsed().as_secs_f64()) {
+        match ended {
             Ok(()) => Ok(stopped),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Stopped::Closed),
             Err(error) => Err(error).context("cannot write the output"),
         }
     }
+}
+
+/// Whether standard output is a terminal that has hung up: then this SIGHUP was its last word.
+fn terminal_is_gone() -> bool {
+    rustix::termios::tcgetattr(io::stdout()).is_err_and(|error| error == rustix::io::Errno::IO)
 }
 
 fn every(period: Duration) -> tokio::time::Interval {

@@ -4,7 +4,7 @@ use std::{borrow::Cow, io, time::Duration};
 
 use tracer_common::loss::{Program, Reason};
 
-use super::{Session, Stopped};
+use super::Session;
 use crate::{
     collect::counters::{Loss, Lost},
     exit::say,
@@ -32,17 +32,32 @@ impl Session<'_> {
             }
         }));
         while let Some(record) = self.outbox.next(now_ns, &mut self.converter) {
-            if self.settings.count.is_some_and(|count| self.sinks.failures_shown() >= count.get()) {
+            if self.settings.count.is_some_and(|count| self.sinks.failures_shown() >= count.get())
+                && !self.belongs_to_told(&record)
+            {
                 continue; // Enough: the session ends now.
             }
             match &record {
-                Record::Failure(failure) => self.statistics.failure(failure),
+                Record::Failure(failure) => {
+                    self.statistics.failure(failure);
+                    self.counted.extend(self.settings.count.map(|_| failure.id));
+                }
                 Record::Response(_) => self.statistics.response(),
                 _ => {}
             }
             self.sinks.write(record)?;
         }
         Ok(())
+    }
+
+    /// With `--count`: what became of a failure that was told.
+    fn belongs_to_told(&self, record: &Record) -> bool {
+        match record {
+            Record::Failure(_) => false,
+            Record::Response(response) => response.failures.iter().any(|id| self.counted.contains(id)),
+            Record::Update(update) => self.counted.contains(&update.failure),
+            _ => true,
+        }
     }
 
     pub(super) fn every_tenth(&mut self) -> io::Result<()> {
@@ -169,7 +184,7 @@ impl Session<'_> {
     }
 
     /// Everything that waits is judged; then the numbers and the last record.
-    pub(super) fn end(&mut self, stopped: Stopped, interval_s: f64) -> io::Result<()> {
+    pub(super) fn end(&mut self, reason: record::EndReason, interval_s: f64) -> io::Result<()> {
         // What happened until now counts; what goes on happening does not.
         let stopped_ns = clock::monotonic_ns();
         while self.drain()? < stopped_ns {}
@@ -188,11 +203,6 @@ impl Session<'_> {
         let unreturned = self.losses.unreturned();
         self.tell_losses(unreturned.as_slice())?;
         self.stats(interval_s)?;
-        let reason = match stopped {
-            Stopped::Signal | Stopped::Closed => record::EndReason::Signal,
-            Stopped::Duration => record::EndReason::Duration,
-            Stopped::Count => record::EndReason::Count,
-        };
         self.sinks.end(record::Timestamp::now(), reason)?;
         self.sinks.flush()
     }

@@ -24,13 +24,11 @@ pub(super) fn header_too_big(question: &Question<'_>, scope: &Scope<'_>) -> Advi
         let prefix = module.prefix();
         let raised = value::size(raise);
         let more = match module {
-            Module::Grpc | Module::Memcached => None,
+            Module::Grpc | Module::Memcached => Vec::new(),
             _ => companions(raise, buffers.as_ref(), busy.as_ref()),
         };
-        let more = match more {
-            Some(more) => format!(" with {prefix}_{more}"),
-            None => String::new(),
-        };
+        let more: Vec<String> = more.into_iter().map(|more| format!("{prefix}_{more}")).collect();
+        let more = if more.is_empty() { String::new() } else { format!(" with {}", more.join(" and ")) };
         format!(": raise it to {raised}{more}, or send fewer cookies")
     });
     let hint = format!("{}{}", size.sentence(scope.home().as_deref()), raised.unwrap_or_default());
@@ -40,19 +38,23 @@ pub(super) fn header_too_big(question: &Question<'_>, scope: &Scope<'_>) -> Advi
 
 /// What nginx demands of the other buffers (ngx_http_proxy_merge_loc_conf(), src/http/modules/ngx_http_proxy_module.c,
 /// 1.22): busy_buffers_size, twice the largest buffer unless it is set, holds one of each kind and leaves one free.
-fn companions(buffer_size: u64, buffers: Option<&Setting>, busy: Option<&Setting>) -> Option<String> {
-    let (count, each) = buffers?.value.as_deref()?.split_once(' ')?;
-    let (count, each): (u64, u64) = (count.parse().ok()?, value::bytes(each)?);
+fn companions(buffer_size: u64, buffers: Option<&Setting>, busy: Option<&Setting>) -> Vec<String> {
+    let known = buffers.and_then(|buffers| {
+        let (count, each) = buffers.value.as_deref()?.split_once(' ')?;
+        Some((count.parse::<u64>().ok()?, value::bytes(each)?))
+    });
+    // Where they are not known, those that do in any case are named.
+    let (count, each) = known.unwrap_or((0, 0));
     let largest = buffer_size.max(each);
     let written = busy.and_then(|busy| value::bytes(busy.value.as_deref()?));
-    if let Some(written) = written
-        && written < largest
-    {
-        return Some(format!("busy_buffers_size {}", value::size(largest)));
-    }
-    let busy = written.unwrap_or_else(|| largest.saturating_mul(2));
+    let raised = written.filter(|written| *written < largest).map(|_| largest);
+    let busy = raised.or(written).unwrap_or_else(|| largest.saturating_mul(2));
     let free = each.saturating_mul(count.saturating_sub(1));
-    (busy > free).then(|| format!("buffers {} {}", count.max(8), value::size(largest)))
+    // As many as hold what is busy, and one.
+    let count = count.max(8).max(busy.div_ceil(largest.max(1)) + 1);
+    let buffers = (busy > free).then(|| format!("buffers {count} {}", value::size(largest)));
+    let busy = raised.map(|raised| format!("busy_buffers_size {}", value::size(raised)));
+    busy.into_iter().chain(buffers).collect()
 }
 
 /// nginx's own patience with idle connections against the one that was seen.
@@ -77,4 +79,30 @@ pub(super) fn stale_keepalive(question: &Question<'_>, scope: &Scope<'_>) -> Adv
     });
     let settings = [timeout, keepalive].into_iter().flatten().chain(scope.leads()).collect();
     Advice { hint, settings, ..Advice::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Setting, companions};
+
+    #[test]
+    fn what_is_named_together_nginx_takes() {
+        let setting = |value: &str| Setting {
+            directive: String::new(),
+            value: Some(value.to_owned()),
+            place: None,
+            in_force: None,
+        };
+        let cases: [(u64, Option<&str>, Option<&str>, &[&str]); 5] = [
+            (16, Some("8 4k"), None, &["buffers 8 16k"]),
+            (16, Some("8 4k"), Some("8k"), &["busy_buffers_size 16k"]),
+            (32, Some("8 4k"), Some("16k"), &["busy_buffers_size 32k", "buffers 8 32k"]),
+            (16, Some("8 64k"), None, &[]),
+            (16, None, None, &["buffers 8 16k"]),
+        ];
+        for (kilobytes, buffers, busy, expected) in cases {
+            let (buffers, busy) = (buffers.map(setting), busy.map(setting));
+            assert_eq!(companions(kilobytes * 1024, buffers.as_ref(), busy.as_ref()), expected);
+        }
+    }
 }

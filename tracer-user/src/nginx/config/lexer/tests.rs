@@ -113,3 +113,9 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_directive_has_an_end() {
+    let words = "a ".repeat(super::WORDS + 2);
+    assert_eq!(lexed(&words), "line 1: a directive of more than 100000 words");
+}
