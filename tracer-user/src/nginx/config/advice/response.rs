@@ -93,16 +93,14 @@ mod tests {
             place: None,
             in_force: None,
         };
-        let cases: [(u64, Option<&str>, Option<&str>, &[&str]); 5] = [
-            (16, Some("8 4k"), None, &["buffers 8 16k"]),
-            (16, Some("8 4k"), Some("8k"), &["busy_buffers_size 16k"]),
-            (32, Some("8 4k"), Some("16k"), &["busy_buffers_size 32k", "buffers 8 32k"]),
-            (16, Some("8 64k"), None, &[]),
-            (16, None, None, &["buffers 8 16k"]),
-        ];
-        for (kilobytes, buffers, busy, expected) in cases {
+        let named = |kilobytes: u64, buffers: Option<&str>, busy: Option<&str>| {
             let (buffers, busy) = (buffers.map(setting), busy.map(setting));
-            assert_eq!(companions(kilobytes * 1024, buffers.as_ref(), busy.as_ref()), expected);
-        }
+            companions(kilobytes * 1024, buffers.as_ref(), busy.as_ref()).join(" and ")
+        };
+        assert_eq!(named(16, Some("8 4k"), None), "buffers 8 16k");
+        assert_eq!(named(16, Some("8 4k"), Some("8k")), "busy_buffers_size 16k");
+        assert_eq!(named(32, Some("8 4k"), Some("16k")), "busy_buffers_size 32k and buffers 8 32k");
+        assert_eq!(named(16, Some("8 64k"), None), "");
+        assert_eq!(named(16, None, None), "buffers 8 16k");
     }
 }
