@@ -4,8 +4,11 @@ use super::response::FAULTS;
 use crate::scenario::{Amount, Attempt, BASE, Case, Confidence, Drive, Load, Scenario, attempt, get, post};
 use crate::upstream::{Listen, Place};
 
-const UPSTREAMS: &[(&str, Place, Listen)] =
-    &[("down", Place::V4, Listen::Nobody), ("a", Place::V4, Listen::Accept(FAULTS))];
+const UPSTREAMS: &[(&str, Place, Listen)] = &[
+    ("down", Place::V4, Listen::Nobody),
+    ("off", Place::V4, Listen::Nobody),
+    ("a", Place::V4, Listen::Accept(FAULTS)),
+];
 
 const fn read(cause: &'static [&'static str], says: &'static str) -> Attempt {
     attempt(cause, says).at_most(Confidence::Likely)
@@ -55,15 +58,16 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "nameless/retried",
         http: "access_log <dir>/plain.log combined;\n\
-               upstream pair { server <down> max_fails=0 weight=1000000; server <a> max_fails=0 backup; }",
-        server: "location / { proxy_pass http://pair; }",
+               upstream pair { server <down> max_fails=0 weight=1000000; server <a> max_fails=0 backup; }\n\
+               upstream both { server <down> max_fails=0; server <off> max_fails=0; }",
+        server: "location / { proxy_pass http://pair; } location /twice { proxy_pass http://both; }",
         cases: &[
             get("/saved").fails(200, &[read(&["connect_refused"], "connect() failed (111").outcome("unknown")]),
-            get("/closed").fails(
+            get("/twice").fails(
                 502,
                 &[
                     read(&["connect_refused"], "connect() failed (111").retried(),
-                    read(&["closed_before_response"], "upstream prematurely closed"),
+                    read(&["connect_refused"], "connect() failed (111"),
                 ],
             ),
         ],
