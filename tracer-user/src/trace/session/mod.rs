@@ -266,6 +266,7 @@ impl<'a> Session<'a> {
         match ended {
             Ok(()) => Ok(stopped),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Stopped::Closed),
+            Err(_) if matches!(stopped, Stopped::Closed) => Ok(Stopped::Closed),
             Err(error) => Err(error).context("cannot write the output"),
         }
     }
