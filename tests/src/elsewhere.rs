@@ -18,6 +18,7 @@ use smoltcp::wire::{
 };
 
 use crate::namespace::{Namespace, join};
+use crate::wait::let_pass;
 
 const DEVICE: &str = "elsewhere";
 const NEAR: &str = "10.55.0.1/24";
@@ -132,8 +133,8 @@ fn live(mut device: TunTapInterface, distance: std::time::Duration, ends: &Atomi
         if wait(device.as_raw_fd(), Some(delay)).is_err() {
             return;
         }
-        if has_come(&device) {
-            std::thread::sleep(distance);
+        if has_come(&device) && let_pass(distance).is_err() {
+            return;
         }
     }
 }
@@ -186,7 +187,8 @@ fn buffer() -> SocketBuffer<'static> {
 
 fn serve(socket: &mut Socket<'_>, port: u16) {
     if port == CUTS && socket.state() == State::SynReceived {
-        std::thread::sleep(SOON);
+        // Interrupted, it resets at once.
+        let _ = let_pass(SOON);
         socket.abort();
         return;
     }

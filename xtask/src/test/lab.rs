@@ -20,23 +20,24 @@ const LONG_DEADLINE: Duration = Duration::from_secs(2 * 60 * 60);
 
 pub(super) fn host<'a>(lab: &Lab<'a>) -> (String, Work<'a>) {
     let command = prepare(lab, HOST).map(|command| command.arg("--doctor"));
-    let (repository, within) = (lab.repository, within(lab));
+    let (repository, budget, most) = (lab.repository, lab.budget, most(lab));
     let work = move || {
         let mut reports = Reports::default();
-        let outcome = counted(&command?, within()?, |line| reports.read(line))?;
+        let outcome = counted(&command?, budget.deadline(most)?, |line| reports.read(line))?;
         reports.write(repository, HOST)?;
         Ok(outcome)
     };
     (HOST.into(), Box::new(work))
 }
 
-/// Builds all that it takes, if there is time left and it can run here; the command that runs the lab for this step and leaves its results.
+/// Builds all that it takes, if there is time left and it can run here; the command that runs the lab for this step and leaves
+/// its results.
 pub(super) fn prepare(lab: &Lab<'_>, step: &str) -> Result<Invocation> {
     let Lab { repository, setup, budget, .. } = lab;
     if !is_root() {
         return Err(NotRoot.into());
     }
-    within(lab)()?;
+    budget.deadline(most(lab))?;
     let results = repository.results().join(file_name(step));
     if results.exists() {
         // Whatever comes, it is not the result of this run.
@@ -50,11 +51,9 @@ pub(super) fn prepare(lab: &Lab<'_>, step: &str) -> Result<Invocation> {
     Ok(command.arg("--json").arg(results).args(budget.options().into_iter().flatten()))
 }
 
-/// How long a run may take that begins when this is called; an error where it cannot begin any more.
-pub(super) fn within(lab: &Lab<'_>) -> impl Fn() -> Result<Duration> + Send + use<> {
-    let budget = lab.budget;
-    let most = if lab.options.all { LONG_DEADLINE } else { DEADLINE };
-    move || budget.deadline(most)
+/// How long a run may take.
+pub(super) const fn most(lab: &Lab<'_>) -> Duration {
+    if lab.options.all { LONG_DEADLINE } else { DEADLINE }
 }
 
 /// Runs a command that ends with a line of counts.

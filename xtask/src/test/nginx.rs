@@ -31,8 +31,8 @@ pub(super) fn steps<'a>(lab: &Lab<'a>) -> Vec<(String, Work<'a>)> {
 fn step<'a>(lab: &Lab<'a>, version: &str) -> (String, Work<'a>) {
     let name = format!("nginx {version}");
     let command = prepare(lab, &name, version);
-    let within = lab::within(lab);
-    (name, Box::new(move || lab::counted(&command?, within()?, |_| {})))
+    let (budget, most) = (lab.budget, lab::most(lab));
+    (name, Box::new(move || lab::counted(&command?, budget.deadline(most)?, |_| {})))
 }
 
 fn prepare(lab: &Lab<'_>, step: &str, version: &str) -> Result<Invocation> {
