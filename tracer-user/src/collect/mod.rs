@@ -11,4 +11,5 @@ pub mod line;
 pub mod memory;
 pub mod overflow;
 pub mod reset;
+pub mod ring;
 mod unix;

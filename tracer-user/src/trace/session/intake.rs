@@ -21,12 +21,13 @@ use crate::{
 const BATCH: usize = 8192;
 
 impl Session<'_> {
-    /// Reads the ring until it is empty, or a batch is full; tells up to which time it has been read.
+    /// Reads the ring until nothing is to be had, or a batch is full; tells up to which time it has been read.
     pub(super) fn drain(&mut self) -> io::Result<u64> {
-        let mut now_ns = clock::monotonic_ns();
+        let now_ns = clock::monotonic_ns();
+        let reserved = self.events.reserved();
         let (mut taken, mut oldest_ns) = (0, u64::MAX);
         while taken < BATCH {
-            let Some(item) = self.events.next() else { break };
+            let Some(item) = self.events.take() else { break };
             if let Some(mut event) = collect::host::decode(&item) {
                 drop(item);
                 taken += 1;
@@ -46,12 +47,15 @@ impl Session<'_> {
                 Ok(event) => {
                     oldest_ns = oldest_ns.min(event.moment.time_ns);
                     if taken == BATCH {
-                        now_ns = event.moment.time_ns;
+                        self.drained_ns = event.moment.time_ns;
                     }
                     self.event(event)?;
                 }
                 Err(_) => self.undecodable += 1,
             }
+        }
+        if self.events.has_read(reserved) {
+            self.drained_ns = now_ns;
         }
         if self.overload.saw(taken, oldest_ns, now_ns) {
             self.leave_out_texts(now_ns)?;
@@ -64,13 +68,13 @@ impl Session<'_> {
             self.engine.answer(&question, clock::monotonic_ns(), now);
         }
         self.read_logs()?;
-        self.engine.tick(now_ns);
+        self.engine.tick(self.drained_ns);
         self.verdicts()?;
         if let Some(log) = &mut self.debug {
             log.flush();
         }
         self.sinks.flush()?;
-        Ok(now_ns)
+        Ok(self.drained_ns)
     }
 
     /// Failures come faster than they can be told: lines of the log are not read along until that is over.

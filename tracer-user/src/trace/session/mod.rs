@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use aya::maps::{MapData, PerCpuHashMap, RingBuf};
+use aya::maps::{MapData, PerCpuHashMap};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
@@ -32,7 +32,7 @@ use super::{
     workers::{self, Target},
 };
 use crate::{
-    collect::{counters::Losses, decode::Decoder, memory::Memories},
+    collect::{counters::Losses, decode::Decoder, memory::Memories, ring::Ring},
     context::{
         host,
         process::{Processes, Role},
@@ -97,7 +97,9 @@ struct Session<'a> {
     settings: &'a WatchSettings,
     sinks: &'a mut Sinks,
     probes: Probes,
-    events: RingBuf<MapData>,
+    events: Ring,
+    /// Every event up to this time has been taken.
+    drained_ns: u64,
     losses: Losses,
     upstreams: PerCpuHashMap<MapData, UpstreamKey, UpstreamCounts>,
     debug: Option<aya_log::EbpfLogger<StandardError>>,
@@ -133,7 +135,8 @@ impl<'a> Session<'a> {
         let mut session = Self {
             settings,
             sinks,
-            events: probes.take_events()?,
+            events: Ring::new(probes.take_events()?).context("cannot map the ring buffer")?,
+            drained_ns: 0,
             losses: Losses::new(probes.take_losses()?, probes.descriptors(), probes.take_calls()?),
             upstreams: probes.take_upstreams()?,
             debug: settings

@@ -1,6 +1,10 @@
 //! What goes out: verdicts, what is learnt later, losses and numbers.
 
-use std::{borrow::Cow, io, time::Duration};
+use std::{
+    borrow::Cow,
+    io,
+    time::{Duration, Instant},
+};
 
 use tracer_common::loss::{Program, Reason};
 
@@ -14,6 +18,8 @@ use crate::{
     trace::roots::{self, Found},
 };
 
+/// How long the end waits for events that are still being written.
+const LAST_EVENTS: Duration = Duration::from_secs(2);
 /// How long the end waits for reasons that are still being looked for.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
@@ -187,7 +193,8 @@ impl Session<'_> {
     pub(super) fn end(&mut self, reason: record::EndReason, interval_s: f64) -> io::Result<()> {
         // What happened until now counts; what goes on happening does not.
         let stopped_ns = clock::monotonic_ns();
-        while self.drain()? < stopped_ns {}
+        let patience = Instant::now() + LAST_EVENTS;
+        while self.drain()? < stopped_ns && Instant::now() < patience {}
         if self.undecodable > 0 {
             say(&format!("{} events could not be decoded: a bug of why502", self.undecodable));
         }
