@@ -22,9 +22,10 @@ use crate::{
 /// Failures that wait for a look, and those that one look answers.
 const QUEUED: usize = 256;
 const BATCH: usize = 64;
-/// The part of the time that looking may take: one in so many, reckoned over the time before.
+/// The part of the time that looking may take: one in so many, reckoned over the time before. On a slow machine one look takes
+/// a third of a second, and what fails together is not all seen by the first.
 const SHARE: u32 = 20;
-const BEFORE: Duration = Duration::from_secs(4);
+const BEFORE: Duration = Duration::from_secs(20);
 /// What is seen so long after a failure says little about it.
 const LATE_NS: u64 = 2_000_000_000;
 /// Failures told without an answer, whose answers are still of use.
@@ -52,7 +53,7 @@ pub(super) struct Waits {
 type Looked = (u64, Duration, Vec<Option<Seen>>);
 
 impl Waits {
-    /// Looks, if there is something to be seen about this failure.
+    /// Is to look, if there is something to be seen about this failure: at the next turn, for all that have failed by then.
     pub(super) fn ask(&mut self, failure: &Failure) {
         let Some(wanted) = wanted(failure) else { return };
         if self.queued.len() >= QUEUED {
@@ -60,7 +61,6 @@ impl Waits {
         }
         let question = Question { worker: failure.worker, time_ns: failure.time_ns, wanted };
         self.queued.push_back((failure.id, question));
-        self.begin();
     }
 
     fn begin(&mut self) {
