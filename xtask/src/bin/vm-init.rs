@@ -1,5 +1,6 @@
 //! The first process of a virtual machine of `cargo xtask vm`: mounts what programs expect, loads modules, runs one
-//! command with its output on the second serial port, and prints `VM-RESULT exit=N` on both before it powers off.
+//! command with its output on the second serial port, and prints `VM-RESULT exit=N` on both before it powers off; that it has
+//! been started at all it says on the console.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -20,6 +21,8 @@ const MODULES: &str = "/etc/vm-init/modules";
 /// The variable with the name of the second serial port, set on the kernel's command line.
 const OUTPUT: &str = "VM_OUTPUT";
 
+/// Said first of all, on the console: the kernel has started.
+const STARTED: &str = "VM-STARTED";
 /// As shells have it: not found, or not to be run.
 const NOT_RUN: i32 = 127;
 
@@ -27,6 +30,7 @@ fn main() -> Result<()> {
     if std::process::id() != 1 {
         anyhow::bail!("this is the init of a virtual machine; see `cargo xtask vm --help`");
     }
+    println!("{STARTED}");
     let code = prepare().and_then(|()| run()).unwrap_or_else(|error| {
         eprintln!("vm-init: {error:#}");
         NOT_RUN

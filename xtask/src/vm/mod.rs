@@ -95,7 +95,7 @@ impl Ready {
     ) -> Result<u8> {
         match self.qemu.run(&self.machine(repository), label, deadline, line)? {
             Ending::Exited(code) => Ok(code),
-            Ending::Failed { what, console } => {
+            Ending::Failed { what, console, .. } => {
                 bail!("{}: {what}; its console's last words:\n{console}", self.kernel.name)
             }
         }

@@ -6,7 +6,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -18,6 +18,10 @@ use crate::process::{Invocation, which};
 /// Lines of a console that are shown when something went wrong.
 const EXCERPT: usize = 30;
 const VERDICT: &str = "VM-RESULT exit=";
+/// What init says first.
+const STARTED: &str = "VM-STARTED";
+/// How often a machine is booted that fails by no fault of what runs in it.
+const BOOTS: usize = 3;
 /// Variable of init with the name of the second port.
 const OUTPUT: &str = "VM_OUTPUT";
 
@@ -81,7 +85,17 @@ pub(super) enum Ending {
     /// With the command's exit code.
     Exited(u8),
     /// Otherwise, with the end of its console.
-    Failed { what: &'static str, console: String },
+    Failed { what: &'static str, console: String, whose: Whose },
+}
+
+/// Whose fault it is that a machine failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// Possibly that of what ran in it.
+    Command,
+    /// The emulator's: the kernel did not come to its init, or met a breakpoint that was gone already. Emulated processors may
+    /// run the old code of a place that another one patches (qemu 7.2.22 with a thread for each of them).
+    Emulator,
 }
 
 impl Qemu {
@@ -96,7 +110,29 @@ impl Qemu {
     }
 
     /// Runs the machine to its end; the lines of the command's output go to our stdout, behind the label, and to `line`.
+    /// One that fails by the emulator's fault is booted again while there is time.
     pub(super) fn run(
+        &self,
+        machine: &Machine<'_>,
+        label: Option<&str>,
+        deadline: Duration,
+        mut line: impl FnMut(&str),
+    ) -> Result<Ending> {
+        let end = Instant::now() + deadline;
+        let mut boots = 1;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.run_once(machine, label, left, &mut line)? {
+                Ending::Failed { what, console, whose: Whose::Emulator } if boots < BOOTS && !left.is_zero() => {
+                    eprintln!("xtask: {what}, which is the emulator's doing; booting again:\n{console}");
+                    boots += 1;
+                }
+                ending => return Ok(ending),
+            }
+        }
+    }
+
+    fn run_once(
         &self,
         machine: &Machine<'_>,
         label: Option<&str>,
@@ -121,7 +157,7 @@ impl Qemu {
         } else {
             "the machine ended without a verdict"
         };
-        Ok(Ending::Failed { what, console: excerpt(&console) })
+        Ok(Ending::Failed { what, whose: whose(&console), console: excerpt(&console) })
     }
 
     fn boot(&self, machine: &Machine<'_>) -> Invocation {
@@ -198,18 +234,33 @@ fn has_kvm() -> bool {
     extended && OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok()
 }
 
+fn whose(console: &str) -> Whose {
+    let started = console.lines().any(|line| line == STARTED);
+    if started && !console.contains("Oops: int3:") { Whose::Command } else { Whose::Emulator }
+}
+
 fn verdict(console: &str) -> Option<u8> {
     console.lines().rev().find_map(|line| line.strip_prefix(VERDICT))?.trim().parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::verdict;
+    use super::{Whose, verdict, whose};
 
     #[test]
     fn a_verdict_is_a_whole_line_of_the_console() {
         assert_eq!(verdict("[    1.2] boot\nVM-RESULT exit=3\n[    2.0] reboot: Power down\n"), Some(3));
         assert_eq!(verdict("[    1.2] VM-RESULT exit=3\n"), None);
         assert_eq!(verdict("VM-RESULT exit=\n"), None);
+    }
+
+    #[test]
+    fn what_ran_is_not_to_blame_before_it_ran() {
+        let oops = "[    3.8] Oops: int3: 0000 [#1] PREEMPT SMP NOPTI\n";
+        let panic = "[    4.2] Kernel panic - not syncing: Fatal exception\n";
+        assert_eq!(whose(&format!("[    0.1] boot\n{panic}")), Whose::Emulator);
+        assert_eq!(whose(&format!("VM-STARTED\n{oops}{panic}")), Whose::Emulator);
+        assert_eq!(whose(&format!("VM-STARTED\n[    4.1] BUG: unable to handle page fault\n{panic}")), Whose::Command);
+        assert_eq!(whose("VM-STARTED\n"), Whose::Command);
     }
 }
