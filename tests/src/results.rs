@@ -43,13 +43,15 @@ pub struct Ran {
     pub outcome: Outcome,
     /// Whether nginx met the faults that were injected, as far as its logs were compared.
     pub met: bool,
+    /// It was given up while something was waited for.
+    pub gave_up: bool,
     /// Its numbers, where traffic was sent to the end.
     pub numbers: Option<Numbers>,
 }
 
 impl From<Outcome> for Ran {
     fn from(outcome: Outcome) -> Self {
-        Self { outcome, met: true, numbers: None }
+        Self { outcome, met: true, gave_up: false, numbers: None }
     }
 }
 

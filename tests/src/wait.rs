@@ -1,5 +1,6 @@
 //! Waiting for conditions with a deadline, and noticing ctrl-c meanwhile. The only place that sleeps to poll.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,21 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// How long a condition may take that should hold almost at once.
 pub const SOON: Duration = Duration::from_secs(10);
+
+/// What was waited for has not come.
+#[derive(Debug)]
+pub struct GaveUp {
+    what: String,
+    limit: Duration,
+}
+
+impl fmt::Display for GaveUp {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "gave up after {:?} waiting for {}", self.limit, self.what)
+    }
+}
+
+impl std::error::Error for GaveUp {}
 
 extern "C" fn on_signal(_signal: libc::c_int) {
     INTERRUPTED.store(true, Ordering::SeqCst);
@@ -31,7 +47,7 @@ pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)
 }
 
-/// Waits until `condition` holds; an error naming `what` after `limit`, or at once when interrupted.
+/// Waits until `condition` holds; [`GaveUp`] after `limit`, another error at once when interrupted.
 pub fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) -> Result<()> {
     let deadline = Instant::now() + limit;
     loop {
@@ -42,7 +58,7 @@ pub fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) -
             bail!("interrupted while waiting for {what}");
         }
         if Instant::now() >= deadline {
-            bail!("gave up after {limit:?} waiting for {what}");
+            return Err(GaveUp { what: what.to_owned(), limit }.into());
         }
         std::thread::sleep(Duration::from_millis(2));
     }
