@@ -26,6 +26,7 @@ use crate::{
     settings::setting,
 };
 
+const ENOENT: i32 = 2;
 const SIGHUP: i32 = 1;
 const SIGINT: i32 = 2;
 const SIGQUIT: i32 = 3;
@@ -228,8 +229,8 @@ fn is_still_to_be_looked_through(tgid: u32) -> bool {
 fn server_exited(tgid: u32) -> i32 {
     // SAFETY: no arguments; the current task exists.
     let task = unsafe { bpf_get_current_task() };
-    // Two threads may both be the last: the first takes the entry.
-    if !is_last(task) || is_still_to_be_looked_through(tgid) || SERVERS.remove(tgid).is_err() {
+    // Two threads may both be the last: the first takes the entry. What the map could not do for now is no such thing.
+    if !is_last(task) || is_still_to_be_looked_through(tgid) || SERVERS.remove(tgid) == Err(-ENOENT) {
         return 0;
     }
     let ending = peer::ending(task);
