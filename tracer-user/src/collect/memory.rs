@@ -64,19 +64,23 @@ impl Memory {
 
     /// So many words from this address on; None: not all can be read.
     pub fn words<const N: usize>(&self, address: u64) -> Option<[u64; N]> {
+        self.read(address).ok()
+    }
+
+    fn read<const N: usize>(&self, address: u64) -> io::Result<[u64; N]> {
         let mut words = [0; N];
         let mut bytes = [0; 8];
         if N == 1 {
-            self.0.read_exact_at(&mut bytes, address).ok()?;
+            self.0.read_exact_at(&mut bytes, address)?;
             words[0] = u64::from_ne_bytes(bytes);
-            return Some(words);
+            return Ok(words);
         }
         let mut buffer = vec![0; N * 8];
-        self.0.read_exact_at(&mut buffer, address).ok()?;
+        self.0.read_exact_at(&mut buffer, address)?;
         for (word, bytes) in words.iter_mut().zip(buffer.as_chunks().0) {
             *word = u64::from_ne_bytes(*bytes);
         }
-        Some(words)
+        Ok(words)
     }
 
     /// So many bytes, at most `most`; None: not all can be read, or there are more.
@@ -150,7 +154,12 @@ impl Memory {
 
     /// Looks at a request again.
     pub fn request(&self, place: &RequestPlace) -> RequestNow {
-        let Some(main) = self.words::<REQUEST_WORDS>(place.main) else { return RequestNow::Unreadable };
+        let main = match self.read::<REQUEST_WORDS>(place.main) {
+            Ok(main) => main,
+            // Freed, and given back to the kernel: glibc trims its heap (mem_rw(), fs/proc/base.c).
+            Err(error) if error.raw_os_error() == Some(libc::EIO) => return RequestNow::Gone,
+            Err(_) => return RequestNow::Unreadable,
+        };
         // Of the first word 32 bits are the signature's.
         let start = place.start_offset as usize / 8;
         if start > REQUEST_WORDS - word::BEHIND_START {
@@ -400,7 +409,7 @@ mod tests {
         let words = request(u64::MAX - 4, 502);
         let place = RequestPlace { start_offset: u32::MAX, ..place(&words) };
         assert_eq!(own().request(&place), RequestNow::Unreadable);
-        assert_eq!(own().request(&RequestPlace { request: 4096, main: 4096, ..place }), RequestNow::Unreadable);
+        assert_eq!(own().request(&RequestPlace { request: 4096, main: 4096, ..place }), RequestNow::Gone, "unmapped");
         assert!(Memory::open(u32::MAX).is_err());
     }
 }

@@ -68,6 +68,7 @@ impl Engine {
     /// What nginx's memory has to say about the request of this response.
     pub(super) fn response_answer(&mut self, response: VerdictId, asked_ns: u64, now: RequestNow) {
         let Some(held) = self.responses.iter_mut().find(|held| held.response.id == response) else { return };
+        let was_unfinished = held.unfinished;
         match now {
             RequestNow::There { attempts, status, ended, location_conf, uri } => {
                 let sent = status.filter(|status| *status != 0);
@@ -79,6 +80,10 @@ impl Engine {
             }
             RequestNow::Gone => held.settled_ns = Some(asked_ns),
             RequestNow::Unreadable => held.unfinished = false,
+        }
+        if was_unfinished && !held.unfinished {
+            // What nginx did until now may still be in the ring.
+            held.settled_ns = held.settled_ns.or(Some(asked_ns));
         }
         let age = asked_ns.saturating_sub(held.response.time_ns);
         held.ask_again_ns = asked_ns.saturating_add((age / PATIENCE).min(LEAST_OFTEN_NS));
