@@ -50,6 +50,21 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// An attempt failed of it; of the others nginx makes none, or nothing is known.
+    pub const fn is_of_attempt(self) -> bool {
+        !matches!(
+            self,
+            Self::NoLiveUpstreams
+                | Self::DnsTimeout
+                | Self::DnsFailed
+                | Self::NoResolver
+                | Self::UpstreamMisconfigured
+                | Self::UpstreamStatus
+                | Self::ConfiguredStatus
+                | Self::Unexplained
+        )
+    }
+
     /// All of them, in the order of the taxonomy.
     pub const ALL: &[Self] = &[
         Self::ConnectRefused,

@@ -210,6 +210,13 @@ pub struct Response {
     pub configured: Option<Arc<Configured>>,
 }
 
+impl Response {
+    /// Its last failed attempt decided it, not what came after that.
+    pub fn is_of_last_failure(&self) -> bool {
+        !self.failures.is_empty() && self.origin == Origin::Nginx && self.cause.is_of_attempt()
+    }
+}
+
 /// A fact learnt after a failure was emitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Update {

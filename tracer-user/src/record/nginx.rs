@@ -73,6 +73,14 @@ pub struct Response {
     pub configuration: Vec<Setting>,
 }
 
+impl Response {
+    /// Its last failed attempt decided it: that one's line and advice are its own. None of `failures` did where nginx then found no
+    /// server to try, or something else than an attempt answered.
+    pub fn is_of_last_failure(&self) -> bool {
+        !self.failures.is_empty() && self.origin == Origin::Nginx && self.cause.is_of_attempt()
+    }
+}
+
 /// Who made a status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -163,12 +163,13 @@ impl Filter {
         }
     }
 
-    /// With its last failure; without one, by its own cause and the failures that led there.
+    /// With its last failure; where that did not decide it, by its own cause and the failures that led there.
     fn response(&self, response: &Response) -> bool {
-        match response.failures.last() {
+        match response.failures.last().filter(|_| response.is_of_last_failure()) {
             Some(last) => self.was_shown(*last),
             None => {
-                let led_there = || response.related.iter().any(|related| self.was_shown(*related));
+                let mut before = response.related.iter().chain(&response.failures);
+                let mut led_there = || before.any(|failure| self.was_shown(*failure));
                 let named = || response.upstream.as_deref().is_some_and(|name| self.address(authority(name)));
                 self.cause(response.cause) && (self.upstreams.is_empty() || named() || led_there())
             }

@@ -22,6 +22,8 @@ pub struct Summary {
     responses: u64,
     unexplained: u64,
     by_status: BTreeMap<u16, u64>,
+    /// Responses that the client got as something else than an error of a server.
+    mended: u64,
     /// Statuses that nginx did not make itself.
     by_origin: BTreeMap<Origin, u64>,
     retried: u64,
@@ -68,6 +70,7 @@ impl Default for Summary {
             responses: 0,
             unexplained: 0,
             by_status: BTreeMap::new(),
+            mended: 0,
             by_origin: BTreeMap::new(),
             retried: 0,
             retried_in_vain: 0,
@@ -156,13 +159,15 @@ impl Summary {
         self.responses += 1;
         self.retried_in_vain += u64::from(response.counted);
         self.unexplained += u64::from(response.cause == Cause::Unexplained);
+        self.mended += u64::from(response.client_status.is_some_and(|status| status < 500));
         *self.by_status.entry(response.status).or_default() += 1;
         if response.origin != Origin::Nginx {
             *self.by_origin.entry(response.origin).or_default() += 1;
         }
         let attempts = response.failures.iter().filter_map(|id| self.failures.get(*id));
         self.retried_in_vain += attempts.filter(|known| known.outcome == Outcome::Retried).count() as u64;
-        let decisive = response.failures.last().and_then(|id| self.failures.get(*id));
+        let decisive = response.failures.last().filter(|_| response.is_of_last_failure());
+        let decisive = decisive.and_then(|id| self.failures.get(*id));
         if decisive.is_some_and(|known| known.outcome == Outcome::Final) {
             self.unanswered = self.unanswered.saturating_sub(1);
         }

@@ -143,12 +143,12 @@ impl Converter {
         accept.into_iter().chain(syn)
     }
 
-    /// As `failure`; only a response without failures has advice of its own.
+    /// As `failure`; only a response that its last failure did not decide has advice of its own.
     pub(super) fn response(&mut self, mut response: verdict::Response) -> record::Response {
         let configured = response.configured.take();
         let configured = configured.as_deref();
         let general = explain::hint(response.cause);
-        let advice = response.failures.is_empty().then(|| {
+        let advice = (!response.is_of_last_failure()).then(|| {
             let upstream = response.upstream.as_deref().map(Address::from_nginx);
             let question = Question::of_response(&response, upstream.as_ref(), configured, general);
             self.advisor.advise(response.worker, &question)

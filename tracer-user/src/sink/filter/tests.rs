@@ -102,6 +102,14 @@ fn a_response_is_shown_with_its_last_failure() {
 }
 
 #[test]
+fn a_response_that_its_last_failure_did_not_decide_is_shown_by_its_cause() {
+    let none_left = || response(|response| response.cause = Cause::NoLiveUpstreams);
+    assert!(only(&[], &[Cause::NoLiveUpstreams]).shows(&none_left()));
+    let mut filter = only(&["127.0.0.1"], &[]);
+    assert!(filter.shows(&Record::Failure(Box::new(samples::failure()))) && filter.shows(&none_left()));
+}
+
+#[test]
 fn a_response_without_failures_is_shown_by_what_led_there() {
     let no_live = |related: Vec<u64>| {
         response(|response| {

@@ -78,6 +78,23 @@ counts above may be too low, and what was lost has no verdict
     assert_eq!(text(&records).replace("05:08:47", "05:07:47"), expected.replace("05:08:47", "05:07:47"));
 }
 
+/// The attempt was retried, and no server was left: it is that which the client got.
+#[test]
+fn what_came_after_the_last_failure_has_a_row_of_its_own() {
+    let left =
+        response(&[1], |response| (response.cause, response.client_status) = (Cause::NoLiveUpstreams, Some(200)));
+    let text = text(&[failure(1, Outcome::Retried), left]);
+    assert!(
+        text.starts_with("1 attempt failed in 2 min 3 s → 1 × 502, 1 retried in vain; 1 of 1 explained\n"),
+        "{text}"
+    );
+    assert!(text.contains("\nof these, 1 reached the client as another status\n"), "{text}");
+    assert!(
+        text.contains("       1       –  connect_refused") && text.contains("       –       1  no_live_upstreams"),
+        "{text}"
+    );
+}
+
 #[test]
 fn nothing_failed() {
     let stats = Record::Stats(samples::stats());

@@ -24,6 +24,9 @@ impl Summary {
         } else {
             out.push_str(&palette.paint(Ink::Strong, self.headline(&span)));
             out.push('\n');
+            if self.mended > 0 {
+                out.push_str(&format!("of these, {} reached the client as another status\n", grouped(self.mended)));
+            }
             self.origins(&mut out);
             out.push('\n');
             self.table(palette, columns, zone, &mut out);

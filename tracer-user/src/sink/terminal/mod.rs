@@ -85,7 +85,7 @@ impl<W: Write> Terminal<W> {
                     self.shown.insert(failure.id, (kind.cause, kind.upstream));
                 }
             }
-            Record::Response(response) if response.failures.is_empty() => {
+            Record::Response(response) if !response.is_of_last_failure() => {
                 let kind = Kind { cause: response.cause, upstream: response.upstream.clone() };
                 let (singly, due) = self.folding.admit(&kind, response.time, Some(response.status), Outcome::Final);
                 due.iter().for_each(|folded| self.look.folded(folded, out));

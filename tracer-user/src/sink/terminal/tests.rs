@@ -48,6 +48,16 @@ fn a_failure_takes_one_line_and_a_dim_one() {
     );
 }
 
+/// It is on the line of its last failure, unless something else decided it.
+#[test]
+fn a_response_that_its_last_failure_did_not_decide_has_a_line() {
+    let mut response = samples::response();
+    let line = |response: &crate::record::Response| shown(Record::Response(Box::new(response.clone())), 200);
+    assert!(!response.failures.is_empty() && line(&response).is_empty());
+    response.cause = Cause::NoLiveUpstreams;
+    assert!(line(&response).contains("502      no_live_upstreams"), "{}", line(&response));
+}
+
 #[test]
 fn a_narrow_terminal_wraps_the_reason_and_cuts_the_rest() {
     assert_eq!(
