@@ -38,11 +38,12 @@ struct Waiting {
 }
 
 impl Archive {
-    /// Takes over what an earlier run left uncompressed.
+    /// Takes over what an earlier run left uncompressed, and clears away what it left unfinished.
     pub(super) fn open(path: &Path, keep: u32, compress: bool) -> Self {
         let names = Arc::new(Names { path: path.to_owned(), keep, waiting: Mutex::default() });
         let mut archive = Self { names, compress, next_job: 0, thread: None };
         let _ = fs::remove_file(archive.names.unfinished());
+        let _ = fs::remove_file(archive.next());
         for number in (1..=keep).rev() {
             let plain = archive.names.plain(number);
             if archive.names.compressed(number).exists() {
@@ -52,6 +53,11 @@ impl Archive {
             }
         }
         archive
+    }
+
+    /// Where the next FILE is made before it takes its place.
+    pub(super) fn next(&self) -> PathBuf {
+        self.names.with_suffix(".next")
     }
 
     /// Moves every file on by one, FILE to FILE.1; the oldest is removed.

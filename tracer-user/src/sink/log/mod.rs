@@ -4,6 +4,7 @@
 mod archive;
 mod file;
 
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 
@@ -157,12 +158,9 @@ impl CaptureFile {
             self.rotate_above = self.options.max_size;
             return self.reopen();
         }
-        let moved =
-            self.archive.make_room().and_then(|()| LogFile::create(&self.options.path, self.options.default_path));
-        match moved {
+        match self.change_places() {
             Ok(next) => self.continue_in(next)?,
             Err(error) => {
-                self.archive.undo();
                 let message = format!(
                     "cannot rotate {}: {error}\n  it grows beyond --log-max-size until it can be renamed",
                     self.path()
@@ -175,6 +173,20 @@ impl CaptureFile {
         self.rotate_above = self.options.max_size;
         self.archive.compress();
         Ok(())
+    }
+
+    /// Moves the file away and puts the next one in its place. That is made first: without it no archive is touched.
+    fn change_places(&mut self) -> io::Result<LogFile> {
+        let beside = self.archive.next();
+        let next = LogFile::create(&beside, self.options.default_path)?;
+        let moved = self.archive.make_room().and_then(|()| fs::rename(&beside, &self.options.path));
+        if let Err(error) = moved {
+            self.archive.undo();
+            // Else the next start removes it.
+            let _ = fs::remove_file(&beside);
+            return Err(error);
+        }
+        Ok(next)
     }
 
     /// Ends the current file and begins the next one.

@@ -299,11 +299,18 @@ fn a_full_disk_is_said_once_and_counted() {
 }
 
 #[test]
-fn a_file_that_cannot_be_rotated_grows() {
-    let directory = Directory::new("stuck");
+fn a_file_that_cannot_be_rotated_grows_and_the_archive_stays() {
+    // A directory in the way: neither renamed over nor removed; and one where the next file would be made.
+    for (name, obstacle) in [("stuck", "a.jsonl.3/x"), ("full", "a.jsonl.next/x")] {
+        cannot_be_rotated(name, obstacle);
+    }
+}
+
+fn cannot_be_rotated(name: &str, obstacle: &str) {
+    let directory = Directory::new(name);
     let path = directory.file("a.jsonl");
-    // A directory in the way: neither renamed over nor removed.
-    fs::create_dir_all(directory.file("a.jsonl.3/x")).unwrap();
+    fs::create_dir_all(directory.file(obstacle)).unwrap();
+    fs::write(directory.file("a.jsonl.2"), "older").unwrap();
     let said = Arc::new(Mutex::new(0));
     let heard = Arc::clone(&said);
     let talk: Talk = Box::new(move |_| *heard.lock().unwrap() += 1);
@@ -319,4 +326,5 @@ fn a_file_that_cannot_be_rotated_grows() {
     drop(sink);
     assert_eq!(failure_ids(&records(&path)), (0..20).collect::<Vec<_>>());
     assert!((1..=3).contains(&*said.lock().unwrap()));
+    assert_eq!(fs::read(directory.file("a.jsonl.2")).unwrap(), b"older");
 }
