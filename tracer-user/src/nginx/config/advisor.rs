@@ -43,7 +43,12 @@ type Answer = Result<Arc<Tree>, String>;
 /// Files of one generation of workers.
 #[derive(Debug)]
 enum Files {
-    Reading { since: Instant, answer: Receiver<Answer> },
+    /// This master's; not begun yet, others are being read.
+    Postponed(Process),
+    Reading {
+        since: Instant,
+        answer: Receiver<Answer>,
+    },
     Read(Answer),
 }
 
@@ -88,7 +93,7 @@ impl Advisor {
         let number = match Generation::of(process) {
             Ok(generation) => self.same(&generation).unwrap_or_else(|| {
                 let loaded_ns = generation.loaded_ns;
-                let files = self.begin(generation);
+                let files = self.begin(generation.master);
                 self.add(Known { files, loaded_ns })
             }),
             Err(reason) => self.add(Known { files: Files::Read(Err(reason)), loaded_ns: 0 }),
@@ -100,6 +105,7 @@ impl Advisor {
     pub fn advise(&mut self, worker: u32, question: &Question<'_>) -> Advice {
         self.watch(worker);
         let generation = self.workers.get(&worker).map(|worker| worker.generation);
+        generation.into_iter().for_each(|number| self.resume(number));
         let Some((number, known)) = generation.and_then(|number| Some((number, self.generations.get_mut(&number)?)))
         else {
             return advise(question, None);
@@ -116,6 +122,8 @@ impl Advisor {
     /// Paths of the unix sockets that the configurations name, each with a worker of theirs.
     pub fn sockets(&mut self) -> Vec<(u32, Vec<String>)> {
         let mut found: HashMap<usize, (u32, Vec<String>)> = HashMap::new();
+        let numbers: Vec<usize> = self.generations.keys().copied().collect();
+        numbers.into_iter().for_each(|number| self.resume(number));
         for (pid, worker) in &self.workers {
             // Gone, it cannot be looked through.
             if found.contains_key(&worker.generation) || !Path::new(&format!("/proc/{pid}")).exists() {
@@ -142,6 +150,7 @@ impl Advisor {
         numbers.dedup();
         let (mut readable, mut reasons) = (0, Vec::new());
         for number in &numbers {
+            self.resume(*number);
             let Some(known) = self.generations.get_mut(number) else { continue };
             known.files.wait(|_| end);
             match known.state() {
@@ -189,13 +198,12 @@ impl Advisor {
     }
 
     /// Reads in a thread of its own: what is mounted in a container may never answer.
-    fn begin(&mut self, generation: Generation) -> Files {
+    fn begin(&mut self, master: Process) -> Files {
         let at_work = self.generations.values_mut().map(|known| usize::from(known.files.is_reading())).sum::<usize>();
         if at_work >= READERS {
-            return Files::Read(Err("other configurations are still being read".to_owned()));
+            return Files::Postponed(master);
         }
         let (sender, answer) = sync_channel(1);
-        let master = generation.master;
         let work = move || {
             // Nobody may be waiting any more.
             let _ = sender.send(files_of(&master).map(Arc::new));
@@ -203,6 +211,16 @@ impl Advisor {
         match thread::Builder::new().name("configuration".to_owned()).spawn(work) {
             Ok(_) => Files::Reading { since: Instant::now(), answer },
             Err(error) => Files::Read(Err(format!("cannot start a thread: {}", error.kind()))),
+        }
+    }
+
+    /// Begins with what was postponed, if it is its turn.
+    fn resume(&mut self, number: usize) {
+        let Some(Known { files: Files::Postponed(master), .. }) = self.generations.get(&number) else { return };
+        let master = master.clone();
+        let files = self.begin(master);
+        if let Some(known) = self.generations.get_mut(&number) {
+            known.files = files;
         }
     }
 
@@ -260,6 +278,7 @@ impl Known {
         let tree = match &self.files {
             Files::Read(Ok(tree)) => tree,
             Files::Read(Err(reason)) => return Err(reason.clone()),
+            Files::Postponed(_) => return Err("other configurations are still being read".to_owned()),
             Files::Reading { since, .. } if since.elapsed() > GIVEN_UP => {
                 return Err("its files are not answered for".to_owned());
             }

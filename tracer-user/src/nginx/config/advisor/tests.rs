@@ -3,8 +3,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Advisor, Files, Known};
-use crate::model::observation::State;
+use super::{Advisor, Files, Known, READERS};
+use crate::{model::observation::State, nginx::config::master::Process};
 
 #[test]
 fn without_workers_nothing_is_known() {
@@ -34,6 +34,25 @@ fn the_dead_are_forgotten() {
     }
     advisor.tidy();
     assert_eq!(advisor.workers.len(), 1);
+}
+
+#[test]
+fn what_finds_no_reader_waits_for_its_turn() {
+    let mut advisor = Advisor::default();
+    let mut senders = Vec::new();
+    for _ in 0..READERS {
+        let (sender, answer) = sync_channel(1);
+        senders.push(sender);
+        advisor.add(Known { files: Files::Reading { since: Instant::now(), answer }, loaded_ns: 0 });
+    }
+    let own = Process::read(std::process::id()).expect("we exist");
+    let files = advisor.begin(own);
+    let number = advisor.add(Known { files, loaded_ns: 0 });
+    advisor.resume(number);
+    assert_eq!(advisor.generations[&number].state(), Err("other configurations are still being read".to_owned()));
+    senders.pop();
+    advisor.resume(number);
+    assert!(matches!(advisor.generations[&number].files, Files::Reading { .. }));
 }
 
 #[test]
