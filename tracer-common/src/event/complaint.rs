@@ -52,6 +52,8 @@ pub struct Request {
     pub upstream: u64,
     /// `header_time` of the last attempt in ms; `u64::MAX`: no response header was accepted.
     pub state_header_time: u64,
+    /// Bytes that nginx has read from the upstream in the last attempt (`u->state->bytes_received`); 0 where that is not known.
+    pub state_received: u64,
     /// `status` of the last attempt, 0 while it runs.
     pub state_status: u32,
     /// Attempts so far (`r->upstream_states->nelts`).
@@ -86,7 +88,7 @@ pub struct Request {
 }
 
 /// Bytes of [`Request`].
-pub const REQUEST_LEN: usize = 12 * 8 + 6 * 4 + NAME_LEN + CLIENT_LEN + LINE_LEN + HOST_LEN;
+pub const REQUEST_LEN: usize = 13 * 8 + 6 * 4 + NAME_LEN + CLIENT_LEN + LINE_LEN + HOST_LEN;
 
 crate::wire_pod!(Request, REQUEST_LEN);
 

@@ -123,7 +123,7 @@ pub(super) fn again(process: *mut Process, sk: u64, program: Program) {
     if request != 0 {
         // SAFETY: as above.
         unsafe { (*process).complained_request = 0 };
-        if nginx::connecting_socket(request) == sk {
+        if nginx::retrying_socket(request) == sk {
             retried(request, sk, program);
         }
     }

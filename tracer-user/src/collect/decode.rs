@@ -249,6 +249,7 @@ fn request(wire: &complaint::Request) -> Request {
         // What separates the upstreams of one location from the next one's is all zeros; with a header comes a status.
         header_accepted: states.then_some(wire.state_header_time != u64::MAX && wire.state_status != 0),
         upstream_status: (states && wire.state_status != 0).then(|| u16::try_from(wire.state_status).ok()).flatten(),
+        received: states.then_some(wire.state_received),
         log_level: wire.log_level,
         cached: has(complaint::CACHED_KNOWN).then_some(has(complaint::CACHED)),
         peer: Some(text(&wire.peer)).filter(|name| !name.is_empty()),

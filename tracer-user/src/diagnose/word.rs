@@ -115,13 +115,21 @@ pub fn said(complaint: &Complaint) -> Option<Said> {
         // The rest of the request, which no longer matters, met the end of the response.
         if in_body { Said::ReceiveFailed(phase) } else { Said::SendFailed }
     } else if starts("SSL_read() failed") {
-        // End of file or a reset under TLS (before 1.21.2, or with other reasons than nginx knows).
-        if phase == Phase::Tls { Said::TlsPeerClosed } else { Said::Closed(phase) }
+        // With TLS 1.3 nginx's side of the handshake is over before the other end judges its certificate. Else end of file or a
+        // reset under TLS (before 1.21.2, or with other reasons than nginx knows).
+        let alert = complaint.errno == 0 && literal.contains("SSL alert number");
+        match phase {
+            Phase::Tls => Said::TlsPeerClosed,
+            Phase::Header if alert => Said::TlsHandshakeFailed,
+            _ => Said::Closed(phase),
+        }
     } else if starts("peer closed connection in SSL handshake") {
         Said::TlsPeerClosed
     } else if starts("SSL_do_handshake() failed") {
-        // With an errno it was the connection, without it the protocol.
-        if complaint.errno == 0 { Said::TlsHandshakeFailed } else { Said::TlsPeerClosed }
+        // With an errno it was the connection, without it the protocol; OpenSSL 3 calls the connection's end one as well, which
+        // nginx knows since 1.21.2.
+        let ended = complaint.errno != 0 || literal.contains("unexpected eof while reading");
+        if ended { Said::TlsPeerClosed } else { Said::TlsHandshakeFailed }
     } else if starts("handshake rejected") {
         Said::TlsHandshakeFailed
     } else if starts("upstream SSL certificate") {
@@ -158,6 +166,12 @@ pub fn said(complaint: &Complaint) -> Option<Said> {
         return None;
     };
     Some(said)
+}
+
+/// nginx before 1.21.2 logs OpenSSL 3's word for a connection that ended without close_notify even where what it had read just
+/// before is the whole answer: ngx_ssl_recv() reads until nothing more comes.
+pub fn may_follow_an_answer(complaint: &Complaint) -> bool {
+    complaint.text.starts_with("SSL_read() failed") && complaint.text.contains("unexpected eof while reading")
 }
 
 /// A complaint about talking to an upstream that this program does not know: of a module it has not heard of, or a newer

@@ -147,6 +147,8 @@ pub struct Request {
     pub header_accepted: Option<bool>,
     /// Status that the upstream gave in the last attempt.
     pub upstream_status: Option<u16>,
+    /// Bytes that nginx has read of the response to the last attempt; None where it could not be read.
+    pub received: Option<u64>,
     /// nginx's log level (4: error); complaints above it are invisible.
     pub log_level: u32,
     /// nginx took the connection from its keepalive cache; None where it could not be read.

@@ -104,9 +104,10 @@ pub(super) mod array {
 
 /// `ngx_http_upstream_state_t`
 pub(super) mod state {
-    pub(in crate::probe::nginx) const WORDS: usize = 4;
+    pub(in crate::probe::nginx) const WORDS: usize = 7;
     pub(in crate::probe::nginx) const STATUS: usize = 0;
     pub(in crate::probe::nginx) const HEADER_TIME: usize = 3;
+    pub(in crate::probe::nginx) const BYTES_RECEIVED: usize = 6;
     /// Smallest size that has these, largest that is plausible.
     pub(in crate::probe::nginx) const SIZE: core::ops::RangeInclusive<u64> = 64..=160;
 }

@@ -32,7 +32,7 @@ use self::{
 };
 pub(super) use self::{
     response::response_read,
-    socket::{connecting_socket, socket_of, words_of_nothing},
+    socket::{retrying_socket, socket_of, words_of_nothing},
     storm::{just_counted, went_on},
 };
 use crate::{

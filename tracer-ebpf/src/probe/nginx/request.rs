@@ -163,6 +163,7 @@ fn attempts(slot: *mut Request, states: u64) -> u32 {
     // SAFETY: the caller's slot.
     unsafe {
         (&raw mut (*slot).state_header_time).write(last[state::HEADER_TIME]);
+        (&raw mut (*slot).state_received).write(last[state::BYTES_RECEIVED]);
         (&raw mut (*slot).state_status).write(last[state::STATUS] as u32);
         (&raw mut (*slot).attempt).write(if known { count as u32 } else { 0 });
         if known {

@@ -7,7 +7,7 @@ use tracer_common::{
     socket::{COMPLAINED, PREEXISTING, Socket},
 };
 
-use super::layout::{HTTP_SIGNATURE, connection, request as http, upstream};
+use super::layout::{HTTP_SIGNATURE, array, connection, request as http, upstream};
 use crate::{
     emit,
     maps::{NEW_SOCKET, SOCKETS},
@@ -134,10 +134,16 @@ pub(in crate::probe) unsafe fn words_of_nothing<const N: usize>(words: *mut u64)
     }
 }
 
-/// The socket which the request is connecting with just now; 0 when that cannot be told.
+/// The socket which the request is connecting with just now for another attempt; 0 when that cannot be told, or it is the first:
+/// then the request is another one than that which was there before.
 #[inline(always)]
-pub(in crate::probe) fn connecting_socket(request: u64) -> u64 {
+pub(in crate::probe) fn retrying_socket(request: u64) -> u64 {
     if read::user::<u32>(request, 0) != HTTP_SIGNATURE {
+        return 0;
+    }
+    // ngx_http_upstream_connect() counts the attempt before it connects.
+    let states = read::user::<u64>(request, http::UPSTREAM_STATES_AT);
+    if read::user::<u64>(states, array::COUNT_AT) < 2 {
         return 0;
     }
     let upstream = read::user::<u64>(request, http::UPSTREAM_AT);

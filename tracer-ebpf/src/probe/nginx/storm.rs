@@ -18,7 +18,7 @@ use tracer_common::{
 use super::{
     layout::{array, peer, request as http, start, upstream},
     request::{About, Head},
-    socket::connecting_socket,
+    socket::retrying_socket,
 };
 use crate::{
     maps::{NOTHING_SPOKEN, PROCESSES, REQUESTS, STORMS, storming},
@@ -153,7 +153,7 @@ pub(in crate::probe) fn went_on(process: *mut Process, sk: u64) {
     if request != 0 {
         // SAFETY: as above.
         unsafe { (*process).counted_request = 0 };
-        if connecting_socket(request) == sk {
+        if retrying_socket(request) == sk {
             goes_on(request);
         }
     }

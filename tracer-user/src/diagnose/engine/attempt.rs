@@ -209,12 +209,18 @@ impl Engine {
             disagreement: decision.disagreement,
             configured: request.configured.clone(),
         };
+        // A module that made the subrequest may swallow its page; an HTTP/2 or HTTP/3 client may be gone, and nginx ends the request
+        // without one.
+        let line = request.line.as_deref().unwrap_or_default();
+        let alone = request.request == request.main && !line.ends_with(" HTTP/2.0") && !line.ends_with(" HTTP/3.0");
         self.held.push_back(Held {
             failure,
             request: request.request,
             main: request.main,
             place: request.place(moment.pid),
-            page_expected: !after_header && !request.cacheable && self.paging.contains(&moment.pid),
+            page_expected: alone && !after_header && !request.cacheable && self.paging.contains(&moment.pid),
+            doubtful: said == Said::Closed(Phase::Header) && word::may_follow_an_answer(complaint),
+            answered: false,
             went_on: false,
             ended_ns: None,
             attempt: request.attempts,

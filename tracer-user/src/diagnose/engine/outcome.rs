@@ -17,6 +17,10 @@ pub(super) struct Held {
     pub(super) attempt: Option<u32>,
     /// Unless the request goes on, an error page must follow, and is heard of.
     pub(super) page_expected: bool,
+    /// nginx may have logged the end of a connection whose answer it has: what becomes of the request tells.
+    pub(super) doubtful: bool,
+    /// This very attempt was answered.
+    pub(super) answered: bool,
     /// The request has had more attempts by now.
     pub(super) went_on: bool,
     /// When the request was found to have ended.
@@ -32,7 +36,11 @@ impl Engine {
     pub(super) fn attempt_answer(&mut self, failure: VerdictId, asked_ns: u64, now: RequestNow) {
         let Some(held) = self.held.iter_mut().find(|held| held.failure.id == failure) else { return };
         match now {
-            RequestNow::There { attempts, .. } => {
+            RequestNow::There { attempts, status, .. } => {
+                // 499 is the client's own end.
+                held.answered |= status.is_some_and(|status| !matches!(status, 0 | 499))
+                    && attempts.is_some()
+                    && attempts == held.attempt;
                 held.went_on |= attempts.zip(held.attempt).is_some_and(|(now, then)| now > then);
             }
             RequestNow::Gone => held.ended_ns = held.ended_ns.or(Some(asked_ns)),
@@ -105,9 +113,13 @@ impl Engine {
     }
 
     pub(super) fn release(&mut self, held: Held, outcome: Option<Outcome>) {
-        let Held { mut failure, request, went_on, page_expected, ended_ns, .. } = held;
+        let Held { mut failure, request, main, went_on, page_expected, ended_ns, doubtful, answered, .. } = held;
         // It ended, and not with an error page: another attempt saved it.
         let saved = page_expected && ended_ns.is_some() && !self.lossy(failure.time_ns, u64::MAX);
+        if doubtful && outcome.is_none() && !went_on && (answered || saved) {
+            self.requests.retract(failure.worker, main, failure.id);
+            return;
+        }
         let outcome = outcome.or_else(|| (went_on || saved).then_some(Outcome::Retried));
         if let Some(outcome) = outcome
             && failure.outcome == Outcome::Unknown

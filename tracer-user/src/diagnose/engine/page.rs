@@ -63,13 +63,17 @@ impl Engine {
         self.tell(&failures);
         if responded.is_some() && request.attempts.is_some() {
             // The same request again: its error page failed too.
-            let last = failures.last().and_then(|id| self.causes.get(id).copied());
+            let last = failures.last().filter(|_| news && !superseded).and_then(|id| self.causes.get(id).copied());
             if let Some(held) = self.responses.iter_mut().find(|held| held.response.request_key == key) {
                 let response = &mut held.response;
                 response.handled_by =
                     response.handled_by.or((failures != response.failures).then_some(Handler::Fallback));
                 response.failures = failures;
                 if let Some(cause) = word.map(|word| word.cause).or(last) {
+                    // What stood in for another's answer is nginx's own.
+                    if response.origin != Origin::Nginx {
+                        (response.origin, response.status) = (Origin::Nginx, status.status);
+                    }
                     response.cause = cause;
                 }
                 held.settled_ns = None;
@@ -82,9 +86,15 @@ impl Engine {
         let last = failures.last().filter(|_| !superseded).and_then(|id| self.causes.get(id).copied());
         let (origin, cause) = match (&word, last) {
             (Some(word), _) => (Origin::Nginx, word.cause),
-            _ if request.header_accepted == Some(true) => (Origin::Upstream, Cause::UpstreamStatus),
+            _ if request.header_accepted == Some(true) && request.upstream_status == Some(status.status) => {
+                (Origin::Upstream, Cause::UpstreamStatus)
+            }
+            // It answered something else, and led to what the configuration has for that.
+            _ if request.header_accepted == Some(true) => (Origin::Config, Cause::ConfiguredStatus),
             (None, Some(cause)) if news => (Origin::Nginx, cause),
-            _ if request.cacheable && request.attempts.is_none() => (Origin::Cache, Cause::ConfiguredStatus),
+            _ if request.cacheable && request.attempts.is_none() && request.log_level >= NGX_LOG_ERR => {
+                (Origin::Cache, Cause::ConfiguredStatus)
+            }
             _ if !request.has_upstream => (Origin::Config, Cause::ConfiguredStatus),
             _ => (Origin::Nginx, Cause::Unexplained),
         };

@@ -3,7 +3,7 @@
 use super::Attempt;
 use crate::{
     diagnose::word::{self, Said},
-    model::event::{Connection, Subject, TcpState},
+    model::event::{Connection, Request, Subject, TcpState},
 };
 
 /// A FIN or RST that comes this soon after the request was written answers its first bytes: the peer had closed
@@ -90,12 +90,22 @@ pub(super) fn stale(attempt: &Attempt<'_>) -> bool {
             && idle_us.is_some_and(|idle| idle >= IDLE_US);
     };
     let written_after_end = ended.bytes_sent < connection.now.bytes_sent;
-    let reset_after_fin = ended.error != 0 && connection.fin_ns.is_some_and(|fin| fin < ended.time_ns);
+    let answered_us = u64::from(ended.since_sent_jiffies) * attempt.jiffy_us;
+    // The request met the FIN, and the RST answered it: it was not written long before the FIN.
+    let reset_after_fin = ended.error != 0
+        && connection
+            .fin_ns
+            .is_some_and(|fin| fin < ended.time_ns && answered_us <= (ended.time_ns - fin) / 1000 + attempt.jiffy_us);
     if written_after_end || reset_after_fin {
         return true;
     }
-    // The request was written first: whatever came after it is a response to it.
-    let response_bytes = ended.since_received_jiffies < ended.since_sent_jiffies;
-    let answered_us = u64::from(ended.since_sent_jiffies) * attempt.jiffy_us;
-    !response_bytes && answered_us <= ANSWER_US && idle_us.is_some_and(|idle| idle >= IDLE_US)
+    // The request was written first: whatever came after it is a response to it. Of TLS's notice of an orderly end nginx reads
+    // nothing, and nobody gives one who dies of a request; how long it was idle before is not known then.
+    let bytes_came = ended.since_received_jiffies < ended.since_sent_jiffies;
+    let response_bytes = match &attempt.complaint.subject {
+        Subject::Http(Request { received: Some(bytes), .. }) => *bytes > 0,
+        _ => bytes_came,
+    };
+    let was_idle = bytes_came || idle_us.is_some_and(|idle| idle >= IDLE_US);
+    !response_bytes && answered_us <= ANSWER_US && was_idle
 }

@@ -64,6 +64,8 @@ fn a_request_that_was_taken_in_is_not_stale() {
 fn a_request_that_was_worked_on_is_not_stale() {
     check(closed_on(reused(60_000).sent(100, 5002).fin(2)), "closed_before_response proven");
     check(reset_on(reused(60_000).sent(100, 5002).rst(2)), "reset_before_response proven");
+    // It ended its side first, and then all.
+    check(reset_on(reused(60_000).sent(100, 5002).fin(3).rst(2)), "reset_before_response proven");
 }
 
 /// In use until just now: it did not die of idling.
@@ -76,6 +78,11 @@ fn a_busy_connection_is_not_stale() {
 #[test]
 fn bytes_of_a_response_exclude_staleness() {
     check(closed_on(reused(5000).sent(100, 40).received(17, 20).fin(2)), "closed_before_response proven");
+    // What nginx itself has read counts: TLS gives notice of the end in bytes that are none of a response.
+    let told_end =
+        |read| closed_on(reused(5000).sent(100, 40).received(31, 2).fin(2)).with(|it| it.received = Some(read));
+    check(told_end(0), "stale_keepalive proven");
+    check(told_end(17), "closed_before_response proven");
 }
 
 #[test]

@@ -151,6 +151,15 @@ const ROWS: &[Row] = &[
         "tls_handshake_failed",
         502,
     ),
+    (
+        "tls_handshake_syscall",
+        "%*s SSL_do_handshake() failed (SSL: error:0A000126:SSL routines::unexpected eof while reading",
+        0,
+        HANDSHAKING,
+        fin,
+        "tls_peer_closed",
+        502,
+    ),
     ("tls_handshake_syscall", "%*s SSL_do_handshake() failed (SSL:", 104, HANDSHAKING, rst, "tls_peer_closed", 502),
     ("tls_handshake_rejected", "handshake rejected", 0, HANDSHAKING, waiting, "tls_handshake_failed", 502),
     (

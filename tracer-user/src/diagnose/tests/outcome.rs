@@ -143,6 +143,21 @@ fn what_no_hook_saw_is_asked_for() {
     check(asked(step(Kind::Memory(RequestNow::Unreadable))), &["#1 connect_refused proven unknown"]);
 }
 
+/// nginx before 1.21.2 complains about the end of a connection whose answer it has.
+#[test]
+fn an_attempt_that_was_answered_did_not_fail() {
+    let ended = || {
+        complaint("%*s SSL_read() failed (SSL: error:0A000126:SSL routines::unexpected eof while reading", HEADER)
+            .on(connection().received(300, 2).fin(2))
+    };
+    check([ended(), memory(1, 200, LOCATION), tick(20)], &[]);
+    check([ended(), step(Kind::Memory(RequestNow::Gone)), tick(20)], &[]);
+    let told = |then: Step| told(&play([ended(), then, tick(20)])).remove(0);
+    assert_eq!(told(memory(2, 200, LOCATION)), "#1 closed_before_response proven retried");
+    assert_eq!(told(memory(1, 499, LOCATION)), "#1 closed_before_response proven unknown");
+    assert_eq!(told(status(502)), "#1 closed_before_response proven final");
+}
+
 /// A request that ended without an error page was saved by another attempt; where error pages are heard, and nothing was lost.
 #[test]
 fn a_request_that_ended_without_an_error_page_was_saved() {
@@ -151,6 +166,10 @@ fn a_request_that_ended_without_an_error_page_was_saved() {
     check([step(Kind::Listens(false)), refused(), gone(), tick(20)], &["#1 connect_refused proven unknown"]);
     check([refused(), step(Kind::Lost), gone(), tick(20)], &["#1 connect_refused proven unknown"]);
     check([refused().cacheable(), gone(), tick(20)], &["#1 connect_refused proven unknown"]);
+    // A client that may have gone without its connection, and a subrequest whose page its module may have swallowed.
+    let multiplexed = refused().with(|request| request.line = Some("GET / HTTP/2.0".to_owned()));
+    check([multiplexed, gone(), tick(20)], &["#1 connect_refused proven unknown"]);
+    check([refused().subrequest(0x2000), gone(), tick(20)], &["#1 connect_refused proven unknown"]);
     // Not before every event until then is here: the page may be among them.
     check(
         [refused(), tick(19), gone().after(2000), status(502).after(0)],

@@ -3,11 +3,14 @@
 use super::{
     link::{connecting, connection},
     script::{
-        CONNECTING, HEADER, Kind, LOCATION, START_MS, Step, check, closed_early, complaint, memory, play, refused,
-        responses, status, step, tick,
+        CONNECTING, HEADER, Kind, LOCATION, START_MS, Step, acts, check, closed_early, complaint, memory, play,
+        refused, responses, status, step, tell, tick,
     },
 };
-use crate::model::event::RequestNow;
+use crate::{
+    diagnose::engine::{Engine, Facts, Visible},
+    model::{event::RequestNow, verdict::Verdict},
+};
 
 #[test]
 fn one_request_has_one_response() {
@@ -30,6 +33,15 @@ fn a_fallback_that_fails_has_its_say() {
     check(
         [refused(), status(502), tick(20), fallback, status(502).attempt(3)],
         &["#1 connect_refused proven final", "502 nginx connect_refused #1", "#2 connect_unreachable proven final"],
+    );
+}
+
+/// `proxy_intercept_errors on; error_page 504 = @fallback`: the upstream's own 504 is not what is answered in the end.
+#[test]
+fn a_fallback_for_the_upstreams_own_status_that_fails_is_nginxs() {
+    check(
+        [status(504).accepted_header(), refused().attempt(3), status(502).attempt(3)],
+        &["#1 connect_refused proven final", "502 nginx connect_refused #1 by fallback"],
     );
 }
 
@@ -71,6 +83,26 @@ fn a_response_waits_for_what_handles_it() {
     );
 }
 
+/// Its memory was given back before the end was read from the ring.
+#[test]
+fn what_is_still_in_the_ring_counts() {
+    let mut engine = Engine::new(Facts { jiffy_us: 4000 });
+    let visible = Visible { complaints: true, pages: true, lines: false };
+    engine.listens(super::script::WORKER, visible);
+    for act in acts([refused(), status(502), memory(3, 0, 0x21)]) {
+        tell(&mut engine, act);
+    }
+    let later_ns = 2_000_000_000_000;
+    for question in engine.questions(later_ns) {
+        engine.answer(&question, later_ns + 1, RequestNow::Unreadable);
+    }
+    let is_told = |engine: &mut Engine| engine.take().any(|verdict| matches!(verdict, Verdict::Response(_)));
+    engine.tick(later_ns);
+    assert!(!is_told(&mut engine), "its next page may be there");
+    engine.tick(later_ns + 1);
+    assert!(is_told(&mut engine));
+}
+
 /// What the client got, and which page.
 #[test]
 fn what_the_client_got() {
@@ -89,6 +121,8 @@ fn what_the_client_got() {
 #[test]
 fn a_cached_error_is_the_caches() {
     check([status(502).unread().cacheable()], &["502 cache configured_status"]);
+    // What nginx would have said of a failure is not heard.
+    check([status(502).unread().cacheable().log_level(3)], &["502 nginx unexplained"]);
 }
 
 /// The failure of a subrequest in the fallback is held longer than the response.
@@ -120,6 +154,10 @@ fn return_502_is_the_configuration() {
 fn an_accepted_header_is_the_upstreams_own_status() {
     check([status(502).accepted_header()], &["502 upstream upstream_status"]);
     check([status(504).accepted_header()], &["504 upstream upstream_status"]);
+    // X-Accel-Redirect, or an intercepted 404, to `return 502`.
+    let elsewhere =
+        status(502).with(|request| (request.header_accepted, request.upstream_status) = (Some(true), Some(404)));
+    check([elsewhere], &["502 config configured_status"]);
 }
 
 #[test]

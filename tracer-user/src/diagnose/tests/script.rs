@@ -232,8 +232,10 @@ impl Step {
         self.with(|request| request.start_ms = Some(start_ms))
     }
 
+    /// The upstream's own status is the one that nginx answers with, if that is what this is about.
     pub(super) fn accepted_header(self) -> Self {
-        self.with(|request| (request.header_accepted, request.upstream_status) = (Some(true), Some(200)))
+        let own = if let Kind::Status(status) = self.kind { status } else { 200 };
+        self.with(|request| (request.header_accepted, request.upstream_status) = (Some(true), Some(own)))
     }
 
     /// nginx's cache has to do with it.
