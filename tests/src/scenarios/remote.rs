@@ -87,7 +87,7 @@ fn cut(why502: &Path, options: &Options) -> Result<String> {
     ensure!(last["cause"] == "reset_before_response", "{last}");
     let (text, hint) = (last["root"]["text"].as_str(), last["hint"].as_str());
     let sooner = text.is_some_and(|text| text.contains("sooner than the request can have got there"));
-    ensure!(sooner && hint.is_some_and(|hint| hint.contains("the request did not cause it")), "{text:?}, {hint:?}");
+    ensure!(sooner && hint.is_some_and(|hint| hint.contains("cannot have seen the request")), "{text:?}, {hint:?}");
     Ok("sooner than an answer can come".into())
 }
 

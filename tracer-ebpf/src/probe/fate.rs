@@ -42,6 +42,10 @@ const SIGTTIN: i32 = 21;
 const SIGTTOU: i32 = 22;
 /// A process that handles a signal and raises it again does so within this time.
 const RAISED_NS: u64 = 10_000_000_000;
+/// include/uapi/asm-generic/siginfo.h
+const SI_USER: i32 = 0;
+const SI_QUEUE: i32 = -1;
+const SI_TKILL: i32 = -6;
 /// The last argument where the receiver ignores it, include/trace/events/signal.h.
 const TRACE_SIGNAL_IGNORED: i32 = 1;
 /// SEND_SIG_NOINFO and SEND_SIG_PRIV stand where a pointer would, include/linux/sched/signal.h.
@@ -79,7 +83,9 @@ pub(crate) fn signal_generate(context: RawTracePointContext) -> i32 {
     }
     match signal {
         SIGINT | SIGQUIT | SIGABRT | SIGKILL | SIGTERM => ends(signal, context.arg(1), context.arg(2)),
-        SIGSTOP | SIGTSTP | SIGTTIN | SIGTTOU | SIGTRAP => stops(signal, context.arg(2)),
+        // Attaching, a debugger stops it so, and lets it go on without a signal.
+        SIGSTOP if context.arg::<u64>(1) == SEND_SIG_PRIV => stops(SIGTRAP, context.arg(2), true),
+        SIGSTOP | SIGTSTP | SIGTTIN | SIGTTOU | SIGTRAP => stops(signal, context.arg(2), signal != SIGTRAP),
         SIGHUP | SIGUSR2 => reloads(signal, context.arg(2)),
         _ => 0,
     }
@@ -87,11 +93,11 @@ pub(crate) fn signal_generate(context: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn ends(signal: i32, info: u64, task: u64) -> i32 {
-    // si_code <= 0: sent by a process, which is the current one (SI_FROMUSER in include/linux/signal.h).
+    // Sent by a process, which is the current one; timers and the like have codes below zero, too.
     let from_user = match info {
         SEND_SIG_NOINFO => true,
         SEND_SIG_PRIV => false,
-        _ => read::kernel::<i32>(info, setting!(offsets.siginfo_code)) <= 0,
+        _ => matches!(read::kernel::<i32>(info, setting!(offsets.siginfo_code)), SI_USER | SI_QUEUE | SI_TKILL),
     };
     if !from_user {
         return 0;
@@ -122,7 +128,7 @@ fn ends(signal: i32, info: u64, task: u64) -> i32 {
 /// The signals that stop, whoever sends them: a debugger's attaching is one. Where it stands still already, the first of
 /// several SIGSTOPs did it; of those that may be handled or ignored, the last is nearest to the truth.
 #[inline(always)]
-fn stops(signal: i32, task: u64) -> i32 {
+fn stops(signal: i32, task: u64, sent: bool) -> i32 {
     let tgid: u32 = read::kernel(task, setting!(offsets.task_tgid));
     let mut stop = Stop::default();
     if let Some(former) = STOPS.get_ptr(tgid) {
@@ -131,13 +137,13 @@ fn stops(signal: i32, task: u64) -> i32 {
         if signal == SIGSTOP && stop.signal == SIGSTOP.cast_unsigned() {
             return 0;
         }
-    } else if signal == SIGTRAP {
+    } else if !sent {
         return 0;
     }
     // SAFETY: no arguments, no effects.
     stop.time_ns = unsafe { bpf_ktime_get_ns() };
     stop.signal = signal.cast_unsigned();
-    if signal != SIGTRAP {
+    if sent {
         stop.sender = (bpf_get_current_pid_tgid() >> 32) as u32;
         stop.sender_comm = read::current_comm();
     }

@@ -75,14 +75,13 @@ pub struct Queue {
 impl Queue {
     /// The one that answers for it: of a prefork server the master.
     pub fn owner(&self) -> Option<&Seat> {
-        holders::master(&self.open, |seat| (seat.name.pid, seat.parent))
+        holders::master(&self.open, |seat| (&seat.name, seat.parent))
     }
 
     /// Those that accept: all but the masters of prefork servers, and the service manager.
     pub fn accepting(&self) -> Vec<&Seat> {
-        const INIT: u32 = 1;
         let is_master = |seat: &Seat| self.open.iter().any(|other| other.parent == seat.name.pid);
-        let own = |seat: &&Seat| seat.name.pid != INIT && !is_master(seat);
+        let own = |seat: &&Seat| !holders::is_manager(&seat.name) && !is_master(seat);
         let accepting: Vec<&Seat> = self.open.iter().filter(own).collect();
         if accepting.is_empty() { self.owner().into_iter().collect() } else { accepting }
     }
@@ -201,6 +200,10 @@ fn tcp_queue(upstream: SocketAddr) -> Option<Sockets> {
     };
     let best = listeners.iter().filter_map(|listener| rank(listener.address)).min()?;
     listeners.retain(|listener| rank(listener.address) == Some(best));
+    // Of several that share the place, those where somebody waits: another has nothing to do with it.
+    if listeners.iter().any(|listener| listener.queued > 0) {
+        listeners.retain(|listener| listener.queued > 0);
+    }
     let first = *listeners.first()?;
     let alone = listeners.len() == 1;
     Some(Sockets::Queued {

@@ -9,7 +9,7 @@ use std::{
 use super::{
     listeners,
     stat::{Stat, pids},
-    unix::holders,
+    unix::holders::{self, is_manager},
 };
 use crate::model::host::{Actor, Change, Ending, HostEvent, Name, Place};
 
@@ -34,13 +34,15 @@ pub struct Live {
     sockets: u32,
     /// The opener has ended; somebody else has it.
     left: bool,
+    /// Others have sockets of their own at the place.
+    shared: bool,
 }
 
 impl Live {
-    /// Who answers for it. None: not known; the service manager opens sockets for others, and whoever has ended has left it to one.
+    /// Who answers for it. None: not known, or several do; the service manager opens sockets for others, and whoever has ended has
+    /// left it to one.
     pub fn owner(&self) -> Option<&Name> {
-        const INIT: u32 = 1;
-        Some(&self.opener).filter(|opener| opener.pid != INIT && !self.left)
+        Some(&self.opener).filter(|opener| !is_manager(opener) && !self.left && !self.shared)
     }
 }
 
@@ -74,14 +76,22 @@ pub struct Owners {
 impl Owners {
     /// Takes in what was there at the start. What events said since is newer.
     pub fn seed(&mut self, found: Vec<Found>) {
+        let mut seeded: HashSet<Place> = HashSet::new();
         for Found { place, holders } in found {
+            let master = holders::master(&holders, |(name, parent)| (name, *parent)).or_else(|| holders.first());
+            if seeded.contains(&place)
+                && let (Some(live), Some((opener, _))) = (self.live.get_mut(&place), master)
+            {
+                live.sockets += 1;
+                live.shared |= live.opener.pid != opener.pid;
+            }
             if self.live.contains_key(&place) || self.gone.contains_key(&place) || self.live.len() >= LIVE {
                 continue;
             }
-            let master = holders::master(&holders, |(name, parent)| (name.pid, *parent)).or_else(|| holders.first());
             if let Some((opener, _)) = master {
-                let live = Live { opener: opener.clone(), since_ns: None, sockets: 1, left: false };
+                let live = Live { opener: opener.clone(), since_ns: None, sockets: 1, left: false, shared: false };
                 self.live.insert(place, live);
+                seeded.insert(place);
             }
         }
     }
@@ -90,12 +100,15 @@ impl Owners {
         match event.change {
             Change::Listens(place) => {
                 self.gone.remove(&place);
-                let sockets = self.live.get(&place).map_or(0, |live| live.sockets);
+                let opener = event.actor.name.clone();
+                let (sockets, shared) = self.live.get(&place).map_or((0, false), |live| {
+                    (live.sockets, live.shared || (!live.left && live.opener.pid != opener.pid))
+                });
                 if sockets == 0 && self.live.len() >= LIVE {
                     return;
                 }
-                let opener = event.actor.name.clone();
-                let live = Live { opener, since_ns: Some(event.time_ns), sockets: sockets + 1, left: false };
+                let since_ns = Some(event.time_ns);
+                let live = Live { opener, since_ns, sockets: sockets + 1, left: false, shared };
                 self.live.insert(place, live);
             }
             Change::ListensNoMore(place) => {
@@ -103,6 +116,8 @@ impl Owners {
                     && live.sockets > 1
                 {
                     live.sockets -= 1;
+                    // The last one is the opener's, unless that is who closed.
+                    live.shared &= live.sockets > 1 || live.opener.pid == event.actor.name.pid;
                     return;
                 }
                 let former = self.live.remove(&place);
@@ -112,7 +127,9 @@ impl Owners {
                     self.forget_oldest();
                 }
                 let opener = opened_by.and_then(|pid| self.end_of(pid, event.time_ns.saturating_sub(SHUTDOWN_NS)));
-                let opener = opener.filter(|(actor, ended_ns)| !went_to_background(actor, *ended_ns, listened_ns));
+                let opener = opener.filter(|(actor, ended_ns)| {
+                    !went_to_background(actor, *ended_ns, listened_ns) && !left_in_order(actor, *ended_ns, event)
+                });
                 let (actor, time_ns) = opener.cloned().unwrap_or_else(|| (event.actor.clone(), event.time_ns));
                 self.gone.insert(place, Gone { actor, time_ns, opened_by });
             }
@@ -126,7 +143,11 @@ impl Owners {
                     live.left = true;
                 }
                 for gone in self.gone.values_mut() {
-                    if gone.opened_by == Some(name.pid) && event.time_ns.saturating_sub(gone.time_ns) < SHUTDOWN_NS {
+                    let soon = event.time_ns.saturating_sub(gone.time_ns) < SHUTDOWN_NS;
+                    let explains = *ending != Ending::Exited(0)
+                        || matches!(gone.actor.ending, Ending::Alive | Ending::Exited(0))
+                        || event.time_ns.saturating_sub(gone.time_ns) < BACKGROUND_NS;
+                    if gone.opened_by == Some(name.pid) && soon && explains {
                         (gone.actor, gone.time_ns) = (event.actor.clone(), event.time_ns);
                     } else if gone.actor.name.pid == name.pid
                         && gone.actor.ending == Ending::Alive
@@ -180,6 +201,13 @@ impl Owners {
         let gone = self.gone.iter().filter(move |(_, gone)| gone.actor.name.pid == pid).map(|(place, _)| *place);
         live.chain(gone)
     }
+}
+
+/// The opener ended in order, and somebody else went on serving, until that one was ended otherwise: that explains it.
+fn left_in_order(opener: &Actor, ended_ns: u64, last: &HostEvent) -> bool {
+    opener.ending == Ending::Exited(0)
+        && !matches!(last.actor.ending, Ending::Alive | Ending::Exited(0))
+        && last.time_ns.saturating_sub(ended_ns) >= BACKGROUND_NS
 }
 
 /// A daemon listens first, and leaves the rest to a child: its own end is nobody's.
@@ -245,6 +273,33 @@ mod tests {
 
     fn any(_: SocketAddr) -> bool {
         true
+    }
+
+    #[test]
+    fn of_several_nobody_answers_for_the_place() {
+        let (mut owners, there) = (Owners::default(), place("127.0.0.1:80"));
+        let owner = |owners: &Owners| owners.live(there).and_then(Live::owner).map(|name| name.pid);
+        owners.event(&event(1, 7, Ending::Alive, Change::Listens(there)));
+        owners.event(&event(2, 8, Ending::Alive, Change::Listens(there)));
+        assert_eq!(owner(&owners), None);
+        owners.event(&event(3, 7, Ending::Exited(0), Change::ListensNoMore(there)));
+        assert_eq!(owner(&owners), Some(8), "the other has left");
+        owners.event(&event(4, 8, Ending::Alive, Change::Listens(there)));
+        assert_eq!(owner(&owners), Some(8), "two of its own");
+    }
+
+    /// A server that was replaced in order does not explain how its successor ended.
+    #[test]
+    fn the_last_that_served_counts() {
+        let (mut owners, there) = (Owners::default(), place("127.0.0.1:80"));
+        let second = 1_000_000_000;
+        owners.event(&event(0, 10, Ending::Alive, Change::Listens(there)));
+        owners.event(&event(100 * second, 10, Ending::Exited(0), Change::Ended));
+        let crashed = Ending::Killed { signal: 11, core: false };
+        owners.event(&event(125 * second, 20, crashed, Change::ListensNoMore(there)));
+        assert_eq!(owners.last(1, any).expect("gone").1.actor.name.pid, 20);
+        owners.event(&event(125 * second + 1, 20, crashed, Change::Ended));
+        assert_eq!(owners.last(1, any).expect("gone").1.actor.ending, crashed);
     }
 
     #[test]

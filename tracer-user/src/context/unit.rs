@@ -92,9 +92,11 @@ impl Units {
         }
     }
 
-    /// What runs it, as far as it is known or can be read now.
+    /// What runs it, as far as it is known or can be read now: after its end the number may be another process's.
     pub fn of(&mut self, pid: u32) -> Option<Unit> {
-        self.meet(pid);
+        if !self.known.contains_key(&pid) {
+            self.meet(pid);
+        }
         self.known.get(&pid)?.clone()
     }
 }

@@ -26,11 +26,12 @@ use crate::{
         process::{ProcessFacts, name, same_program},
         route::Routes,
         unit::Units,
+        unix::holders::is_manager,
     },
     kernel::clock,
     model::{
         address::Address,
-        host::{Actor, Change, HostEvent, Place},
+        host::{Actor, Change, Ending, HostEvent, Place},
         verdict::{Failure, ResetBy},
     },
     probe::attach::Probes,
@@ -186,11 +187,10 @@ impl Host {
         self.freezes.get(&group, 0).ok()
     }
 
-    /// Takes in who listens on unix sockets, waiting so long for it: the kernel programs tell how those end. Of what the first
-    /// process starts nothing is to be told, though it may hold a socket for others.
+    /// Takes in who listens on unix sockets, waiting so long for it: the kernel programs tell how those end. Of what a service
+    /// manager starts nothing is to be told, though it may hold a socket for others.
     pub(super) fn surveyed(&mut self, patience: Duration) {
-        const INIT: u32 = 1;
-        for holder in self.sockets.surveyed(patience).into_iter().filter(|holder| holder.name.pid != INIT) {
+        for holder in self.sockets.surveyed(patience).into_iter().filter(|holder| !is_manager(&holder.name)) {
             let _ = self.servers.insert(holder.name.pid, LISTENS, 0);
             self.units.meet(holder.name.pid);
         }
@@ -228,7 +228,8 @@ impl Host {
         let mut served = Vec::new();
         if event.change == Change::Ended {
             let mut places: Vec<Place> = self.owners.places(event.actor.name.pid).collect();
-            if let Some(master) = &event.actor.master {
+            // A child of a server that ends in order need not have served: it had a job to do.
+            if let Some(master) = event.actor.master.as_ref().filter(|_| event.actor.ending != Ending::Exited(0)) {
                 places.extend(self.owners.places(master.pid));
             }
             if !places.is_empty() {

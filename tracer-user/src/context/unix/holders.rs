@@ -50,19 +50,22 @@ pub fn of(inodes: &HashSet<u64>) -> HashMap<u64, Vec<Holder>> {
     found
 }
 
-/// The one that answers for a socket: of a prefork server the master; the service manager only where nobody has taken it.
-pub fn owner(holders: &[Holder]) -> Option<&Holder> {
-    master(holders, |holder| (holder.name.pid, holder.parent)).or_else(|| holders.first())
+/// It opens sockets for others: the service manager of the host, of a user, or of a container.
+pub fn is_manager(name: &Name) -> bool {
+    name.pid == 1 || name.comm == "systemd"
 }
 
-/// The first whose parent is not among them, or else the first; the service manager is none of them. `ids` are pid and parent.
-pub fn master<T>(all: &[T], ids: impl Fn(&T) -> (u32, u32)) -> Option<&T> {
-    const INIT: u32 = 1;
-    let inherited = |one: &&T| {
-        let (_, parent) = ids(one);
-        parent != INIT && all.iter().any(|other| ids(other).0 == parent)
-    };
-    let mut served = all.iter().filter(|one| ids(one).0 != INIT);
+/// The one that answers for a socket: of a prefork server the master; the service manager only where nobody has taken it.
+pub fn owner(holders: &[Holder]) -> Option<&Holder> {
+    master(holders, |holder| (&holder.name, holder.parent)).or_else(|| holders.first())
+}
+
+/// The first whose parent is not among them, or else the first; a service manager is none of them. `whose` gives name and
+/// parent.
+pub fn master<T>(all: &[T], whose: impl Fn(&T) -> (&Name, u32)) -> Option<&T> {
+    let mut served = all.iter().filter(|one| !is_manager(whose(one).0));
+    let among_them = served.clone();
+    let inherited = |one: &&T| among_them.clone().any(|other| whose(other).0.pid == whose(one).1);
     let first = served.clone().next();
     served.find(|one| !inherited(one)).or(first)
 }
@@ -84,6 +87,9 @@ mod tests {
         assert_eq!(pid(&[holder(11, 10), holder(10, 1), holder(12, 10)]), Some(10));
         assert_eq!(pid(&[holder(1, 0), holder(10, 1), holder(11, 10)]), Some(10), "systemd only made it");
         assert_eq!(pid(&[holder(1, 0)]), Some(1), "nobody has taken it");
+        let mut manager = holder(900, 1);
+        manager.name.comm = "systemd".into();
+        assert_eq!(pid(&[manager, holder(910, 900), holder(911, 910)]), Some(910), "a user's made it");
         assert_eq!(pid(&[holder(12, 10), holder(11, 10)]), Some(12), "the master is dead");
         assert_eq!(pid(&[]), None);
     }

@@ -9,7 +9,7 @@ use super::{
     view::Scope,
     walk::Part,
 };
-use crate::model::host::{Actor, Change, HostEvent, Name};
+use crate::model::host::{Actor, Change, Ending, HostEvent, Name};
 
 /// Places remembered.
 const PLACES: usize = 1024;
@@ -104,7 +104,10 @@ impl Places {
         let mut served = Vec::new();
         for ((_, path), place) in &mut self.known {
             let holds = |pid: u32| place.holders.iter().any(|holder| holder.name.pid == pid);
-            if holds(actor.name.pid) || actor.master.as_ref().is_some_and(|master| holds(master.pid)) {
+            // A child of a server that ends in order need not have served: it had a job to do.
+            let of_master =
+                || actor.ending != Ending::Exited(0) && actor.master.as_ref().is_some_and(|it| holds(it.pid));
+            if holds(actor.name.pid) || of_master() {
                 served.push(path.clone());
             }
             if holds(actor.name.pid) {

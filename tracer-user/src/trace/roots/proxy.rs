@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     model::{
+        cause::Cause,
         host::{Ending, Name, Place},
         verdict::Failure,
     },
@@ -26,14 +27,40 @@ const PASSED_ON_NS: u64 = 1_000_000_000;
 /// A command line is looked at that far.
 const LENGTH: u64 = 4096;
 
+pub(super) fn is_one(name: &Name) -> bool {
+    name.comm == COMM
+}
+
+/// It has a connection that is not answered. None: its command line says nothing, and better no reason than the messenger.
+pub(super) fn silent(name: &Name) -> Option<Found> {
+    Some(waits_for(&text::name(name), destination(&command_line(name.pid)?)?))
+}
+
+fn waits_for(proxy: &str, container: SocketAddr) -> Found {
+    let root = record::Root {
+        kind: record::RootKind::ApplicationSilent,
+        text: format!(
+            "{proxy} has the connection and only passes it on: the container at {container} has not answered, or not let it in"
+        ),
+        process: None,
+        listener: None,
+    };
+    let hint =
+        format!("look at the container with the address {}: slow, paused, or all its workers busy", container.ip());
+    Found { root, hint: Some(hint), evidence: None }
+}
+
 /// The reason behind its close; None: it is another program, or ended itself.
 pub(super) fn root(failure: &Failure, name: &Name, ending: Ending, closed_ns: u64, host: &mut Host) -> Option<Found> {
-    if name.comm != COMM || ending != Ending::Alive {
+    if !is_one(name) || ending != Ending::Alive {
         return None;
     }
     let container = destination(&command_line(name.pid)?)?;
     let from = closed_ns.saturating_sub(PASSED_ON_NS).max(failure.connection.connected_ns.unwrap_or(0));
     let found = behind(failure, container, (from, closed_ns + SLACK_NS), host);
+    if found.is_none() && failure.cause == Cause::StaleKeepalive {
+        return None; // How long it was idle says more.
+    }
     let proxy = text::name(name);
     let found = found.unwrap_or_else(|| Found {
         root: record::Root {
@@ -98,7 +125,16 @@ fn destination(line: &[u8]) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    use super::destination;
+    use super::{destination, waits_for};
+
+    #[test]
+    fn the_messenger_is_not_the_reason() {
+        let found = waits_for("docker-proxy[7]", "172.17.0.2:80".parse().expect("an address"));
+        assert!(
+            found.root.process.is_none() && found.root.text.contains("the container at 172.17.0.2:80 has not answered")
+        );
+        assert!(found.hint.is_some_and(|hint| !hint.contains("docker-proxy")));
+    }
 
     #[test]
     fn where_it_leads() {

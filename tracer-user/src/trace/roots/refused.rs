@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Found, ended, text};
+use super::{Found, ended, proxy, text};
 use crate::{
     context::{
         owners::{Gone, Live, Owners},
@@ -10,7 +10,7 @@ use crate::{
     },
     model::{
         address::Address,
-        host::{Fate, Name, Place},
+        host::{Actor, Fate, Name, Place},
         verdict::Failure,
     },
     record,
@@ -109,16 +109,20 @@ fn after(
             (kind, format!("{who}, the last that did, {end} {ago} before"), hint)
         }
     };
-    // The same program, started anew since, on another port: where it went.
-    let moved = owners.in_namespace(netns).find(|(_, live)| {
-        live.owner().is_some_and(|owner| same_program(&owner.comm, &actor.name.comm))
-            && live.since_ns.is_some_and(|since_ns| since_ns > *time_ns)
-    });
-    let moved =
-        moved.and_then(|(address, live)| Some(format!("; {} listens on {address} since", text::name(live.owner()?))));
-    let moved = moved.unwrap_or_default();
+    let moved = moved(actor, *time_ns, owners, netns).unwrap_or_default();
     let root = record::Root { kind, text: format!("{nothing}: {what}{moved}"), process: Some(process), listener: None };
     Found { root, hint: Some(hint), evidence: None }
+}
+
+/// The same program, started anew since, on another port: where it went. Several of its kind need not be one service, and
+/// docker-proxy is each time another one's.
+fn moved(actor: &Actor, time_ns: u64, owners: &Owners, netns: u32) -> Option<String> {
+    let of_program = |live: &Live| live.owner().is_some_and(|owner| same_program(&owner.comm, &actor.name.comm));
+    let mut all = owners.in_namespace(netns).filter(|(_, live)| of_program(live));
+    let (address, live) = all.next()?;
+    let alone = all.next().is_none() && !proxy::is_one(&actor.name);
+    let since = live.since_ns.is_some_and(|since_ns| since_ns > time_ns);
+    (alone && since).then_some(format!("; {} listens on {address} since", text::name(live.owner()?)))
 }
 
 /// `[::1]:80 (node[412])`

@@ -74,7 +74,8 @@ fn of(failure: &Failure, upstream: &str, place: &str, here: Here) -> Option<Foun
                 format!("the reset came from {other}, or from a box on the way, {after} after the attempt began{trip}"),
                 match pace {
                     Some(Pace { sooner: true, .. }) => format!(
-                        "the request did not cause it: look for a restart of {upstream} at that second, or a box on the way that resets"
+                        "{upstream} cannot have seen the request: look for its restart at that second, or for a box on the way \
+                         that resets, perhaps because of what it read in the request"
                     ),
                     _ => format!(
                         "look on {upstream} at that second, and at balancers and firewalls on the way (their idle times)"
@@ -108,10 +109,12 @@ fn of(failure: &Failure, upstream: &str, place: &str, here: Here) -> Option<Foun
             (
                 RootKind::RemoteSilent,
                 format!(
-                    "{other}, or a proxy before it, has acknowledged all that nginx sent: its application is silent"
+                    "{other}, or a proxy before it, has acknowledged all that nginx sent: its application is silent, or \
+                     what it answers is lost on the way"
                 ),
                 format!(
-                    "look at the application on {upstream}: slow, blocked, or all its workers busy; the network is not it"
+                    "look at the application on {upstream}: slow, blocked, or all its workers busy; if its log says that it \
+                     answered, large packets do not get here (MTU, rules that drop ICMP)"
                 ),
             )
         }
@@ -220,7 +223,7 @@ mod tests {
             text.ends_with("sooner than the request can have got there (a round trip takes 90 ms at best)"),
             "{text}"
         );
-        assert!(hint.starts_with("the request did not cause it"), "{hint}");
+        assert!(hint.starts_with("10.0.0.7 cannot have seen the request"), "{hint}");
         let (text, hint) = said(46_000, Some(90_000));
         assert!(text.ends_with("200 ms after the attempt began (a round trip takes 90 ms at best)"), "{text}");
         assert!(hint.starts_with("look on 10.0.0.7"), "{hint}");

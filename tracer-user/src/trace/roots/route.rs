@@ -1,5 +1,7 @@
 //! Routes of this host that forbid a connect at once.
 
+use std::net::IpAddr;
+
 use super::Found;
 use crate::{
     diagnose::evidence::errno_name,
@@ -13,6 +15,10 @@ pub(super) fn root(failure: &Failure, host: &mut Host) -> Option<Found> {
     let (Some(Address::Tcp(remote)), Some(errno)) = (&failure.upstream, failure.errno) else { return None };
     // What fails after a SYN was sent is not what the routes say.
     if failure.connection.connected_ns.is_some() {
+        return None;
+    }
+    // EINVAL of an address without its interface, which nginx cannot name, whatever the routes are.
+    if matches!(remote.ip(), IpAddr::V6(ip) if ip.is_unicast_link_local()) {
         return None;
     }
     let answer = host.routes.refusal(failure.worker, *remote)?;

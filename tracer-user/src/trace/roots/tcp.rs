@@ -116,7 +116,8 @@ impl<'a> Tcp<'a> {
 
     /// One that closes before anything was sent is not remembered: nothing is wrong with that, but in a proxy.
     fn closed_by_proxy(&self, host: &mut Host) -> Option<Found> {
-        let here = self.here?;
+        // Led elsewhere, it went past whoever listens at the address that nginx has.
+        let (here, None) = (self.here?, self.there) else { return None };
         let place = host.listener_for(here.netns, self.failure.worker, here.remote)?;
         let owner = host.owners.live(place)?.owner()?.clone();
         proxy::root(self.failure, &owner, Ending::Alive, self.failure.time_ns, host)

@@ -81,12 +81,15 @@ pub(super) fn oom(ending: Ending, fate: Option<&Fate>, ended_ns: u64) -> bool {
         && fate.and_then(|fate| fate.oom_ns).is_some_and(|oom_ns| before(oom_ns, ended_ns))
 }
 
+/// Nobody answers this one by exiting.
+const SIGKILL: u32 = 9;
+
 /// Who sent the signal that ended it, or asked it to end.
 pub(super) fn sender<'a>(actor: &Actor, fate: Option<&'a Fate>, ended_ns: u64) -> Option<(u32, &'a Name)> {
     let (time_ns, signal, sender) = fate?.signal.as_ref()?;
     let fits = match actor.ending {
         Ending::Killed { signal: by, .. } => by == *signal,
-        Ending::Exited(_) => asks_to_end(&actor.name, *signal),
+        Ending::Exited(_) => *signal != SIGKILL && asks_to_end(&actor.name, *signal),
         Ending::Alive => false,
     };
     (fits && before(*time_ns, ended_ns)).then_some((*signal, sender))

@@ -1,6 +1,6 @@
 //! Where a request waits that was not answered in time: with a process that has it, or before those that should accept it.
 
-use super::{Found, program::Program, text};
+use super::{Found, program::Program, proxy, text};
 use crate::{
     context::{
         ends::{Queue, Seat, Seen},
@@ -14,6 +14,9 @@ use crate::{
     record::{self, RootKind},
     trace::{host::Host, waits::Look},
 };
+
+/// As what a debugger's stop is remembered.
+const SIGTRAP: u32 = 5;
 
 /// What is known of processes that stand still. What is not known was before the tracing, where every one is seen.
 pub(super) trait Stops {
@@ -89,6 +92,8 @@ fn still(failure: &Failure, seat: &Seat, stops: &impl Stops) -> Option<Still> {
             let text = match stops.signal(pid) {
                 // It was stopped after the failure.
                 Some(stop) if !before(&stop) => return None,
+                // A debugger came after whoever stopped it.
+                Some(stop) if stop.signal == SIGTRAP => return None,
                 Some(stop) => {
                     let by = if stop.sender.pid == pid { "itself".to_owned() } else { text::name(&stop.sender) };
                     format!("is stopped: {} from {by} {} before", text::signal(stop.signal), since(&stop))
@@ -152,6 +157,9 @@ fn silent(failure: &Failure, look: &Look, by: &[Seat]) -> Option<Found> {
     let seat = by.iter().find(|seat| !by.iter().any(|other| other.name.pid == seat.parent)).or_else(|| by.first())?;
     if !matches!(seat.standing, Standing::Going) {
         return None;
+    }
+    if proxy::is_one(&seat.name) {
+        return proxy::silent(&seat.name);
     }
     let later = text::duration(look.taken_ns.saturating_sub(failure.time_ns));
     let sent = failure.connection.bytes_sent.filter(|sent| *sent > 0);
