@@ -6,8 +6,11 @@ use std::fs;
 pub const ESTABLISHED: u8 = 1;
 /// Waiting for an answer to a SYN.
 pub const SYN_SENT: u8 = 2;
+/// Answered with a SYN and ACK, waiting for the last segment of the handshake.
+const SYN_RECV: u8 = 3;
 /// Closed by the other side, not yet by this one.
 pub const CLOSE_WAIT: u8 = 8;
+const LISTEN: u8 = 10;
 
 /// A TCP socket.
 #[derive(Clone, Copy, Debug)]
@@ -28,11 +31,11 @@ pub fn all() -> Vec<Socket> {
     table.lines().skip(1).filter_map(parse).collect()
 }
 
-/// Whether anybody listens on this port, on whatever address (LISTEN is 10).
+/// Whether anybody listens on this port, on whatever address.
 pub fn listens(port: u16) -> bool {
     let six = fs::read_to_string("/proc/thread-self/net/tcp6").unwrap_or_default();
     let six = six.lines().skip(1).filter_map(parse);
-    all().into_iter().chain(six).any(|socket| socket.local == port && socket.state == 10)
+    all().into_iter().chain(six).any(|socket| socket.local == port && socket.state == LISTEN)
 }
 
 /// How many sockets towards this port are in this state.
@@ -40,14 +43,14 @@ pub fn towards(port: u16, state: u8) -> usize {
     all().iter().filter(|socket| socket.remote == port && socket.state == state).count()
 }
 
-/// How many connections to a listener on this port wait for the last segment of their handshake (SYN_RECV is 3).
+/// How many connections to a listener on this port wait for the last segment of their handshake.
 pub fn half_open(port: u16) -> usize {
-    all().iter().filter(|socket| socket.local == port && socket.state == 3).count()
+    all().iter().filter(|socket| socket.local == port && socket.state == SYN_RECV).count()
 }
 
-/// How many connections wait to be accepted from the listener on this port (LISTEN is 10; its bytes to read are they).
+/// How many connections wait to be accepted from the listener on this port (its bytes to read are they).
 pub fn waiting(port: u16) -> u32 {
-    all().iter().filter(|socket| socket.local == port && socket.state == 10).map(|socket| socket.unread).sum()
+    all().iter().filter(|socket| socket.local == port && socket.state == LISTEN).map(|socket| socket.unread).sum()
 }
 
 /// How many connections towards this port some process still holds open.

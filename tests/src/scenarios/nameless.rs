@@ -1,7 +1,7 @@
 //! An nginx whose functions have no names: no uprobe hears it, and its logs speak instead.
 
 use super::response::FAULTS;
-use crate::scenario::{Amount, Attempt, BASE, Case, Confidence, Drive, Load, Scenario, attempt, get, post};
+use crate::scenario::{Amount, Attempt, BASE, Confidence, Drive, Load, Scenario, attempt, get, post};
 use crate::upstream::{Listen, Place};
 
 const UPSTREAMS: &[(&str, Place, Listen)] = &[
@@ -19,21 +19,20 @@ const fn bound(cause: &'static [&'static str], says: &'static str) -> Attempt {
     read(cause, says).reused(false)
 }
 
-const SPOKEN: &[Case] = &[
-    get("/refused").fails(502, &[read(&["connect_refused"], "connect() failed (111")]),
-    post("/closed").fails(502, &[read(&["closed_before_response"], "upstream prematurely closed")]),
-    get("/reset").fails(502, &[read(&["reset_before_response"], "recv() failed (104")]),
-    get("/silent").fails(504, &[read(&["response_timeout"], "upstream timed out (110")]).amount(Amount::AtMost(5)),
-    get("/healthy"),
-];
-
-const BOUND: &[Case] = &[
-    get("/refused").fails(502, &[bound(&["connect_refused"], "connect() failed (111")]),
-    post("/closed").fails(502, &[bound(&["closed_before_response"], "upstream prematurely closed")]),
-    get("/reset").fails(502, &[bound(&["reset_before_response"], "recv() failed (104")]),
-    get("/silent").fails(504, &[bound(&["response_timeout"], "upstream timed out (110")]).amount(Amount::AtMost(5)),
-    get("/healthy"),
-];
+/// One of each fault, its attempt as `$attempt` says.
+macro_rules! faults {
+    ($attempt:ident) => {
+        &[
+            get("/refused").fails(502, &[$attempt(&["connect_refused"], "connect() failed (111")]),
+            post("/closed").fails(502, &[$attempt(&["closed_before_response"], "upstream prematurely closed")]),
+            get("/reset").fails(502, &[$attempt(&["reset_before_response"], "recv() failed (104")]),
+            get("/silent")
+                .fails(504, &[$attempt(&["response_timeout"], "upstream timed out (110")])
+                .amount(Amount::AtMost(5)),
+            get("/healthy"),
+        ]
+    };
+}
 
 const ALONE: Scenario = Scenario {
     name: "nameless/one_after_the_other",
@@ -42,7 +41,7 @@ const ALONE: Scenario = Scenario {
     http: "access_log <dir>/plain.log combined;",
     server: "proxy_read_timeout 1s; location / { proxy_pass http://<a>; }\n\
              location /refused { proxy_pass http://<down>; }",
-    cases: BOUND,
+    cases: faults!(bound),
     drive: Drive::Load(Load { clients: 1, keepalive: true }),
     ..BASE
 };
@@ -51,7 +50,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     ALONE,
     Scenario {
         name: "nameless/crowd",
-        cases: SPOKEN,
+        cases: faults!(read),
         drive: Drive::Load(Load { clients: 100, keepalive: true }),
         ..ALONE
     },

@@ -9,9 +9,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::Program;
-use super::scene::{Scene, Server, because, failure, fill, free_port};
+use super::scene::{Scene, Server, because, failure, fill};
 use crate::child::signal_pid;
 use crate::filter::Filter;
+use crate::listener;
 use crate::scenario::{Amount, Attempt, BASE, Need, Net, Scenario, attempt, get};
 use crate::script::HEALTHY;
 use crate::stage::Options;
@@ -127,7 +128,7 @@ fn eat(group: &Path, limit: &str, why502: &Path, options: &Options) -> Result<St
 
 fn worker_killed(why502: &Path, options: &Options) -> Result<String> {
     let scene = Scene::set(&HOST, why502, options)?;
-    let mut server = Server::start(&scene.stage, "127.0.0.1", free_port()?, 64, 1)?;
+    let mut server = Server::anywhere(&scene.stage, "127.0.0.1", 64, 1)?;
     let uri = server.uri("hang");
     let mut client = scene.begin(&uri)?;
     let worker = server.hears("request")?;
@@ -161,7 +162,7 @@ fn nobody_listens(why502: &Path, options: &Options) -> Result<String> {
     let typo = format!("/p{near}/typo");
     ensure!(scene.get(&typo)? == 502, "it was not refused");
     // Only on ::1.
-    let six = Server::start(&scene.stage, "::1", free_port()?, 64, 0).ok();
+    let six = Server::anywhere(&scene.stage, "::1", 64, 0).ok();
     let family = six.as_ref().map(|six| six.uri("family"));
     if let Some(family) = &family {
         ensure!(scene.get(family)? == 502, "it was not refused");
@@ -260,9 +261,11 @@ fn stands_still(why502: &Path, options: &Options) -> Result<String> {
 fn strangers(why502: &Path, options: &Options) -> Result<String> {
     let scene = Scene::set(&HOST, why502, options)?;
     let alive = Server::simple(&scene.stage)?;
-    let full = Server::start(&scene.stage, "127.0.0.1", free_port()?, 0, 0)?;
+    let full = Server::anywhere(&scene.stage, "127.0.0.1", 0, 0)?;
     let _fillers = fill(&scene.stage, full.port)?;
-    let refused = free_port()?;
+    // Taken, so that no stranger gets it; nobody listens there.
+    let taken = listener::bound(std::net::Ipv4Addr::LOCALHOST.into())?;
+    let refused = listener::port(&taken)?;
     let mut strangers = vec![full.process.pid()];
     let rounds = if options.vm { 2 } else { 10 };
     let mut waiting = Vec::new();

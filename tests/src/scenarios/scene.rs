@@ -199,7 +199,18 @@ impl Server {
     }
 
     pub(super) fn simple(stage: &Stage) -> Result<Self> {
-        Self::start(stage, "127.0.0.1", free_port()?, 64, 0)
+        Self::anywhere(stage, "127.0.0.1", 64, 0)
+    }
+
+    /// On a port that was free a moment ago: somebody else may take it before the server does.
+    pub(super) fn anywhere(stage: &Stage, address: &str, backlog: u32, workers: u32) -> Result<Self> {
+        let mut server = Self::start(stage, address, free_port()?, backlog, workers);
+        for _ in 0..2 {
+            if server.is_err() {
+                server = Self::start(stage, address, free_port()?, backlog, workers);
+            }
+        }
+        server
     }
 
     /// Waits until it says so; gives the pid of the process that did.
