@@ -15,6 +15,7 @@ use crate::dns::Dns;
 use crate::filter::{self, Filter};
 use crate::script::{self, Step};
 use crate::stream::Stream;
+use crate::tls::Clients;
 use crate::wait;
 use crate::{dns, icmp, listener, tls};
 
@@ -42,6 +43,8 @@ pub enum Listen {
     Full,
     /// Accepts, shakes hands as the TLS server `lab`, and plays the script; its certificate is `<dir>/NAME.pem`.
     Tls(&'static [Step]),
+    /// The same, and wants a certificate of its client, which nginx does not have.
+    MutualTls,
     /// A name server on UDP that gives this answer to every query.
     Dns(Dns),
     /// A host that answers every SYN with an ICMP error of this code; routed scenarios only.
@@ -148,8 +151,12 @@ impl Upstream {
             Listen::Accept(steps) => upstream.serve(listener, Play { steps, tls: None }, None)?,
             Listen::Filtered(kind, steps) => upstream.serve(listener, Play { steps, tls: None }, Some(kind))?,
             Listen::Tls(steps) => {
-                let tls = Some(tls::server(&path.with_extension("pem"))?);
+                let tls = Some(tls::server(&path.with_extension("pem"), Clients::All)?);
                 upstream.serve(listener, Play { steps, tls }, None)?;
+            }
+            Listen::MutualTls => {
+                let tls = Some(tls::server(&path.with_extension("pem"), Clients::Known)?);
+                upstream.serve(listener, Play { steps: &[], tls }, None)?;
             }
             Listen::Dns(answer) => upstream.address = dns::serve(answer, &upstream.shared)?,
             Listen::Full => {
@@ -193,7 +200,9 @@ impl Upstream {
                 queued.push(UnixStream::connect(path)?.into());
                 queued.push(listener.into());
             }
-            Listen::Filtered(..) | Listen::Icmp(_) | Listen::Tls(_) | Listen::Dns(_) => bail!("that needs an address"),
+            Listen::Filtered(..) | Listen::Icmp(_) | Listen::Tls(_) | Listen::MutualTls | Listen::Dns(_) => {
+                bail!("that needs an address")
+            }
         }
         let address = format!("unix:{}", path.display());
         Ok(Self { address, port: 0, shared, listener: None, queued: Mutex::new(queued), bound: None })

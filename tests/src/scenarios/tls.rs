@@ -42,6 +42,20 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ..HTTPS
     },
     Scenario {
+        // With TLS 1.3 nginx hears of it only after its own side of the handshake is over.
+        name: "tls/client_certificate_missing",
+        upstreams: &[("a", Place::V4, Listen::MutualTls)],
+        server: "location / { proxy_ssl_protocols TLSv1.3; proxy_pass https://<a>; }",
+        cases: &[get("/unknown").fails(
+            502,
+            &[attempt(
+                &["tls_handshake_failed"],
+                "SSL_read() failed (SSL: … while reading response header from upstream",
+            )],
+        )],
+        ..HTTPS
+    },
+    Scenario {
         name: "tls/timeout",
         upstreams: &[("a", Place::V4, Listen::Accept(&[Hold]))],
         cases: &[get("/silent").fails(
