@@ -116,6 +116,8 @@ fn docker_proxy(why502: &Path, options: &Options) -> Result<String> {
     let mut server = Server::far(&scene.stage, 9001, 64)?;
     ensure!(scene.get("/lo8001/fine")? == 200, "it passes nothing on");
     server.hears("request")?;
+    ensure!(scene.get("/lo8001/hang/slow")? == 504, "it did not time out");
+    server.hears("request")?;
     ensure!(scene.get("/lo8001/close")? == 502, "it did not fail");
     let closed = server.hears("request")?;
     ensure!(scene.get("/lo8002/nobody")? == 502, "it did not fail");
@@ -127,6 +129,9 @@ fn docker_proxy(why502: &Path, options: &Options) -> Result<String> {
     ensure!(client.receive("GET")?.status == 502, "it did not fail");
     server.process.wait(wait::SOON)?;
     let records = scene.records()?;
+    let slow = failure(&records, "/lo8001/hang/slow")?;
+    because(slow, "application_silent", None, &NONE, &["docker-proxy[", "only passes it on", "10.77.0.2:9001"])?;
+    ensure!(slow["root"]["process"].is_null(), "it is not the messenger: {slow}");
     let passes = "passes connections on to 10.77.0.2:900";
     because(
         failure(&records, "/lo8001/close")?,
