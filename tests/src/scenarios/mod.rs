@@ -14,6 +14,7 @@ mod hooks;
 mod hostile;
 mod keepalive;
 mod kernel_only;
+mod lua;
 mod misspoken;
 mod mixed;
 mod mixed_rate;
@@ -106,6 +107,7 @@ pub fn all() -> impl Iterator<Item = Entry> {
         witness::SCENARIOS,
         nameless::SCENARIOS,
         kernel_only::SCENARIOS,
+        lua::SCENARIOS,
         negative::SCENARIOS,
         roots::SCENARIOS,
         // Last: the kernel's table of sockets is long after these, and slow to read.

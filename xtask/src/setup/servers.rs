@@ -1,4 +1,5 @@
-//! Application servers that people run, for the scenarios about their processes. Without one its scenarios are skipped.
+//! Application servers that people run, for the scenarios about their processes, and nginx with scripts. Without one its
+//! scenarios are skipped.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +9,8 @@ use anyhow::Result;
 use super::{Setup, apt};
 use crate::process::Invocation;
 
-const PACKAGES: [&str; 5] = ["gunicorn", "python3-setproctitle", "uwsgi-core", "uwsgi-plugin-python3", "php-fpm"];
+const PACKAGES: [&str; 6] =
+    ["gunicorn", "python3-setproctitle", "uwsgi-core", "uwsgi-plugin-python3", "php-fpm", "libnginx-mod-http-lua"];
 
 /// Where php-fpm's services, one per version, keep the pids of their masters.
 const PID_FILES: &str = "/run/php";

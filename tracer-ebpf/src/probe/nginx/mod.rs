@@ -43,6 +43,12 @@ use crate::{
     read,
 };
 
+/// What connections fail of.
+const ENETUNREACH: u32 = 101;
+const ECONNRESET: u32 = 104;
+const ETIMEDOUT: u32 = 110;
+const ECONNREFUSED: u32 = 111;
+const EHOSTUNREACH: u32 = 113;
 /// NGX_LOG_ERR: lines less severe than this say nothing about a failure.
 const NGX_LOG_ERR: u64 = 4;
 
@@ -91,11 +97,16 @@ fn complaint(context: &ProbeContext, level: u64, log: u64) {
     let mut head: Head = [0; http::WORDS];
     let mut about = About::default();
     whose(log, &mut about, &mut head);
-    if about.request != 0 && head[http::UPSTREAM] == 0 {
-        return; // About something else than an upstream: a missing file, say.
-    }
     let literal: u64 = context.arg(3).unwrap_or(0);
     let errno = context.arg::<u64>(2).unwrap_or(0) as u32;
+    if about.request != 0 && head[http::UPSTREAM] == 0 {
+        if !matches!(errno, ENETUNREACH | ECONNRESET | ETIMEDOUT | ECONNREFUSED | EHOSTUNREACH) {
+            return; // About something else than a connection: a missing file, say.
+        }
+        // A script's own connection (Lua's): no attempt of the request's.
+        (about.request, about.main) = (0, 0);
+        head = [0; http::WORDS];
+    }
     if storm::counted(&about, &head, process, literal, errno) != 0 {
         return;
     }
