@@ -15,6 +15,8 @@ use crate::model::event::{RequestNow, RequestPlace, line_hash};
 const HTTP_SIGNATURE: u32 = 0x5054_5448;
 /// The head of an `ngx_http_request_t`, as far as it is of interest, in words.
 const REQUEST_WORDS: usize = 160;
+/// `ngx_pool_t`, bytes (src/core/ngx_palloc.h).
+const POOL_HEAD: u64 = 80;
 /// More attempts than these are none.
 const MOST_ATTEMPTS: u64 = 65_536;
 /// `ngx_http_upstream_state_t`, bytes: what it may be in any version.
@@ -120,12 +122,12 @@ impl Memory {
         requests && line
     }
 
-    /// Entries of `r->upstream_states`, an `ngx_array_t` of the request's pool; None: it is none, or none any more.
-    fn attempts(&self, states: u64, request_pool: u64) -> Option<u32> {
-        let [_, count, size, room, pool] = self.words::<5>(states)?;
+    /// Entries of `r->upstream_states`, an `ngx_array_t` of the request's pool; None: it is none, or none any more: of a request
+    /// that was freed it may be another one's by now.
+    fn attempts(&self, states: u64, pool: u64) -> Option<u32> {
+        let [_, count, size, room, of_pool] = self.words::<5>(states)?;
         let is_array = STATE_SIZE.contains(&size) && count <= room && room <= MOST_ATTEMPTS;
-        let is_requests = pool != 0 && (request_pool == 0 || request_pool == pool);
-        (is_array && is_requests).then_some(count).and_then(|count| u32::try_from(count).ok())
+        (is_array && pool == of_pool).then_some(count).and_then(|count| u32::try_from(count).ok())
     }
 
     /// `r->loc_conf`, or 0 where that is none: of a request that was freed it may be anything by now.
@@ -178,7 +180,9 @@ impl Memory {
         } else {
             self.word(place.request.wrapping_add(8 * word::UPSTREAM_STATES as u64))
         };
-        let attempts = states.and_then(|states| self.attempts(states, main[word::POOL]));
+        // Cleared when it is freed; it begins right before the request, which is the first of it (ngx_http_alloc_request()).
+        let pool = if main[word::POOL] == 0 { place.main.wrapping_sub(POOL_HEAD) } else { main[word::POOL] };
+        let attempts = states.and_then(|states| self.attempts(states, pool));
         // ngx_http_free_request() clears it just before the pool goes.
         let ended = main[word::POOL] == 0 || main[start + word::LINE_LENGTH] == 0;
         RequestNow::There {
@@ -258,7 +262,7 @@ impl Memories {
 
 #[cfg(test)]
 mod tests {
-    use super::{HTTP_SIGNATURE, Memory, REQUEST_WORDS, may_be_a_size, twin, word};
+    use super::{HTTP_SIGNATURE, Memory, POOL_HEAD, REQUEST_WORDS, may_be_a_size, twin, word};
     use crate::model::event::{RequestNow, RequestPlace, line_hash};
 
     const START: usize = 130;
@@ -332,9 +336,10 @@ mod tests {
     #[test]
     fn of_a_freed_request_only_what_makes_sense_is_believed() {
         let look = |change: &dyn Fn(&mut Vec<u64>)| {
-            let states = [0, 1_u64, 96, 1, POOL];
-            let mut words = request(states.as_ptr() as u64, 502);
-            words[word::POOL] = 0;
+            let mut states = [0, 1_u64, 96, 1, POOL];
+            let mut words = request(0, 502);
+            states[4] = words.as_ptr() as u64 - POOL_HEAD;
+            (words[word::POOL], words[word::UPSTREAM_STATES]) = (0, std::hint::black_box(&states).as_ptr() as u64);
             change(&mut words);
             match own().request(&place(&words)) {
                 RequestNow::There { attempts, location_conf, uri, .. } => (attempts, location_conf, uri),
@@ -350,6 +355,9 @@ mod tests {
         assert_eq!(look(&|words| words[word::LOC_CONF] = arena.as_ptr() as u64), (Some(1), 0, uri));
         assert_eq!(look(&|words| words[START + word::URI_LENGTH] = arena.as_ptr() as u64), (Some(1), LOCATION, 0));
         assert_eq!(look(&|words| words[word::UPSTREAM_STATES] = arena.as_ptr() as u64), (None, LOCATION, uri));
+        let of_another = [0, 1_u64, 96, 1, POOL];
+        let other = std::hint::black_box(&of_another).as_ptr() as u64;
+        assert_eq!(look(&|words| words[word::UPSTREAM_STATES] = other), (None, LOCATION, uri));
         // Another location, whose own configuration points back; the configuration of a server.
         let mut core = [0_u64; 16];
         let conf = [core.as_ptr() as u64];

@@ -36,7 +36,10 @@ impl Engine {
     pub(super) fn attempt_answer(&mut self, failure: VerdictId, asked_ns: u64, now: RequestNow) {
         let Some(held) = self.held.iter_mut().find(|held| held.failure.id == failure) else { return };
         match now {
-            RequestNow::There { attempts, status, .. } => {
+            RequestNow::There { attempts, status, ended, .. } => {
+                if ended {
+                    held.ended_ns = held.ended_ns.or(Some(asked_ns));
+                }
                 // 499 is the client's own end.
                 held.answered |= status.is_some_and(|status| !matches!(status, 0 | 499))
                     && attempts.is_some()
