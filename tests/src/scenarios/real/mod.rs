@@ -28,7 +28,7 @@ pub(super) const PROGRAMS: &[&[Program]] =
     &[gunicorn::PROGRAMS, node::PROGRAMS, php_fpm::PROGRAMS, stopped::PROGRAMS, uwsgi::PROGRAMS];
 
 /// `/pPORT/…` over HTTP, `/php/…` over FastCGI on port 9000, `/phpunix/…` over `php.sock`, `/uwsgi/…` over `uwsgi.sock`.
-const SERVER: &str = "proxy_read_timeout 3s; fastcgi_read_timeout 1s; uwsgi_read_timeout 3s;\n\
+const SERVER: &str = "proxy_read_timeout 3s; fastcgi_read_timeout 1s; uwsgi_read_timeout 10s;\n\
      fastcgi_param SCRIPT_FILENAME <dir>/app.php; fastcgi_param REQUEST_METHOD $request_method;\n\
      fastcgi_param REQUEST_URI $request_uri; uwsgi_param REQUEST_METHOD $request_method;\n\
      uwsgi_param PATH_INFO $uri; uwsgi_param REQUEST_URI $request_uri; uwsgi_param SERVER_PROTOCOL $server_protocol;\n\

@@ -301,7 +301,7 @@ fn a_full_disk_is_said_once_and_counted() {
 #[test]
 fn a_file_that_cannot_be_rotated_grows_and_the_archive_stays() {
     // A directory in the way: neither renamed over nor removed; and one where the next file would be made.
-    for (name, obstacle) in [("stuck", "a.jsonl.3/x"), ("full", "a.jsonl.next/x")] {
+    for (name, obstacle) in [("stuck", "a.jsonl.3/x"), ("no-next", "a.jsonl.next/x")] {
         cannot_be_rotated(name, obstacle);
     }
 }
