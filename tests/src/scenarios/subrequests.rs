@@ -65,6 +65,9 @@ const WHOLE: Scenario = Scenario {
     ..BASE
 };
 
+/// Over a kept connection, which nginx 1.30 has unasked, a retry makes no event; and a module may swallow a subrequest's page.
+const SAVED: Attempt = REFUSED.outcome("retried|unknown");
+
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "subrequests/includes",
@@ -81,7 +84,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         server: "ssi on; location /page { default_type text/html;\n\
                  return 200 '<!--# include virtual=\"/part\" --><!--# include virtual=\"/part\" -->'; }\n\
                  location /part { proxy_pass http://pair; }",
-        cases: &[get("/page").fails(200, &[REFUSED.retried(), REFUSED.retried()])],
+        cases: &[get("/page").fails(200, &[SAVED, SAVED])],
         ..WHOLE
     },
     Scenario {
