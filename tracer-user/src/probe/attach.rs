@@ -227,8 +227,8 @@ impl Probes {
     /// Descriptors of the programs at work.
     pub fn descriptors(&self) -> Vec<(Program, RawFd)> {
         let descriptor = |symbol: &str| Some(self.ebpf.program(symbol)?.fd().ok()?.as_fd().as_raw_fd());
-        let hooks = self.tried.iter().filter_map(Tried::way).flat_map(|way| way.hooks);
-        let hooks = hooks.map(|hook| (hook.program, hook.symbol));
+        let ways = self.tried.iter().filter_map(Tried::way).chain(self.lines.way());
+        let hooks = ways.flat_map(|way| way.hooks).map(|hook| (hook.program, hook.symbol));
         let uprobes = NGINX_FUNCTIONS.iter().map(|(symbol, function, _)| (by_hook(function), *symbol));
         let uprobes = uprobes.filter_map(|(program, symbol)| Some((program?, symbol)));
         hooks.chain(uprobes).filter_map(|(program, symbol)| Some((program, descriptor(symbol)?))).collect()

@@ -5,7 +5,7 @@ use aya::{
     maps::{HashMap, MapData},
 };
 
-use super::{load::Tried, plan::Planned};
+use super::{load::Tried, plan::Planned, table::Way};
 
 /// How lines are taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,6 +61,11 @@ impl Lines {
             };
         }
         matches!(self.hearing, Hearing::By(_)) && self.writers.insert(pid, 1, 0).is_ok()
+    }
+
+    /// The way in use, or about to be.
+    pub(super) const fn way(&self) -> Option<&'static Way> {
+        self.tried.way()
     }
 
     /// The process has ended.
