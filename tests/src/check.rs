@@ -38,7 +38,7 @@ pub fn records(scenario: &Scenario, sent: &[Sent], access: &HashMap<String, Acce
         let without = |failure: &&&Value| !failure["nginx"].is_null() && failure["nginx"]["upstream"].is_null();
         // The program at the write may have been skipped; then that is told.
         let missing: Vec<_> = failures.iter().filter(without).collect();
-        if missing.len() as u64 > skipped_at(records, &["vfs_write", "__sys_sendto"]) {
+        if missing.len() as u64 > lost_at(records, &["vfs_write", "__sys_sendto"]) {
             let texts = missing.iter().map(|failure| format!("without the text of its line: {}", failure["nginx"]));
             verdict.differences.extend(texts);
         }
@@ -107,8 +107,8 @@ fn skipped(records: &[Value]) -> u64 {
     lost.filter_map(|lost| lost["count"].as_u64()).sum()
 }
 
-/// The same at these places.
-fn skipped_at(records: &[Value], places: &[&str]) -> u64 {
+/// How much was lost at these places, for whatever reason.
+pub(crate) fn lost_at(records: &[Value], places: &[&str]) -> u64 {
     let here = |lost: &&Value| lost["program"].as_str().is_some_and(|program| places.contains(&program));
     of_type(records, "lost").filter(here).filter_map(|lost| lost["count"].as_u64()).sum()
 }
