@@ -329,11 +329,6 @@ fn new_upstream(key: &UpstreamKey) -> i32 {
 /// Position of the highest bit, at most the last latency class.
 #[inline(always)]
 fn log2(value: u64) -> usize {
-    let mut class = 0;
-    for bit in 1..LATENCY_CLASSES {
-        if value >> bit != 0 {
-            class = bit;
-        }
-    }
-    class
+    let highest = (u64::BITS - 1 - (value | 1).leading_zeros()) as usize;
+    if highest < LATENCY_CLASSES { highest } else { LATENCY_CLASSES - 1 }
 }

@@ -7,6 +7,7 @@ use std::{
         unix::fs::MetadataExt as _,
     },
     path::{Path, PathBuf},
+    thread::{self, JoinHandle},
 };
 
 use aya::{
@@ -98,17 +99,24 @@ const NGINX_FUNCTIONS: [(&str, &str, &str); 2] = [
     ("special_response", "ngx_http_special_response_handler", "uprobe/ngx_http_special_response_handler"),
 ];
 
+/// Begins to read the kernel's types: it takes as long as all the rest before they are needed.
+pub fn kernel_types() -> JoinHandle<Result<Btf, BtfError>> {
+    thread::spawn(Btf::from_sys_fs)
+}
+
 impl Probes {
-    /// Loads all programs and attaches those of the plan.
-    pub fn load(plan: &Plan, settings: &Settings) -> Result<Self, AttachError> {
+    /// Loads all programs and attaches those of the plan. `types` is on its way, from [`kernel_types`].
+    pub fn load(
+        plan: &Plan,
+        settings: &Settings,
+        types: JoinHandle<Result<Btf, BtfError>>,
+    ) -> Result<Self, AttachError> {
         if OBJECT.is_empty() {
             return Err(AttachError::NoObject);
         }
         if !plan.impossible.is_empty() {
             return Err(AttachError::Impossible(plan.impossible.join("; ")));
         }
-        // Meanwhile, for it takes as long as all the rest before it is needed.
-        let btf = std::thread::spawn(Btf::from_sys_fs);
         let mut ebpf = EbpfLoader::new()
             // Nothing here is relocated by BTF: offsets come as settings. Parsing the kernel's would cost 10 MB and 100 ms.
             .btf(None)
@@ -117,7 +125,7 @@ impl Probes {
             .map_err(|source| AttachError::Load(Box::new(source)))?;
         // Load all before attaching any: what one sees, the others must see too.
         let uprobes: &[_] = if plan.nginx_word { &NGINX_FUNCTIONS.map(|(symbol, ..)| symbol) } else { &[] };
-        let btf = ahead(&mut ebpf, plan, uprobes, btf).map_err(AttachError::Btf)?;
+        let btf = ahead(&mut ebpf, plan, uprobes, types).map_err(AttachError::Btf)?;
         for symbol in uprobes {
             let program = ebpf.program_mut(symbol).ok_or(AttachError::Absent(symbol))?;
             load_one(program, "", None).map_err(|source| AttachError::Program { symbol, source: Box::new(source) })?;

@@ -10,7 +10,7 @@ use crate::{
     exit::advise,
     kernel::{facts::KernelFacts, permission::missing_capabilities, symbols},
     probe::{
-        attach::Probes,
+        attach::{Probes, kernel_types},
         hook::Avoided,
         plan::{Plan, plan},
     },
@@ -45,7 +45,8 @@ pub(crate) fn prepare(wanted: Wanted<'_>) -> anyhow::Result<Prepared> {
         return Err(advise(error, "give the pid of the master instead of those of its workers"));
     }
     share_memory();
-    // Meanwhile, for it takes as long as the other.
+    // Meanwhile, for each takes as long as the other.
+    let types = kernel_types();
     let drop_places = thread::spawn(|| symbols::code_of(drop::PLACES));
     let facts = KernelFacts::read().context("cannot learn the kernel's data structures").map_err(|error| {
         advise(error, "a kernel with BTF is needed (CONFIG_DEBUG_INFO_BTF=y; 5.10 or later of most distributions)")
@@ -53,7 +54,7 @@ pub(crate) fn prepare(wanted: Wanted<'_>) -> anyhow::Result<Prepared> {
     let plan = plan(&facts, wanted.avoided, wanted.nginx_witness);
     let drop_places = drop_places.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     let settings = Settings { drop_places, ..settings(wanted, &facts, &plan) };
-    let probes = Probes::load(&plan, &settings).map_err(|error| {
+    let probes = Probes::load(&plan, &settings, types).map_err(|error| {
         advise(error.into(), "`why502 doctor` says what this kernel offers; lockdown or a container may forbid it")
     })?;
     give_back_memory();

@@ -13,6 +13,8 @@ mod socket;
 mod storm;
 mod text;
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use tracer_common::{
     event::{
@@ -94,9 +96,8 @@ fn on_the_kernel_stack(context: &ProbeContext, argument: u64) {
 #[inline(always)]
 fn complaint(context: &ProbeContext, level: u64, log: u64) {
     let Some(process) = owner::current_traced(Program::LogErrorCore) else { return };
-    let mut head: Head = [0; http::WORDS];
-    let mut about = About::default();
-    whose(log, &mut about, &mut head);
+    let (mut about, mut head) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    let (about, head) = whose(log, &mut about, &mut head);
     let literal: u64 = context.arg(3).unwrap_or(0);
     let errno = context.arg::<u64>(2).unwrap_or(0) as u32;
     if about.request != 0 && head[http::UPSTREAM] == 0 {
@@ -105,9 +106,9 @@ fn complaint(context: &ProbeContext, level: u64, log: u64) {
         }
         // A script's own connection (Lua's): no attempt of the request's.
         (about.request, about.main) = (0, 0);
-        head = [0; http::WORDS];
+        no_words(head);
     }
-    if storm::counted(&about, &head, process, literal, errno) != 0 {
+    if storm::counted(about, head, process, literal, errno) != 0 {
         return;
     }
     let Some(mut entry) = emit::reserve::<Complaint>(Program::LogErrorCore) else { return };
@@ -119,7 +120,7 @@ fn complaint(context: &ProbeContext, level: u64, log: u64) {
         (&raw mut (*slot).level).write(level as u32);
         (&raw mut (*slot).errno).write(errno);
         (&raw mut (*slot).arguments).write([context.arg(4).unwrap_or(0), context.arg(5).unwrap_or(0)]);
-        let connection = describe(&raw mut (*slot).request, &about, &head, process);
+        let connection = describe(&raw mut (*slot).request, about, head, process);
         (*slot).literal[0] = 0;
         (*slot).text[0] = 0;
         (*slot).action[0] = 0;
@@ -204,12 +205,11 @@ fn error_page(request: u64, status: u32) {
     }
     let client = read::user::<u64>(request, http::CONNECTION_AT);
     let log = read::user::<u64>(client, connection::LOG_AT);
-    let mut head: Head = [0; http::WORDS];
-    let mut about = About::default();
-    whose(log, &mut about, &mut head);
+    let (mut about, mut head) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    let (about, head) = whose(log, &mut about, &mut head);
     if about.request != request {
         about.request = request;
-        read::words(&mut head, request, 0);
+        read::words_again(head, request, 0);
     }
     let Some(mut entry) = emit::reserve::<Status>(Program::SpecialResponse) else { return };
     let slot = emit::slot(&mut entry);
@@ -220,30 +220,42 @@ fn error_page(request: u64, status: u32) {
         (&raw mut (*slot).header).write(header);
         (&raw mut (*slot).status).write(status);
         (&raw mut (*slot).reserved).write(0);
-        describe(&raw mut (*slot).request, &about, &head, process);
+        describe(&raw mut (*slot).request, about, head, process);
         storm::recall(&raw mut (*slot).request, header.tgid);
     }
     emit::submit(entry);
 }
 
-/// Whose log it is; fills in the beginning of its HTTP request.
+/// Whose log it is, and the beginning of its HTTP request: zeroes, where it is none's.
+#[inline(always)]
+fn whose<'a>(
+    log: u64,
+    about: &'a mut MaybeUninit<About>,
+    head: &'a mut MaybeUninit<Head>,
+) -> (&'a mut About, &'a mut Head) {
+    find_out(log, about, head);
+    // SAFETY: both have just been filled in.
+    unsafe { (about.assume_init_mut(), head.assume_init_mut()) }
+}
+
+/// Fills in both.
 #[inline(never)]
-fn whose(log: u64, about: &mut About, head: &mut Head) -> u32 {
-    let mut words = [0; log::WORDS];
-    read::words(&mut words, log, 0);
+fn find_out(log: u64, about: &mut MaybeUninit<About>, head: &mut MaybeUninit<Head>) -> u32 {
+    let mut words = MaybeUninit::<[u64; log::WORDS]>::uninit();
+    let words = read::words(&mut words, log, 0);
     let data = words[log::DATA];
-    let mut context = [0; log_context::WORDS];
-    read::words(&mut context, data, 0);
+    let mut context = MaybeUninit::<[u64; log_context::WORDS]>::uninit();
+    let context = read::words(&mut context, data, 0);
     let main = context[log_context::REQUEST];
     let current = context[log_context::CURRENT_REQUEST];
     let request = if current == 0 { main } else { current };
-    read::words(head, request, 0);
+    let head = read::words(head, request, 0);
     let is_http = head[http::SIGNATURE] as u32 == HTTP_SIGNATURE
         && (main == request || read::user::<u32>(main, 0) == HTTP_SIGNATURE);
     if !is_http {
-        *head = [0; http::WORDS];
+        no_words(head);
     }
-    *about = About {
+    about.write(About {
         request: if is_http { request } else { 0 },
         main: if is_http { main } else { 0 },
         log,
@@ -251,6 +263,12 @@ fn whose(log: u64, about: &mut About, head: &mut Head) -> u32 {
         connection: words[log::CONNECTION],
         action: words[log::ACTION],
         log_level: words[log::LEVEL] as u32,
-    };
+    });
     0
+}
+
+#[inline(always)]
+fn no_words<const N: usize>(words: &mut [u64; N]) {
+    // SAFETY: an array of so many words.
+    unsafe { words_of_nothing::<N>(words.as_mut_ptr()) };
 }

@@ -1,5 +1,7 @@
 //! What nginx knows of a request.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::helpers::bpf_probe_read_user_buf;
 use tracer_common::{
     event::complaint::{
@@ -22,7 +24,7 @@ use crate::{
 pub(super) type Head = [u64; http::WORDS];
 
 /// Whose request, and whose log.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub(super) struct About {
     /// 0: no HTTP request.
     pub(super) request: u64,
@@ -82,8 +84,8 @@ fn client(slot: *mut Request, client: u64, number: u64) -> u32 {
     if slot.is_null() {
         return 0;
     }
-    let mut words = [0; connection::NUMBERS + 2];
-    read::words(&mut words, client, connection::NUMBER_AT);
+    let mut words = MaybeUninit::<[u64; connection::NUMBERS + 2]>::uninit();
+    let words = read::words(&mut words, client, connection::NUMBER_AT);
     let mut behind = [0; 2];
     for place in 0..connection::NUMBERS {
         if number != 0 && words[place] == number && behind[0] == 0 {
@@ -104,8 +106,8 @@ fn peer_of(slot: *mut Request, upstream: u64, log: u64) -> u64 {
     if slot.is_null() {
         return 0;
     }
-    let mut words = [0; peer::WORDS];
-    read::words(&mut words, upstream, upstream::PEER_AT + peer::LOG_AT);
+    let mut room = MaybeUninit::<[u64; peer::WORDS]>::uninit();
+    let words = read::words(&mut room, upstream, upstream::PEER_AT + peer::LOG_AT);
     if log != 0 && words[0] == log {
         let (before, since) = (words[peer::BITS] as u32, words[peer::BITS_SINCE_1_29_6] as u32);
         let bits = if peer::are_bits(before) { before } else { since };
@@ -119,7 +121,7 @@ fn peer_of(slot: *mut Request, upstream: u64, log: u64) -> u64 {
         // SAFETY: the caller's slot.
         unsafe { (*slot).flags |= flags };
     }
-    read::words(&mut words, upstream, upstream::PEER_AT);
+    let words = read::words(&mut room, upstream, upstream::PEER_AT);
     // SAFETY: as above.
     unsafe {
         ngx_str(words[peer::NAME], (&raw mut (*slot).peer).cast(), NAME_LEN);
@@ -136,8 +138,8 @@ fn host(slot: *mut Request, main: u64) -> u32 {
         return 0;
     }
     let header: u64 = if main == 0 { 0 } else { read::user(main, http::HOST_AT) };
-    let mut words = [0; header::WORDS];
-    read::words(&mut words, header, 0);
+    let mut words = MaybeUninit::<[u64; header::WORDS]>::uninit();
+    let words = read::words(&mut words, header, 0);
     let name = read::user::<u32>(words[header::LOWCASE_KEY], 0);
     let is_host = words[header::KEY_LENGTH] == 4 && name == u32::from_le_bytes(*b"host");
     let length = if is_host { words[header::VALUE] } else { 0 };
@@ -151,14 +153,15 @@ fn attempts(slot: *mut Request, states: u64) -> u32 {
     if slot.is_null() {
         return 0;
     }
-    let mut array = [0; array::WORDS];
-    read::words(&mut array, states, 0);
-    let [elements, count, size, capacity] = array;
+    let mut array = MaybeUninit::<[u64; array::WORDS]>::uninit();
+    let [elements, count, size, capacity] = *read::words(&mut array, states, 0);
     let known = count != 0 && count <= capacity && capacity <= 65_536 && state::SIZE.contains(&size);
-    let mut last = [0; state::WORDS];
-    last[state::HEADER_TIME] = u64::MAX;
-    if known {
-        read::words(&mut last, elements + (count - 1) * size, 0);
+    // Without one nothing is read, which is zeroes.
+    let last_at = if known { elements + (count - 1) * size } else { 0 };
+    let mut last = MaybeUninit::<[u64; state::WORDS]>::uninit();
+    let last = read::words(&mut last, last_at, 0);
+    if !known {
+        last[state::HEADER_TIME] = u64::MAX;
     }
     // SAFETY: the caller's slot.
     unsafe {
@@ -192,11 +195,12 @@ fn start_of_request(slot: *mut Request, main: u64, process: *mut Process) -> u32
             unsafe { (*process).start_sec_offset = offset };
         }
     }
-    let mut words = [0; start::WORDS];
-    read::words(&mut words, main, u64::from(offset));
-    let known = is_version(words[start::HTTP_VERSION]) && words[start::MSEC] < 1000;
+    let mut room = MaybeUninit::<[u64; start::WORDS]>::uninit();
+    let words = read::words(&mut room, main, u64::from(offset));
+    let known = not_version(words[start::HTTP_VERSION]) == 0 && words[start::MSEC] < 1000;
     if !known {
-        words = [0; start::WORDS];
+        // Nothing is read there, which is zeroes.
+        read::words_again(words, 0, 0);
     }
     let [length, data] = [words[start::REQUEST_LINE], words[start::REQUEST_LINE + 1]];
     // SAFETY: the caller's slot.
@@ -228,28 +232,28 @@ fn find_start(main: u64) -> u32 {
         return 0;
     }
     for index in FIRST_START_WORD..SCRATCH_WORDS - START_WORDS {
-        if is_start(words, index) != 0 {
+        if misfit(words, index) == 0 {
             return index as u32 * 8;
         }
     }
     0
 }
 
-/// The words from `index` on look like `start_sec`, `start_msec`, `method`, `http_version`, `request_line.len`.
+/// 0: the words from `index` on look like `start_sec`, `start_msec`, `method`, `http_version`, `request_line.len`.
 ///
-/// Not inlined: the verifier then forgets each word before it looks at the next.
+/// Without a branch: the verifier walks each way through each of the places. Not inlined: it then forgets each word before it
+/// looks at the next.
 #[inline(never)]
-fn is_start(words: &[u64; SCRATCH_WORDS], index: usize) -> u32 {
+fn misfit(words: &[u64; SCRATCH_WORDS], index: usize) -> u64 {
     if index > SCRATCH_WORDS - START_WORDS {
-        return 0;
+        return 1;
     }
     let [second, millisecond, method, version, length] =
         [words[index], words[index + 1], words[index + 2], words[index + 3], words[index + 4]];
-    // One bit of NGX_HTTP_GET … is set; times are past 2001, lines shorter than a megabyte.
-    if !is_version(version) || method == 0 || method >= 1 << 20 || method & (method - 1) != 0 {
-        return 0;
-    }
-    u32::from(millisecond < 1000 && length < 1 << 20 && second > 1_000_000_000 && second < 10_000_000_000)
+    // Of 1000 and more the offset fails where it is used. One bit of NGX_HTTP_GET … is set.
+    let method = (method.wrapping_sub(1) >> 20) | (method & method.wrapping_sub(1));
+    // Times are from 2004 to 2276, lines shorter than a megabyte.
+    not_version(version) | (millisecond >> 10) | method | ((second >> 30).wrapping_sub(1) >> 3) | (length >> 20)
 }
 
 /// `start_sec` lies behind `headers_in` and `headers_out`.
@@ -258,8 +262,12 @@ const FIRST_START_WORD: usize = 88;
 /// Words that are looked at together.
 const START_WORDS: usize = 5;
 
-/// NGX_HTTP_VERSION_9 … _30, src/http/ngx_http_request.h.
+/// 0: one of NGX_HTTP_VERSION_9 … _30, src/http/ngx_http_request.h.
 #[inline(always)]
-fn is_version(version: u64) -> bool {
-    matches!(version, 9 | 1000 | 1001 | 2000 | 3000)
+fn not_version(version: u64) -> u64 {
+    let mut product: u64 = 1;
+    for known in [9, 1000, 1001, 2000, 3000] {
+        product = product.wrapping_mul(version.wrapping_sub(known));
+    }
+    product
 }

@@ -1,5 +1,7 @@
 //! The socket of a request's upstream connection.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::helpers::bpf_get_current_task;
 use tracer_common::{
     event::complaint::{Complaint, SOCKET_BOUND},
@@ -33,8 +35,8 @@ pub(super) fn bind(request: u64, connection: u64) -> Bound {
     if request == 0 || connection == 0 {
         return Bound::None;
     }
-    let mut words = [0; connection::HEAD_WORDS];
-    read::words(&mut words, connection, 0);
+    let mut words = MaybeUninit::<[u64; connection::HEAD_WORDS]>::uninit();
+    let words = read::words(&mut words, connection, 0);
     let owner = words[connection::DATA];
     // Not yet set while connect() itself fails.
     if owner != request && owner != 0 {
@@ -124,13 +126,15 @@ pub(super) unsafe fn zero(slot: *mut Complaint) {
     }
 }
 
+/// Volatile: a call that zeroes byte by byte would be made of it.
+///
 /// # Safety
 /// `words` must be writable for `N` words, and 8-aligned.
 #[inline(always)]
 pub(in crate::probe) unsafe fn words_of_nothing<const N: usize>(words: *mut u64) {
     for index in 0..N {
         // SAFETY: the caller's promise.
-        unsafe { words.add(index).write(0) };
+        unsafe { words.add(index).write_volatile(0) };
     }
 }
 
@@ -154,7 +158,7 @@ pub(in crate::probe) fn retrying_socket(request: u64) -> u64 {
     if connection == 0 {
         return 0;
     }
-    let mut words = [0; connection::HEAD_WORDS];
-    read::words(&mut words, connection, 0);
+    let mut words = MaybeUninit::<[u64; connection::HEAD_WORDS]>::uninit();
+    let words = read::words(&mut words, connection, 0);
     socket_of(words[connection::FD] as u32)
 }

@@ -3,7 +3,7 @@
 //! Hook: none of its own; asked by the uprobes, and by `lifecycle` at closes and connects of the same thread.
 //! A request is told or counted as a whole, from its first attempt on, so that no response is both.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::{
     bindings::BPF_ANY,
@@ -205,8 +205,8 @@ fn start_of(request: u64, offset: u32) -> u64 {
     if offset == 0 {
         return 0;
     }
-    let mut words = [0; 2];
-    read::words(&mut words, request, u64::from(offset));
+    let mut words = MaybeUninit::<[u64; 2]>::uninit();
+    let words = read::words(&mut words, request, u64::from(offset));
     words[start::SEC] * 1000 + words[start::MSEC]
 }
 
@@ -214,9 +214,8 @@ fn start_of(request: u64, offset: u32) -> u64 {
 #[inline(never)]
 fn peer_of(upstream: u64) -> u64 {
     let name: u64 = read::user(upstream, upstream::PEER_AT + 8 * peer::NAME as u64);
-    let mut words = [0; 2];
-    read::words(&mut words, name, 0);
-    let [length, data] = words;
+    let mut words = MaybeUninit::uninit();
+    let [length, data] = *read::words(&mut words, name, 0);
     let mut bytes = [0; PEER_WORDS];
     let most = size_of::<[u64; PEER_WORDS]>() as u64;
     if length > most {

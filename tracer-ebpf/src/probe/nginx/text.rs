@@ -1,6 +1,6 @@
 //! Text of the current process.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::{helpers::generated, programs::ProbeContext};
 use tracer_common::event::complaint::{LITERAL_LEN, TEXT_LEN};
@@ -22,9 +22,8 @@ pub(super) fn string(address: u64, into: *mut u8, capacity: usize) {
 /// An `ngx_str_t` of the current process, NUL terminated; a longer one is cut.
 #[inline(always)]
 pub(super) fn ngx_str(address: u64, into: *mut u8, capacity: usize) {
-    let mut words = [0; 2];
-    read::words(&mut words, address, 0);
-    let [length, data] = words;
+    let mut words = MaybeUninit::uninit();
+    let [length, data] = *read::words(&mut words, address, 0);
     copy(data, length, into, capacity as u64 - 1);
 }
 
