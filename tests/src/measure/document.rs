@@ -96,7 +96,7 @@ fn method(title: &str, report: &Report) -> String {
         MODES => "In emulated machines, whose clock says nothing of real ones: in multiples of a program that does nothing, whose own \
                   time is taken off each run."
             .into(),
-        "A storm of failures" => "A program that is no nginx connects where nobody listens, watched with `--process`. Latency is from the \
+        "A storm of failures" => "A program that is no nginx connects where nobody listens, watched with `--process`, which has met it once before. Latency is from the \
                                   kernel's time of the failure to its JSON line being read."
             .into(),
         "Memory, size, start" => report.memory.as_ref().map_or_else(String::new, |memory| {

@@ -64,6 +64,9 @@ pub(crate) fn measure(
         || chunks.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
     wait::until("why502's session record", wait::SOON * 3, || size() > 0 || tracer.ended().is_some())?;
     ensure!(tracer.ended().is_none(), "why502 ended at once");
+    // A program that is met for the first time is looked at: whether it has a configuration is no question of the rate.
+    let (known, session) = (connector.connect(to, 1, 0)?, size());
+    wait::until("why502's first failure", wait::SOON * 3, || size() > session)?;
     let before = process::cpu_ns(tracer.pid())?;
     let made = connector.connect(to, count, rate)?;
     // Quiet for half a second: everything has been written, or counted as lost.
@@ -81,7 +84,7 @@ pub(crate) fn measure(
     reader.join().map_err(|_| anyhow!("the reader panicked"))?;
     let chunks = std::mem::take(&mut *chunks.lock().unwrap_or_else(PoisonError::into_inner));
     let (latencies, lost) = read(&chunks)?;
-    let delivered = latencies.len() as u64;
+    let delivered = latencies.len() as u64 - known.refused;
     Ok(Storm {
         asked: (rate > 0).then_some(rate),
         rate: made.refused as f64 / made.seconds,
