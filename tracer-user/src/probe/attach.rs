@@ -6,6 +6,7 @@ use std::{
         fd::{AsFd as _, AsRawFd as _, RawFd},
         unix::fs::MetadataExt as _,
     },
+    panic::resume_unwind,
     path::{Path, PathBuf},
     thread::{self, JoinHandle},
 };
@@ -99,27 +100,39 @@ const NGINX_FUNCTIONS: [(&str, &str, &str); 2] = [
     ("special_response", "ngx_http_special_response_handler", "uprobe/ngx_http_special_response_handler"),
 ];
 
-/// Begins to read the kernel's types: it takes as long as all the rest before they are needed.
-pub fn kernel_types() -> JoinHandle<Result<Btf, BtfError>> {
-    thread::spawn(Btf::from_sys_fs)
+/// What takes as long as all the rest before it is needed, in threads of its own.
+#[derive(Debug)]
+pub struct Begun {
+    types: JoinHandle<Result<Btf, BtfError>>,
+    loader: JoinHandle<EbpfLoader<'static>>,
+}
+
+impl Begun {
+    /// Begins to read the kernel's types, twice: nothing here is relocated by them, offsets come as settings, but a loader is not
+    /// to be had without.
+    #[expect(clippy::new_without_default, reason = "it begins something")]
+    pub fn new() -> Self {
+        let loader = || {
+            let mut loader = EbpfLoader::new();
+            loader.btf(None);
+            loader
+        };
+        Self { types: thread::spawn(Btf::from_sys_fs), loader: thread::spawn(loader) }
+    }
 }
 
 impl Probes {
-    /// Loads all programs and attaches those of the plan. `types` is on its way, from [`kernel_types`].
-    pub fn load(
-        plan: &Plan,
-        settings: &Settings,
-        types: JoinHandle<Result<Btf, BtfError>>,
-    ) -> Result<Self, AttachError> {
+    /// Loads all programs and attaches those of the plan. `begun` is on its way.
+    pub fn load(plan: &Plan, settings: &Settings, begun: Begun) -> Result<Self, AttachError> {
         if OBJECT.is_empty() {
             return Err(AttachError::NoObject);
         }
         if !plan.impossible.is_empty() {
             return Err(AttachError::Impossible(plan.impossible.join("; ")));
         }
-        let mut ebpf = EbpfLoader::new()
-            // Nothing here is relocated by BTF: offsets come as settings. Parsing the kernel's would cost 10 MB and 100 ms.
-            .btf(None)
+        let Begun { types, loader } = begun;
+        let mut loader: EbpfLoader<'_> = loader.join().unwrap_or_else(|panic| resume_unwind(panic));
+        let mut ebpf = loader
             .override_global("SETTINGS", settings, true)
             .load(OBJECT)
             .map_err(|source| AttachError::Load(Box::new(source)))?;

@@ -10,7 +10,7 @@ use crate::{
     exit::advise,
     kernel::{facts::KernelFacts, permission::missing_capabilities, symbols},
     probe::{
-        attach::{Probes, kernel_types},
+        attach::{Begun, Probes},
         hook::Avoided,
         plan::{Plan, plan},
     },
@@ -46,7 +46,7 @@ pub(crate) fn prepare(wanted: Wanted<'_>) -> anyhow::Result<Prepared> {
     }
     share_memory();
     // Meanwhile, for each takes as long as the other.
-    let types = kernel_types();
+    let begun = Begun::new();
     let drop_places = thread::spawn(|| symbols::code_of(drop::PLACES));
     let facts = KernelFacts::read().context("cannot learn the kernel's data structures").map_err(|error| {
         advise(error, "a kernel with BTF is needed (CONFIG_DEBUG_INFO_BTF=y; 5.10 or later of most distributions)")
@@ -54,19 +54,26 @@ pub(crate) fn prepare(wanted: Wanted<'_>) -> anyhow::Result<Prepared> {
     let plan = plan(&facts, wanted.avoided, wanted.nginx_witness);
     let drop_places = drop_places.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     let settings = Settings { drop_places, ..settings(wanted, &facts, &plan) };
-    let probes = Probes::load(&plan, &settings, types).map_err(|error| {
+    let probes = Probes::load(&plan, &settings, begun).map_err(|error| {
         advise(error.into(), "`why502 doctor` says what this kernel offers; lockdown or a container may forbid it")
     })?;
     give_back_memory();
     Ok(Prepared { facts, plan, probes })
 }
 
+/// Bytes; what glibc begins with.
+#[cfg(target_env = "gnu")]
+const BIG: i32 = 128 << 10;
+
 /// Threads that read the kernel's types would each get memory of their own, the rest of which cannot be given back.
 fn share_memory() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: mallopt(3) has no preconditions; there is one heap from now on, whoever allocates.
+    // SAFETY: mallopt(3) has no preconditions; there is one heap from now on, whoever allocates. What is big is mapped apart from it,
+    // and given back with the last use: left to itself, glibc takes the next of that size (a table of sockets, a file being
+    // compressed) from the heap, and keeps it.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, BIG);
     }
 }
 
