@@ -38,6 +38,9 @@ enum Command {
     /// Connect where nobody listens, on orders from standard input (part of bench).
     #[command(hide = true)]
     Connector,
+    /// Do nothing, so many times (part of a scenario).
+    #[command(hide = true)]
+    Crowd { count: usize },
 }
 
 #[derive(Debug, Args)]
@@ -195,6 +198,7 @@ fn main() -> ExitCode {
             as_root().and_then(|()| measure::say_modes(&why502, &nginx)).map(|()| ExitCode::SUCCESS)
         }
         Command::Connector => measure::serve().map(|()| ExitCode::SUCCESS),
+        Command::Crowd { count } => scenarios::stand(count).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
         eprintln!("lab: {error:#}");

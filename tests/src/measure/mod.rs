@@ -32,6 +32,7 @@ use anyhow::{Context, Result, ensure};
 pub use connector::serve;
 pub use modes::say as say_modes;
 pub use priority::{is_apart, run_apart};
+pub(crate) use process::{raise_open_files, resident};
 
 use connector::Connector;
 use cost::{Cost, Verified};
@@ -132,7 +133,7 @@ pub fn run(options: &Options) -> Result<()> {
     let plan = if options.quick { QUICK } else { FULL };
     let host = Host::look(&options.nginx, &options.why502);
     priority::go_first();
-    let open_files = process::raise_open_files();
+    let open_files = raise_open_files();
     let site = Site::start(&options.nginx, options.open, open_files)?;
     let tools = Tools {
         full: Tool::why502(WHY502, &options.why502, &site, &[]),

@@ -6,6 +6,7 @@ mod cli;
 mod clients;
 mod commands;
 mod connect;
+mod crowd;
 mod exhausted;
 mod firewall;
 mod handled;
@@ -50,6 +51,8 @@ use anyhow::Result;
 
 use crate::scenario::{Need, Scenario};
 use crate::stage::Options;
+
+pub use crowd::stand;
 
 /// A test of the program `why502` itself, by hand.
 #[derive(Clone, Copy, Debug)]
@@ -124,6 +127,7 @@ pub fn all() -> impl Iterator<Item = Entry> {
         storm::PROGRAMS,
         roots::PROGRAMS,
         queues::PROGRAMS,
+        crowd::PROGRAMS,
         firewall::PROGRAMS,
         nat::PROGRAMS,
         remote::PROGRAMS,
