@@ -36,6 +36,9 @@ fn crowded_host(why502: &Path, options: &Options) -> Result<String> {
     raise_open_files();
     let _crowd = Crowd::gather(processes)?;
     let stage = Stage::set(&HOST, options)?;
+    // First, while their ports are free.
+    let mut killed = Server::anywhere(&stage, "127.0.0.1", 64, 0)?;
+    let full = Server::anywhere(&stage, "127.0.0.1", 0, 0)?;
     let mut others = stage.inside(|| {
         let bound = || {
             let listener = TcpListener::from(listener::bound(Ipv4Addr::LOCALHOST.into())?);
@@ -44,9 +47,7 @@ fn crowded_host(why502: &Path, options: &Options) -> Result<String> {
         };
         (0..listeners).map(|_| bound()).collect::<Result<Vec<_>>>()
     })?;
-    let (killed, full) = (Server::anywhere(&stage, "127.0.0.1", 64, 0)?, Server::anywhere(&stage, "127.0.0.1", 0, 0)?);
     let scene = Scene::watch(stage, why502)?;
-    let mut killed = killed;
     let uris = [killed.uri("hang"), full.uri("full"), killed.uri("gone")];
     let mut client = scene.begin(&uris[0])?;
     killed.hears("request")?;
@@ -109,6 +110,7 @@ pub fn stand(count: usize) -> Result<()> {
     for _ in 0..count {
         // SAFETY: this process has one thread; the child does nothing but wait, and ends with its parent.
         match unsafe { libc::fork() } {
+            // SAFETY: as above.
             0 => unsafe {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
                 libc::close(libc::STDOUT_FILENO);

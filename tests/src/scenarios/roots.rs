@@ -297,7 +297,10 @@ fn strangers(why502: &Path, options: &Options) -> Result<String> {
         count += 1;
         let root = &failure["root"];
         let line = failure.to_string();
-        let stranger = strangers.iter().find(|stranger| line.contains(&format!("[{stranger}]")));
+        // A port may happen to be one digit away from a stranger's: that he listens there is said, and true.
+        let neighbour = root["kind"] == "not_listening" && line.contains(" listens on ");
+        let named = |stranger: &&u32| !neighbour && line.contains(&format!("[{stranger}]"));
+        let stranger = strangers.iter().find(named);
         ensure!(stranger.is_none(), "{stranger:?} is named: {failure}");
         let named = &root["process"]["pid"];
         ensure!(named.is_null() || *named == pid, "process {named} instead of {pid}: {failure}");

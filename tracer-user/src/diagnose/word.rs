@@ -231,7 +231,20 @@ fn with_argument(literal: &str, argument: &str, subject: &Subject) -> String {
     if argument.is_empty() {
         return literal.to_owned();
     }
-    let letters = conversion.trim_start_matches(|letter: char| letter.is_ascii_digit());
-    let after = letters.strip_prefix('u').unwrap_or(letters).get(1..).unwrap_or_default();
-    format!("{before}{argument}{after}")
+    let mut text = format!("{before}{argument}");
+    let mut rest = after_conversion(conversion);
+    // What nginx put in for the others is not known.
+    while let Some((before, conversion)) = rest.split_once('%') {
+        text.extend([before, "?"]);
+        rest = after_conversion(conversion);
+    }
+    text + rest
+}
+
+/// Skips one conversion of `ngx_vslprintf()` (src/core/ngx_string.c), after its `%`.
+fn after_conversion(text: &str) -> &str {
+    let is_flag = |letter: char| letter.is_ascii_digit() || matches!(letter, 'u' | 'm' | 'x' | 'X' | '.' | '*');
+    let mut letters = text.trim_start_matches(is_flag).chars();
+    letters.next();
+    letters.as_str()
 }

@@ -72,6 +72,19 @@ pub(super) fn taken(attempt: &Attempt<'_>, connection: &Connection) -> u64 {
     connection.now.bytes_acked.saturating_sub(before)
 }
 
+/// nginx wrote to a connection whose end had come.
+fn written_after_end(connection: &Connection) -> bool {
+    connection.ended.as_ref().is_some_and(|ended| ended.bytes_sent < connection.now.bytes_sent)
+}
+
+/// The request was there when the other end's application ended the connection, which may have read it, and died of it. A FIN acknowledges
+/// what came before it; a RST does not take that along (tcp_validate_incoming(), net/ipv4/tcp_input.c), but whose close sent it may
+/// be known.
+pub(super) fn was_there(attempt: &Attempt<'_>, connection: &Connection) -> bool {
+    let closed = || connection.reset.as_ref()?.sender.as_ref()?.process.as_ref();
+    taken(attempt, connection) > 0 || (closed().is_some() && !written_after_end(connection))
+}
+
 /// The reused connection died of having been idle: zero response bytes, and its end was there before the request or
 /// answers its first bytes. Asked only after the request was written.
 pub(super) fn stale(attempt: &Attempt<'_>) -> bool {
@@ -89,14 +102,13 @@ pub(super) fn stale(attempt: &Attempt<'_>) -> bool {
             && answered_us <= ANSWER_US
             && idle_us.is_some_and(|idle| idle >= IDLE_US);
     };
-    let written_after_end = ended.bytes_sent < connection.now.bytes_sent;
     let answered_us = u64::from(ended.since_sent_jiffies) * attempt.jiffy_us;
     // The request met the FIN, and the RST answered it: it was not written long before the FIN.
     let reset_after_fin = ended.error != 0
         && connection
             .fin_ns
             .is_some_and(|fin| fin < ended.time_ns && answered_us <= (ended.time_ns - fin) / 1000 + attempt.jiffy_us);
-    if written_after_end || reset_after_fin {
+    if written_after_end(connection) || reset_after_fin {
         return true;
     }
     // The request was written first: whatever came after it is a response to it. Of TLS's notice of an orderly end nginx reads

@@ -2,7 +2,7 @@
 
 use super::{
     Attempt, Decision, Excluded, Reuse, connect,
-    keepalive::{reuse, stale, taken},
+    keepalive::{reuse, stale, was_there},
 };
 use crate::{
     diagnose::word::errno,
@@ -128,11 +128,11 @@ pub(super) fn send_failed(attempt: &Attempt<'_>) -> Decision {
     with_owner(decision, attempt)
 }
 
-/// Proven where the connection's end was seen, and nothing of the request was taken in before; of one older than the tracing only
-/// its present state is known, and who takes the request in may also die of it.
+/// Proven where the connection's end was seen, and the request was not there before it: who has it may also die of it. Of a
+/// connection older than the tracing only its present state is known.
 pub(super) fn stale_keepalive(attempt: &Attempt<'_>, phase: Phase) -> Decision {
     let number = attempt.complaint.errno;
-    let unsure = |connection: &Connection| connection.ended.is_none() || taken(attempt, connection) > 0;
+    let unsure = |connection: &Connection| connection.ended.is_none() || was_there(attempt, connection);
     let mut decision = if attempt.connection.is_some_and(unsure) {
         Decision::likely(Cause::StaleKeepalive, phase, number)
     } else {
@@ -150,7 +150,14 @@ pub(super) fn idle_close(attempt: &Attempt<'_>) -> Option<Root> {
     } else {
         format!("{:.1} s", std::time::Duration::from_micros(idle_us).as_secs_f64())
     };
-    let text = format!("the upstream gave the connection up after it had been idle for {idle}");
+    let text = if attempt.connection.is_some_and(|connection| was_there(attempt, connection)) {
+        format!(
+            "the connection had been idle for {idle}, and its upstream ended it when it had the request: it had given the \
+             connection up, or closes on this request"
+        )
+    } else {
+        format!("the upstream gave the connection up after it had been idle for {idle}")
+    };
     Some(Root { kind: RootKind::PeerIdleClose, text, process: None })
 }
 
@@ -180,7 +187,6 @@ pub(super) fn unix_unread(unix: &UnixConnection) -> Option<Root> {
 pub(super) fn reset_by(connection: &Connection) -> Option<Root> {
     let sender = connection.reset.as_ref()?.sender.as_ref()?;
     let (pid, comm) = sender.process.as_ref()?;
-    // TCP_ABORT_ON_CLOSE: tcp_close() with unread data, net/ipv4/tcp.c.
     let (kind, text) = if sender.reason.as_deref() == Some("TCP_ABORT_ON_CLOSE") {
         (RootKind::UnreadData, format!("{comm}[{pid}] closed the connection without reading all of the request"))
     } else {

@@ -42,10 +42,13 @@ fn the_end_was_there_before_the_request() {
 fn the_end_answers_the_first_bytes() {
     check(closed_on(reused(5000).sent(100, 40).fin(2)), "stale_keepalive proven");
     check(reset_on(reused(5000).sent(100, 40).rst(2)), "stale_keepalive proven");
-    // Who acknowledges them may have died of them.
-    let taken = |step: Step| step.with(|request| request.sent = 100);
-    check(taken(closed_on(reused(5000).sent(100, 40).fin(2).acked(100))), "stale_keepalive likely");
-    check(taken(reset_on(reused(5000).sent(100, 40).rst(2))), "stale_keepalive proven");
+    // Who has the request may have died of it: a FIN acknowledges what came before it, of a RST it may be known whose close it was.
+    let written = |step: Step| step.with(|request| request.sent = 100);
+    check(written(closed_on(reused(5000).sent(100, 40).fin(2).acked(100))), "stale_keepalive likely");
+    check(written(reset_on(reused(5000).sent(100, 40).rst(2))), "stale_keepalive proven");
+    let by = |link: Link| written(reset_on(link.sent_by("TCP_STATE", Some((7, "app")))));
+    check(by(reused(5000).sent(100, 40).rst(2)), "stale_keepalive likely");
+    check(by(reused(5000).sent(100, 1).rst(40)), "stale_keepalive proven");
 }
 
 /// An upload that the upstream gave up after a while was no stale connection, however soon after the last piece of it.

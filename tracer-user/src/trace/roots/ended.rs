@@ -60,6 +60,9 @@ impl<'a> Close<'a> {
     }
 }
 
+/// The longest there is (HZ=100).
+const JIFFY_NS: u64 = 10_000_000;
+
 /// The reason; None: what the rules found is better.
 pub(super) fn root(failure: &Failure, close: &Close<'_>, fates: impl Fn(u32) -> Option<Fate>) -> Option<Found> {
     let fate = fates(close.by.name.pid);
@@ -80,11 +83,12 @@ pub(super) fn root(failure: &Failure, close: &Close<'_>, fates: impl Fn(u32) -> 
     let with = match failure.cause {
         Cause::ClosedBeforeResponse | Cause::ResetBeforeResponse | Cause::SendFailed => " with the request unanswered",
         Cause::ClosedMidResponse | Cause::ResetMidResponse => " in the middle of the response",
-        // It was there before the request, or answers its first bytes.
-        Cause::StaleKeepalive if failure.started_ns.is_some_and(|started_ns| started_ns < failure.time_ns) => {
-            " with a request just begun on a kept connection"
-        }
-        Cause::StaleKeepalive => ", and took its idle connections along",
+        // It was there before the request, or answers its first bytes; a jiffy may lie between what is so and what is seen.
+        Cause::StaleKeepalive => match failure.started_ns {
+            Some(began_ns) if began_ns < failure.time_ns => " with a request just begun on a kept connection",
+            Some(began_ns) if began_ns > failure.time_ns + JIFFY_NS => ", and took its idle connections along",
+            _ => ", and with it ended a connection that nginx had kept",
+        },
         Cause::ConnectReset => " before it accepted the connection",
         _ => "",
     };

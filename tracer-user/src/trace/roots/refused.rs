@@ -23,11 +23,13 @@ pub(super) struct Where<'a> {
     /// Listeners on that port at the moment of asking.
     pub(super) listeners: &'a [SocketAddr],
     pub(super) owners: &'a Owners,
+    /// Processes of the nginx itself: what they listen on is no upstream.
+    pub(super) own: [u32; 2],
 }
 
 /// The reason; None: somebody does listen there (now).
 pub(super) fn root(failure: &Failure, at: Where<'_>, fate: impl Fn(u32) -> Option<Fate>) -> Option<Found> {
-    let Where { place: Place { netns, address: upstream }, listeners, owners } = at;
+    let Where { place: Place { netns, address: upstream }, listeners, owners, own } = at;
     if let Some(listener) = listeners.iter().find(|listener| serves(**listener, upstream)) {
         return since(failure, upstream, Place { netns, address: *listener }, owners);
     }
@@ -60,9 +62,11 @@ pub(super) fn root(failure: &Failure, at: Where<'_>, fate: impl Fn(u32) -> Optio
         format!("in the network namespace of {}", upstream.ip())
     };
     let nothing = format!("nothing listens on port {} {whose}", upstream.port());
-    match similar(upstream, netns, owners) {
+    match similar(upstream, netns, owners, own) {
         Some((address, owner)) => {
-            let hint = format!("start the upstream, or point nginx at {address} if that is it");
+            let there = if address.ip().is_unspecified() { upstream.ip() } else { address.ip() };
+            let there = SocketAddr::new(there, address.port());
+            let hint = format!("start the upstream, or point nginx at {there} if that is it");
             let text = format!("{nothing}; {} listens on {address}", text::name(owner));
             found(record::RootKind::NotListening, text, Some(hint))
         }
@@ -132,9 +136,11 @@ fn owned(address: SocketAddr, netns: u32, owners: &Owners) -> String {
 }
 
 /// The only listener there whose port is the wanted one with one digit wrong, or two of them exchanged.
-fn similar(upstream: SocketAddr, netns: u32, owners: &Owners) -> Option<(SocketAddr, &Name)> {
-    let mut found = owners.in_namespace(netns).filter(|(address, _)| {
-        serves(SocketAddr::new(address.ip(), upstream.port()), upstream) && typo(address.port(), upstream.port())
+fn similar(upstream: SocketAddr, netns: u32, owners: &Owners, own: [u32; 2]) -> Option<(SocketAddr, &Name)> {
+    let mut found = owners.in_namespace(netns).filter(|(address, live)| {
+        serves(SocketAddr::new(address.ip(), upstream.port()), upstream)
+            && typo(address.port(), upstream.port())
+            && live.owner().is_none_or(|owner| !own.contains(&owner.pid))
     });
     let (address, live) = found.next()?;
     if found.next().is_some() { None } else { Some((address, live.owner()?)) }
@@ -192,7 +198,7 @@ mod tests {
         let mut failure = failure(Cause::ConnectRefused);
         failure.time_ns = 5_000_000_000;
         let place = Place { netns: NETNS, address: address(upstream) };
-        let at = Where { place, listeners: &listeners, owners: &owners };
+        let at = Where { place, listeners: &listeners, owners: &owners, own: [7, 8] };
         root(&failure, at, |_| None).map(|found| (found.root.kind, found.root.text))
     }
 
@@ -211,13 +217,22 @@ mod tests {
         let place = Place { netns: NETNS + 1, address: address("10.99.0.2:80") };
         let failure = failure(Cause::ConnectRefused);
         let told = |listeners: &[SocketAddr]| {
-            let at = Where { place, listeners, owners: &Owners::default() };
+            let at = Where { place, listeners, owners: &Owners::default(), own: [0; 2] };
             root(&failure, at, |_| None).expect("a reason")
         };
         assert_eq!(told(&[]).root.text, "nothing listens on port 80 in the network namespace of 10.99.0.2");
         let other = told(&[address("127.0.0.1:80")]);
         assert_eq!(other.root.text, "nothing listens on 10.99.0.2:80; port 80 is served on 127.0.0.1:80 only");
         assert_eq!(other.hint.as_deref(), Some("let the upstream listen on 10.99.0.2, or on all addresses"));
+    }
+
+    #[test]
+    fn nginx_is_not_told_to_call_itself() {
+        let listens = |pid| event(1, pid, Ending::Alive, Change::Listens, "0.0.0.0:3000");
+        let (_, text) = said("127.0.0.1:3001", &[], &[listens(413)]).expect("a reason");
+        assert!(text.ends_with("node[413] listens on 0.0.0.0:3000"), "{text}");
+        let (_, text) = said("127.0.0.1:3001", &[], &[listens(7)]).expect("a reason");
+        assert_eq!(text, "nothing listens on port 3001 of this host");
     }
 
     #[test]

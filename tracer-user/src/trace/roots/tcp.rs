@@ -7,7 +7,7 @@ use tracer_common::listener::Overflowed;
 
 use super::{Found, dropped, ended, icmp, of_close, proxy, queue, refused};
 use crate::{
-    context::{self, owners::Live},
+    context::{self, owners::Live, stat::Stat},
     model::{
         address::Address,
         cause::Cause,
@@ -157,7 +157,8 @@ pub(super) fn nobody_at(failure: &Failure, place: Place, host: &mut Host) -> Opt
         return None;
     }
     let listeners = pid.map_or(Some(&[][..]), |pid| host.listeners.on_port(place.netns, pid, port))?;
-    let at = refused::Where { place, listeners, owners: &host.owners };
+    let master = Stat::read(failure.worker).map_or(0, |stat| stat.parent);
+    let at = refused::Where { place, listeners, owners: &host.owners, own: [failure.worker, master] };
     refused::root(failure, at, |pid| host.peers.fate(pid))
 }
 
