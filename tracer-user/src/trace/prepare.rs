@@ -8,7 +8,7 @@ use tracer_common::settings::{COMM_LEN, MAX_NAMES, MAX_PIDS, Settings};
 use crate::{
     collect::drop,
     exit::advise,
-    kernel::{facts::KernelFacts, permission::missing_capabilities, symbols},
+    kernel::{facts::KernelFacts, heap, permission::missing_capabilities, symbols},
     probe::{
         attach::{Begun, Probes},
         hook::Avoided,
@@ -44,7 +44,7 @@ pub(crate) fn prepare(wanted: Wanted<'_>) -> anyhow::Result<Prepared> {
         let error = anyhow!("at most {MAX_NAMES} --process and {MAX_PIDS} --pid can be given");
         return Err(advise(error, "give the pid of the master instead of those of its workers"));
     }
-    share_memory();
+    heap::share();
     // Meanwhile, for each takes as long as the other.
     let begun = Begun::new();
     let drop_places = thread::spawn(|| symbols::code_of(drop::PLACES));
@@ -57,33 +57,8 @@ pub(crate) fn prepare(wanted: Wanted<'_>) -> anyhow::Result<Prepared> {
     let probes = Probes::load(&plan, &settings, begun).map_err(|error| {
         advise(error.into(), "`why502 doctor` says what this kernel offers; lockdown or a container may forbid it")
     })?;
-    give_back_memory();
+    heap::give_back();
     Ok(Prepared { facts, plan, probes })
-}
-
-/// Bytes; what glibc begins with.
-#[cfg(target_env = "gnu")]
-const BIG: i32 = 128 << 10;
-
-/// Threads that read the kernel's types would each get memory of their own, the rest of which cannot be given back.
-fn share_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: mallopt(3) has no preconditions; there is one heap from now on, whoever allocates. What is big is mapped apart from it,
-    // and given back with the last use: left to itself, glibc takes the next of that size (a table of sockets, a file being
-    // compressed) from the heap, and keeps it.
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 1);
-        libc::mallopt(libc::M_MMAP_THRESHOLD, BIG);
-    }
-}
-
-/// Loading took the kernel's type information, parsed: 10 MB that glibc keeps for a program that never needs so much again.
-fn give_back_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: malloc_trim(3) has no preconditions; it gives unused memory back to the kernel.
-    unsafe {
-        libc::malloc_trim(0);
-    }
 }
 
 fn settings(wanted: Wanted<'_>, facts: &KernelFacts, plan: &Plan) -> Settings {

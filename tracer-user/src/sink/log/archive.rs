@@ -11,6 +11,8 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use crate::kernel::heap;
+
 /// Fast, and nearly as small as the higher levels on JSON.
 const LEVEL: i32 = 3;
 
@@ -178,7 +180,9 @@ fn write_compressed(source: &File, path: &Path) -> io::Result<File> {
     let target = OpenOptions::new().write(true).create(true).truncate(true).mode(meta.mode() & 0o777).open(path)?;
     // Readable by whoever could read it before, where we may give that.
     let _ = fchown(&target, None, Some(meta.gid()));
-    zstd::stream::copy_encode(source, &target, LEVEL)?;
+    let copied = zstd::stream::copy_encode(source, &target, LEVEL);
+    heap::give_back();
+    copied?;
     Ok(target)
 }
 

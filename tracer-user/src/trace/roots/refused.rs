@@ -23,13 +23,16 @@ pub(super) struct Where<'a> {
     /// Listeners on that port at the moment of asking.
     pub(super) listeners: &'a [SocketAddr],
     pub(super) owners: &'a Owners,
-    /// Processes of the nginx itself: what they listen on is no upstream.
-    pub(super) own: [u32; 2],
 }
 
-/// The reason; None: somebody does listen there (now).
-pub(super) fn root(failure: &Failure, at: Where<'_>, fate: impl Fn(u32) -> Option<Fate>) -> Option<Found> {
-    let Where { place: Place { netns, address: upstream }, listeners, owners, own } = at;
+/// The reason; None: somebody does listen there (now). What `own` processes, those of the nginx itself, listen on is no upstream.
+pub(super) fn root(
+    failure: &Failure,
+    at: Where<'_>,
+    own: impl Fn(u32) -> bool,
+    fate: impl Fn(u32) -> Option<Fate>,
+) -> Option<Found> {
+    let Where { place: Place { netns, address: upstream }, listeners, owners } = at;
     if let Some(listener) = listeners.iter().find(|listener| serves(**listener, upstream)) {
         return since(failure, upstream, Place { netns, address: *listener }, owners);
     }
@@ -62,7 +65,7 @@ pub(super) fn root(failure: &Failure, at: Where<'_>, fate: impl Fn(u32) -> Optio
         format!("in the network namespace of {}", upstream.ip())
     };
     let nothing = format!("nothing listens on port {} {whose}", upstream.port());
-    match similar(upstream, netns, owners, own) {
+    match similar(upstream, netns, owners, &own) {
         Some((address, owner)) => {
             let there = if address.ip().is_unspecified() { upstream.ip() } else { address.ip() };
             let there = SocketAddr::new(there, address.port());
@@ -136,11 +139,16 @@ fn owned(address: SocketAddr, netns: u32, owners: &Owners) -> String {
 }
 
 /// The only listener there whose port is the wanted one with one digit wrong, or two of them exchanged.
-fn similar(upstream: SocketAddr, netns: u32, owners: &Owners, own: [u32; 2]) -> Option<(SocketAddr, &Name)> {
+fn similar<'a>(
+    upstream: SocketAddr,
+    netns: u32,
+    owners: &'a Owners,
+    own: &impl Fn(u32) -> bool,
+) -> Option<(SocketAddr, &'a Name)> {
     let mut found = owners.in_namespace(netns).filter(|(address, live)| {
         serves(SocketAddr::new(address.ip(), upstream.port()), upstream)
             && typo(address.port(), upstream.port())
-            && live.owner().is_none_or(|owner| !own.contains(&owner.pid))
+            && live.owner().is_none_or(|owner| !own(owner.pid))
     });
     let (address, live) = found.next()?;
     if found.next().is_some() { None } else { Some((address, live.owner()?)) }
@@ -198,8 +206,8 @@ mod tests {
         let mut failure = failure(Cause::ConnectRefused);
         failure.time_ns = 5_000_000_000;
         let place = Place { netns: NETNS, address: address(upstream) };
-        let at = Where { place, listeners: &listeners, owners: &owners, own: [7, 8] };
-        root(&failure, at, |_| None).map(|found| (found.root.kind, found.root.text))
+        let at = Where { place, listeners: &listeners, owners: &owners };
+        root(&failure, at, |pid| pid == 7, |_| None).map(|found| (found.root.kind, found.root.text))
     }
 
     #[test]
@@ -217,8 +225,8 @@ mod tests {
         let place = Place { netns: NETNS + 1, address: address("10.99.0.2:80") };
         let failure = failure(Cause::ConnectRefused);
         let told = |listeners: &[SocketAddr]| {
-            let at = Where { place, listeners, owners: &Owners::default(), own: [0; 2] };
-            root(&failure, at, |_| None).expect("a reason")
+            let at = Where { place, listeners, owners: &Owners::default() };
+            root(&failure, at, |pid| pid == 7, |_| None).expect("a reason")
         };
         assert_eq!(told(&[]).root.text, "nothing listens on port 80 in the network namespace of 10.99.0.2");
         let other = told(&[address("127.0.0.1:80")]);

@@ -157,9 +157,10 @@ pub(super) fn nobody_at(failure: &Failure, place: Place, host: &mut Host) -> Opt
         return None;
     }
     let listeners = pid.map_or(Some(&[][..]), |pid| host.listeners.on_port(place.netns, pid, port))?;
-    let master = Stat::read(failure.worker).map_or(0, |stat| stat.parent);
-    let at = refused::Where { place, listeners, owners: &host.owners, own: [failure.worker, master] };
-    refused::root(failure, at, |pid| host.peers.fate(pid))
+    let at = refused::Where { place, listeners, owners: &host.owners };
+    let is_master = |pid| Stat::read(failure.worker).is_some_and(|stat| stat.parent == pid);
+    let own = |pid| pid == failure.worker || is_master(pid);
+    refused::root(failure, at, own, |pid| host.peers.fate(pid))
 }
 
 /// Where a refused connection was led, which connection tracking has forgotten: TCP of this host, in whatever network
