@@ -115,6 +115,17 @@ pub fn children(pid: u32) -> Vec<u32> {
     pids.filter(|&candidate| stat_field(candidate, 1).and_then(|parent| parent.parse().ok()) == Some(pid)).collect()
 }
 
+/// Where each thread of a process stands, in the kernel's words: of one that does not do what it should.
+pub fn standing(pid: u32) -> String {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let of_thread = |thread: fs::DirEntry| {
+        let read = |file: &str| fs::read_to_string(thread.path().join(file)).unwrap_or_default().trim().to_owned();
+        let frames = read("stack").replace('\n', " < ");
+        format!("thread {} in {}: system call {}; {frames}", read("comm"), read("wchan"), read("syscall"))
+    };
+    threads.map(of_thread).collect::<Vec<_>>().join("; ")
+}
+
 /// A field of /proc/PID/stat counted from after the command: 0 is the state, 1 the parent.
 fn stat_field(pid: u32, index: usize) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

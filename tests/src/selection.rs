@@ -24,6 +24,7 @@ const IN_A_VM: &[&str] = &[
     "roots/processes_that_end",
     "roots/killed_for_memory",
     "roots/nobody_listens_any_more",
+    "roots/who_listened",
     "roots/accept_queue_full",
     "roots/full_at_the_final_ack",
     "roots/syn_queue_full",

@@ -65,7 +65,7 @@ impl Tracer {
             self.process.ended().is_some() || self.lines().iter().any(|line| line.contains("\"session\""))
         });
         let attached = found.is_ok() && self.process.ended().is_none();
-        found.with_context(|| self.complaints())?;
+        found.with_context(|| format!("{}{}", self.complaints(), child::standing(self.pid())))?;
         ensure!(attached, "why502 ended before it was ready: {}", self.complaints());
         Ok(())
     }

@@ -47,20 +47,25 @@ pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)
 }
 
+/// The most that one turn of waiting counts: what is longer was a machine that stood still, and all else with it.
+const TURN: Duration = Duration::from_millis(500);
+
 /// Waits until `condition` holds; [`GaveUp`] after `limit`, another error at once when interrupted.
 pub fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) -> Result<()> {
-    let deadline = Instant::now() + limit;
+    let mut waited = Duration::ZERO;
     loop {
+        let turn = Instant::now();
         if condition() {
             return Ok(());
         }
         if interrupted() {
             bail!("interrupted while waiting for {what}");
         }
-        if Instant::now() >= deadline {
+        if waited >= limit {
             return Err(GaveUp { what: what.to_owned(), limit }.into());
         }
         std::thread::sleep(Duration::from_millis(2));
+        waited += turn.elapsed().min(TURN);
     }
 }
 

@@ -15,6 +15,7 @@ mod hooks;
 mod hostile;
 mod keepalive;
 mod kernel_only;
+mod listening;
 mod lua;
 mod misspoken;
 mod mixed;
@@ -127,6 +128,7 @@ pub fn all() -> impl Iterator<Item = Entry> {
         storm::PROGRAMS,
         roots::PROGRAMS,
         queues::PROGRAMS,
+        listening::PROGRAMS,
         crowd::PROGRAMS,
         firewall::PROGRAMS,
         nat::PROGRAMS,

@@ -1,7 +1,5 @@
 //! From settings to sinks.
 
-use std::io;
-
 use jiff::tz::TimeZone;
 
 use crate::exit::say;
@@ -9,6 +7,7 @@ use crate::settings::{Format, RecordSettings, TraceSettings, WatchSettings};
 use crate::sink::filter::Filter;
 use crate::sink::json::JsonLines;
 use crate::sink::log::{CaptureFile, CaptureOptions, OpenError};
+use crate::sink::stdout::Stdout;
 use crate::sink::terminal::{Screen, Terminal};
 use crate::sink::{Queries, Sinks, Talk};
 
@@ -20,10 +19,10 @@ impl TraceSettings {
             sinks.add(capture(log)?);
         }
         match self.format {
-            Format::Json => sinks.add(JsonLines::new(io::stdout())),
+            Format::Json => sinks.add(JsonLines::new(Stdout::new())),
             Format::Text => {
                 let screen = Screen::of_process(self.color);
-                sinks.add(Terminal::new(io::stdout(), screen, self.verbosity, TimeZone::system(), on_stderr()));
+                sinks.add(Terminal::new(Stdout::new(), screen, self.verbosity, TimeZone::system(), on_stderr()));
             }
         }
         Ok(sinks)

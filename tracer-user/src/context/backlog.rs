@@ -25,6 +25,8 @@ pub struct Backlog {
     pub limit: u32,
     /// What it dropped since it is there, for whatever reason: sk_drops, modulo 2³².
     pub drops: u32,
+    /// It takes no IPv4 (IPV6_V6ONLY).
+    pub only_ipv6: bool,
 }
 
 impl Backlog {
@@ -77,6 +79,7 @@ fn of(netns: u32, message: SockDiagMessage) -> Option<Backlog> {
         Nla::MemInfo(memory) => Some(memory.drops),
         _ => None,
     })?;
+    let only_ipv6 = nlas.iter().any(|attribute| matches!(attribute, Nla::SkV6Only(true)));
     let address = SocketAddr::new(header.socket_id.source_address.to_canonical(), header.socket_id.source_port);
     let cookie = u64::from_ne_bytes(header.socket_id.cookie);
     Some(Backlog {
@@ -85,6 +88,7 @@ fn of(netns: u32, message: SockDiagMessage) -> Option<Backlog> {
         queued: header.recv_queue,
         limit: header.send_queue,
         drops,
+        only_ipv6,
     })
 }
 

@@ -20,17 +20,19 @@ pub enum Standing {
     Frozen(Group),
 }
 
-/// A control group of version 2.
+/// A control group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     /// As the mounted hierarchy has it, with the leading slash.
     pub path: String,
-    /// Number of its directory, which is its id.
-    pub id: u64,
+    /// Number of its directory, which is its id; None: it is of version 1, the freezing of which nobody tells.
+    pub id: Option<u64>,
 }
 
 /// Where the hierarchy is mounted: alone, or beside those of version 1.
 const HIERARCHIES: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+/// Version 1 has one for freezing.
+const FREEZER: &str = "/sys/fs/cgroup/freezer";
 
 /// Reads it; None: it is gone.
 pub fn standing(pid: u32) -> Option<Standing> {
@@ -53,9 +55,26 @@ pub fn standing(pid: u32) -> Option<Standing> {
 /// The control group whose freezing keeps it from running: its own, or one above.
 fn frozen(pid: u32) -> Option<Group> {
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let hierarchy = HIERARCHIES.iter().map(Path::new).find(|mount| mount.join("cgroup.controllers").exists())?;
-    frozen_group(hierarchy, path)
+    let freezer = groups.lines().find_map(|line| line.split_once(":freezer:"));
+    freezer.and_then(|(_, path)| frozen_group_v1(Path::new(FREEZER), path)).or_else(|| {
+        let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+        let hierarchy = HIERARCHIES.iter().map(Path::new).find(|mount| mount.join("cgroup.controllers").exists())?;
+        frozen_group(hierarchy, path)
+    })
+}
+
+/// Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst.
+fn frozen_group_v1(hierarchy: &Path, path: &str) -> Option<Group> {
+    let own = hierarchy.join(path.trim_start_matches('/'));
+    let is = |directory: &Path, file: &str, wanted: &str| {
+        fs::read_to_string(directory.join(file)).is_ok_and(|text| text.trim() == wanted)
+    };
+    if !is(&own, "freezer.state", "FROZEN") {
+        return None;
+    }
+    let told = |directory: &&Path| is(directory, "freezer.self_freezing", "1");
+    let directory = own.ancestors().take_while(|above| *above != hierarchy).find(told)?;
+    Some(Group { path: format!("/{}", directory.strip_prefix(hierarchy).ok()?.to_str()?), id: None })
 }
 
 fn frozen_group(hierarchy: &Path, path: &str) -> Option<Group> {
@@ -68,14 +87,14 @@ fn frozen_group(hierarchy: &Path, path: &str) -> Option<Group> {
         |directory: &&Path| fs::read_to_string(directory.join("cgroup.freeze")).is_ok_and(|set| set.trim() == "1");
     let directory: PathBuf = own.ancestors().take_while(|above| *above != hierarchy).find(told)?.to_owned();
     let path = format!("/{}", directory.strip_prefix(hierarchy).ok()?.to_str()?);
-    Some(Group { path, id: directory.metadata().ok()?.ino() })
+    Some(Group { path, id: Some(directory.metadata().ok()?.ino()) })
 }
 
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};
 
-    use super::{Standing, frozen_group, standing};
+    use super::{Group, Standing, frozen_group, frozen_group_v1, standing};
 
     #[test]
     fn a_stopped_process_stands_still() {
@@ -104,6 +123,13 @@ mod tests {
         assert_eq!(frozen_group(&mount, "/pod/app"), None, "not yet, or no more");
         write("pod/app/cgroup.events", "populated 1\nfrozen 1\n");
         assert_eq!(frozen_group(&mount, "/pod/app").expect("frozen").path, "/pod");
+        // Version 1.
+        write("pod/freezer.self_freezing", "1\n");
+        write("pod/app/freezer.self_freezing", "0\n");
+        write("pod/app/freezer.state", "FREEZING\n");
+        assert_eq!(frozen_group_v1(&mount, "/pod/app"), None, "not yet");
+        write("pod/app/freezer.state", "FROZEN\n");
+        assert_eq!(frozen_group_v1(&mount, "/pod/app"), Some(Group { path: "/pod".into(), id: None }));
         std::fs::remove_dir_all(mount).expect("ours");
     }
 }

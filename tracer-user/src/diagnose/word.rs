@@ -4,6 +4,7 @@
 //! of them can be forged by a client or an upstream. Source of each: src/http/ngx_http_upstream.c unless named.
 
 use crate::model::{
+    conversion::after_conversion,
     event::{Complaint, Subject},
     verdict::Phase,
 };
@@ -239,12 +240,4 @@ fn with_argument(literal: &str, argument: &str, subject: &Subject) -> String {
         rest = after_conversion(conversion);
     }
     text + rest
-}
-
-/// Skips one conversion of `ngx_vslprintf()` (src/core/ngx_string.c), after its `%`.
-fn after_conversion(text: &str) -> &str {
-    let is_flag = |letter: char| letter.is_ascii_digit() || matches!(letter, 'u' | 'm' | 'x' | 'X' | '.' | '*');
-    let mut letters = text.trim_start_matches(is_flag).chars();
-    letters.next();
-    letters.as_str()
 }

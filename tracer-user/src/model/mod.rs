@@ -3,6 +3,7 @@
 pub mod address;
 pub mod cause;
 pub mod configured;
+pub mod conversion;
 pub mod event;
 pub mod host;
 pub mod observation;

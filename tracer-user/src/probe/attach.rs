@@ -8,12 +8,11 @@ use std::{
     },
     panic::resume_unwind,
     path::{Path, PathBuf},
-    thread::{self, JoinHandle},
 };
 
 use aya::{
-    Btf, BtfError, Ebpf, EbpfError, EbpfLoader,
-    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf},
+    BtfError, Ebpf, EbpfError, EbpfLoader,
+    maps::{Array, MapError},
     programs::{
         ProgramError, UProbe,
         iter::{Iter, IterLink},
@@ -21,23 +20,16 @@ use aya::{
     },
 };
 use tracer_common::{
-    call::Call,
-    drop::{DropKey, Dropped},
     hooked::{CONN_REQUEST, UNIX_EXIT, UNIX_RELEASE},
-    icmp::IcmpError,
-    listener::{ListenerKey, Overflowed},
     loss::Program,
-    peer::{Fate, PeerClosed, PeerKey, Stop},
-    process::Process,
-    reset::ResetSlot,
     settings::Settings,
-    storm::{Storm, StormKey},
-    upstream::{IdleCloses, UpstreamCounts, UpstreamKey},
 };
 
 use super::{
+    begun::Begun,
     lines::{Hearing, Lines},
     load::{Tried, ahead, load_one},
+    maps::take,
     plan::{Plan, in_order},
     symbol::{SymbolError, file_offsets},
     table::Otherwise,
@@ -69,7 +61,7 @@ pub enum AttachError {
 /// The loaded programs. Dropping it detaches everything: the kernel does the same when the process dies.
 #[derive(Debug)]
 pub struct Probes {
-    ebpf: Ebpf,
+    pub(super) ebpf: Ebpf,
     /// By device and inode: once per binary, whatever its path or mount namespace.
     binaries: BTreeMap<(u64, u64), NginxBinary>,
     /// Why listeners older than the tracing stay unknown to the kernel programs; None: they do not.
@@ -99,27 +91,6 @@ const NGINX_FUNCTIONS: [(&str, &str, &str); 2] = [
     ("log_error_core", "ngx_log_error_core", "uprobe/ngx_log_error_core"),
     ("special_response", "ngx_http_special_response_handler", "uprobe/ngx_http_special_response_handler"),
 ];
-
-/// What takes as long as all the rest before it is needed, in threads of its own.
-#[derive(Debug)]
-pub struct Begun {
-    types: JoinHandle<Result<Btf, BtfError>>,
-    loader: JoinHandle<EbpfLoader<'static>>,
-}
-
-impl Begun {
-    /// Begins to read the kernel's types, twice: nothing here is relocated by them, offsets come as settings, but a loader is not
-    /// to be had without.
-    #[expect(clippy::new_without_default, reason = "it begins something")]
-    pub fn new() -> Self {
-        let loader = || {
-            let mut loader = EbpfLoader::new();
-            loader.btf(None);
-            loader
-        };
-        Self { types: thread::spawn(Btf::from_sys_fs), loader: thread::spawn(loader) }
-    }
-}
 
 impl Probes {
     /// Loads all programs and attaches those of the plan. `begun` is on its way.
@@ -284,66 +255,6 @@ impl Probes {
             .collect()
     }
 
-    /// The ring buffer; once.
-    pub fn take_events(&mut self) -> Result<RingBuf<MapData>, AttachError> {
-        self.take("EVENTS")
-    }
-
-    /// Processes judged by the kernel programs.
-    pub fn take_processes(&mut self) -> Result<HashMap<MapData, u32, Process>, AttachError> {
-        self.take("PROCESSES")
-    }
-
-    /// Counts per upstream.
-    pub fn take_upstreams(&mut self) -> Result<PerCpuHashMap<MapData, UpstreamKey, UpstreamCounts>, AttachError> {
-        self.take("UPSTREAMS")
-    }
-
-    /// Complaints that are counted instead of told.
-    pub fn take_storms(&mut self) -> Result<HashMap<MapData, StormKey, Storm>, AttachError> {
-        self.take("STORMS")
-    }
-
-    /// Whether any is.
-    pub fn take_storming(&mut self) -> Result<Array<MapData, u32>, AttachError> {
-        self.take("STORMING")
-    }
-
-    /// Ends closed lately.
-    pub fn take_peers(&mut self) -> Result<HashMap<MapData, PeerKey, PeerClosed>, AttachError> {
-        self.take("PEERS")
-    }
-
-    /// What was done to processes lately.
-    pub fn take_fates(&mut self) -> Result<HashMap<MapData, u32, Fate>, AttachError> {
-        self.take("FATES")
-    }
-
-    /// Processes that stand still.
-    pub fn take_stops(&mut self) -> Result<HashMap<MapData, u32, Stop>, AttachError> {
-        self.take("STOPS")
-    }
-
-    /// Control groups that are frozen, and since when.
-    pub fn take_freezes(&mut self) -> Result<HashMap<MapData, u64, u64>, AttachError> {
-        self.take("FREEZES")
-    }
-
-    /// Servers told to reload.
-    pub fn take_orders(&mut self) -> Result<HashMap<MapData, u32, Stop>, AttachError> {
-        self.take("ORDERS")
-    }
-
-    /// Processes that listen.
-    pub fn take_servers(&mut self) -> Result<HashMap<MapData, u32, u32>, AttachError> {
-        self.take("SERVERS")
-    }
-
-    /// Drops at listeners.
-    pub fn take_overflows(&mut self) -> Result<PerCpuHashMap<MapData, ListenerKey, Overflowed>, AttachError> {
-        self.take("OVERFLOWS")
-    }
-
     /// Looks at dropped packets, or ceases to. Some, once: it cannot, and why.
     pub fn watch_drops(&mut self, wanted: bool) -> Option<String> {
         match (wanted, self.drops.is_attached()) {
@@ -365,36 +276,6 @@ impl Probes {
         self.drops.is_attached()
     }
 
-    /// Packets dropped lately.
-    pub fn take_drops(&mut self) -> Result<HashMap<MapData, DropKey, Dropped>, AttachError> {
-        self.take("DROPS")
-    }
-
-    /// RSTs sent lately.
-    pub fn take_resets(&mut self) -> Result<Array<MapData, ResetSlot>, AttachError> {
-        self.take("RESETS")
-    }
-
-    /// Calls under way.
-    pub fn take_calls(&mut self) -> Result<HashMap<MapData, u32, Call>, AttachError> {
-        self.take("CALLS")
-    }
-
-    /// ICMP errors received lately.
-    pub fn take_icmp(&mut self) -> Result<HashMap<MapData, DropKey, IcmpError>, AttachError> {
-        self.take("ICMP")
-    }
-
-    /// When a traced connection last had to send something again.
-    pub fn take_last_retransmit(&mut self) -> Result<Array<MapData, u64>, AttachError> {
-        self.take("LAST_RETRANSMIT")
-    }
-
-    /// Idle times at which upstreams closed connections.
-    pub fn take_idle(&mut self) -> Result<PerCpuHashMap<MapData, UpstreamKey, IdleCloses>, AttachError> {
-        self.take("IDLE")
-    }
-
     /// One look at the listeners of a network namespace, for a thread that is in it; None: not on this kernel.
     pub fn listeners(&mut self) -> Option<IterLink> {
         if self.no_listeners.is_some() {
@@ -404,20 +285,6 @@ impl Probes {
         let link = program.attach().ok()?;
         program.take_link(link).ok()
     }
-
-    /// Losses, by `tracer_common::loss::counter`.
-    pub fn take_losses(&mut self) -> Result<PerCpuArray<MapData, u64>, AttachError> {
-        self.take("LOSSES")
-    }
-
-    fn take<M: TryFrom<Map, Error = MapError>>(&mut self, name: &'static str) -> Result<M, AttachError> {
-        take(&mut self.ebpf, name)
-    }
-}
-
-fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, AttachError> {
-    let map = ebpf.take_map(name).ok_or(AttachError::Absent(name))?;
-    M::try_from(map).map_err(|source| AttachError::Map { name, source })
 }
 
 fn by_hook(hook: &str) -> Option<Program> {

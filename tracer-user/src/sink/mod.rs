@@ -6,6 +6,7 @@ pub mod log;
 mod recent;
 mod redact;
 mod sinks;
+pub mod stdout;
 pub mod summary;
 pub mod terminal;
 mod totals;

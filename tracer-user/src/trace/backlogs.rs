@@ -68,7 +68,7 @@ impl Backlogs {
         let before = std::mem::take(&mut self.drops);
         let mut full = Vec::new();
         for backlog in seen {
-            let Backlog { place, cookie, queued, limit, drops } = backlog;
+            let Backlog { place, cookie, queued, limit, drops, only_ipv6: _ } = backlog;
             self.drops.insert(*cookie, *drops);
             let Some(more) = before.get(cookie).map(|before| drops.wrapping_sub(*before)) else { continue };
             if more > 0 && backlog.is_full() {
@@ -87,7 +87,7 @@ mod tests {
 
     fn backlog(cookie: u64, queued: u32, drops: u32) -> Backlog {
         let address = "127.0.0.1:80".parse().expect("an address");
-        Backlog { place: Place { netns: 7, address }, cookie, queued, limit: 1, drops }
+        Backlog { place: Place { netns: 7, address }, cookie, queued, limit: 1, drops, only_ipv6: false }
     }
 
     #[test]

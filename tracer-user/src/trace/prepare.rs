@@ -10,7 +10,8 @@ use crate::{
     exit::advise,
     kernel::{facts::KernelFacts, heap, permission::missing_capabilities, symbols},
     probe::{
-        attach::{Begun, Probes},
+        attach::Probes,
+        begun::Begun,
         hook::Avoided,
         plan::{Plan, plan},
     },
@@ -46,7 +47,7 @@ pub(crate) fn prepare(wanted: Wanted<'_>) -> anyhow::Result<Prepared> {
     }
     heap::share();
     // Meanwhile, for each takes as long as the other.
-    let begun = Begun::new();
+    let begun = Begun::begin();
     let drop_places = thread::spawn(|| symbols::code_of(drop::PLACES));
     let facts = KernelFacts::read().context("cannot learn the kernel's data structures").map_err(|error| {
         advise(error, "a kernel with BTF is needed (CONFIG_DEBUG_INFO_BTF=y; 5.10 or later of most distributions)")

@@ -1,5 +1,7 @@
 //! nginx's literals as patterns: does a printed message come from this `fmt`?
 
+use crate::model::conversion::after_conversion;
+
 /// A literal of `ngx_log_error()`, in the pieces between its conversions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern<'a> {
@@ -37,16 +39,6 @@ impl<'a> Pattern<'a> {
         }
         if self.open { rest.contains(last) } else { rest.ends_with(last) }
     }
-}
-
-/// Skips one conversion of `ngx_vslprintf()` (src/core/ngx_string.c): `%` [`0`][width][`u`|`m`|`x`|`X`|`.n`|`*`] and a letter.
-fn after_conversion(text: &str) -> &str {
-    let flags =
-        text.find(|letter: char| !letter.is_ascii_digit() && !matches!(letter, 'u' | 'm' | 'x' | 'X' | '.' | '*'));
-    let letter = text.get(flags.unwrap_or(text.len())..).unwrap_or_default();
-    let mut letters = letter.chars();
-    letters.next();
-    letters.as_str()
 }
 
 #[cfg(test)]

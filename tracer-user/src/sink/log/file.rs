@@ -5,7 +5,8 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
 
 const FILE_MODE: u32 = 0o640;
 const DIRECTORY_MODE: u32 = 0o750;
@@ -131,8 +132,19 @@ fn open_any(path: &Path) -> io::Result<(File, bool)> {
     let mut options = OpenOptions::new();
     options.append(true).mode(FILE_MODE);
     let kind = path.metadata().map(|meta| meta.file_type());
-    if kind.is_ok_and(|kind| kind.is_fifo() || kind.is_char_device() || kind.is_socket()) {
-        return Ok((options.open(path)?, false));
+    if let Ok(kind) = kind
+        && (kind.is_fifo() || kind.is_char_device() || kind.is_socket())
+    {
+        // A pipe that nobody reads, or not fast enough, must not keep the tracing waiting.
+        let flags = if kind.is_fifo() { OFlags::NONBLOCK.bits().cast_signed() } else { 0 };
+        let opened = options.custom_flags(flags).open(path);
+        let nobody = |error: &io::Error| error.raw_os_error() == Some(Errno::NXIO.raw_os_error());
+        return match opened {
+            Err(error) if kind.is_fifo() && nobody(&error) => {
+                Err(io::Error::other("nobody reads that pipe: start its reader first"))
+            }
+            opened => Ok((opened?, false)),
+        };
     }
     let file = options.read(true).create(true).open(path)?;
     let regular = file.metadata()?.is_file();
@@ -141,7 +153,7 @@ fn open_any(path: &Path) -> io::Result<(File, bool)> {
 
 fn lock(file: &File, path: &Path) -> Result<(), OpenError> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Busy { path: path.to_owned() }),
+        Err(Errno::WOULDBLOCK) => Err(OpenError::Busy { path: path.to_owned() }),
         // Some network file systems have no locks: then nobody is warned.
         Ok(()) | Err(_) => Ok(()),
     }

@@ -7,6 +7,7 @@ mod file;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use archive::Archive;
 pub use file::OpenError;
@@ -17,6 +18,8 @@ use crate::record::{Change, EndReason, LossReason, Lost, Record, Session, Timest
 
 /// Buffered lines are written out at this size even within a batch.
 const BATCH: usize = 64 * 1024;
+/// The same trouble is not said again before.
+const PAUSE: Duration = Duration::from_secs(60);
 /// Room kept for the `end` line, so that files stay within their size.
 const END_RESERVE: u64 = 4096;
 
@@ -44,6 +47,13 @@ pub struct CaptureFile {
     buffer: Vec<u8>,
     /// Records lost since the last successful write.
     unwritten: u64,
+    /// The file was removed, and cannot be made anew: nobody could read what is written to it.
+    adrift: bool,
+    /// When trouble was said last: on a disk that is full now and then it would be said all the time.
+    complained: Option<Instant>,
+    /// And that it is over is to be said.
+    said: bool,
+    ended: bool,
     /// The current file holds something worth rotating away.
     worth_keeping: bool,
     /// Rotation failed: not tried again before the file has this size.
@@ -75,6 +85,10 @@ impl CaptureFile {
             totals: Totals::default(),
             buffer: Vec::new(),
             unwritten: 0,
+            adrift: false,
+            complained: None,
+            said: false,
+            ended: false,
             worth_keeping: false,
             rotate_above,
             talk,
@@ -85,7 +99,7 @@ impl CaptureFile {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        if !self.begins_with_session()? || (self.unwritten > 0 && !self.write_loss()?) {
+        if self.adrift || !self.begins_with_session()? || (self.unwritten > 0 && !self.write_loss()?) {
             self.unwritten += count_lines(&self.buffer);
         } else if let Err(failed) = self.file.append(&self.buffer) {
             if failed.error.kind() == io::ErrorKind::BrokenPipe {
@@ -96,7 +110,7 @@ impl CaptureFile {
                 self.path(),
                 failed.error
             );
-            (self.talk)(&message);
+            self.complain(&message);
             self.unwritten = failed.lines_lost;
         }
         self.buffer.clear();
@@ -125,9 +139,19 @@ impl CaptureFile {
             return Ok(false);
         }
         let message = format!("{}: writing again; {} records were lost", self.path(), self.unwritten);
-        (self.talk)(&message);
+        if std::mem::take(&mut self.said) {
+            (self.talk)(&message);
+        }
         self.unwritten = 0;
         Ok(true)
+    }
+
+    fn complain(&mut self, message: &str) {
+        if self.complained.is_none_or(|complained| complained.elapsed() >= PAUSE) {
+            self.complained = Some(Instant::now());
+            self.said = true;
+            (self.talk)(message);
+        }
     }
 
     fn path(&self) -> std::path::Display<'_> {
@@ -222,12 +246,20 @@ impl Sink for CaptureFile {
             self.buffer.extend_from_slice(&line);
         }
         self.worth_keeping |= !matches!(record, Record::Session(_));
+        self.ended |= matches!(record, Record::End(_));
         self.remember(record);
         if self.buffer.len() >= BATCH { self.write_out() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.write_out()
+        self.write_out()?;
+        match self.unwritten {
+            lost if self.ended && lost > 0 => {
+                let message = format!("the last {lost} records are missing from {}", self.path());
+                Err(io::Error::other(message))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A file that was removed can be read by nobody.
@@ -241,11 +273,23 @@ impl Sink for CaptureFile {
             return Ok(());
         }
         match LogFile::create(&self.options.path, self.options.default_path) {
-            Ok(next) => self.continue_in(next),
+            Ok(next) => {
+                self.adrift = false;
+                // That is for the next file to say.
+                let unwritten = std::mem::take(&mut self.unwritten);
+                let continued = self.continue_in(next);
+                self.unwritten += unwritten;
+                continued
+            }
             Err(error) => {
-                let message =
-                    format!("cannot reopen {}: {error}\n  going on in the file that was moved away", self.path());
-                (self.talk)(&message);
+                self.adrift = self.file.is_removed();
+                let goes_on = if self.adrift {
+                    "records are lost until it can be made again; tracing goes on"
+                } else {
+                    "going on in the file that was moved away"
+                };
+                let message = format!("cannot reopen {}: {error}\n  {goes_on}", self.path());
+                self.complain(&message);
                 Ok(())
             }
         }

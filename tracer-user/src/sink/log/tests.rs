@@ -298,6 +298,59 @@ fn a_full_disk_is_said_once_and_counted() {
     assert!(said[0].contains("/dev/full: No space left") && said[1].contains("6 records"), "{said:?}");
 }
 
+/// Nobody has the rest of it: that must not look like success.
+#[test]
+fn what_is_missing_at_the_end_is_an_error() {
+    let mut capture = CaptureFile::open(options(PathBuf::from("/dev/full")), silent()).unwrap();
+    for record in samples::all() {
+        capture.write(&record).unwrap();
+    }
+    let error = capture.flush().unwrap_err().to_string();
+    assert_eq!(error, format!("the last {} records are missing from /dev/full", samples::all().len()));
+}
+
+#[test]
+fn a_removed_directory_is_said_once_and_its_records_count_as_lost() {
+    let directory = Directory::new("adrift");
+    let below = directory.file("below");
+    fs::create_dir(&below).unwrap();
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let talk = Arc::clone(&said);
+    let path = below.join("log.jsonl");
+    let mut capture =
+        CaptureFile::open(options(path.clone()), Box::new(move |text| talk.lock().unwrap().push(text.to_owned())))
+            .unwrap();
+    capture.write(&Record::Session(samples::session())).unwrap();
+    capture.flush().unwrap();
+    fs::remove_dir_all(&below).unwrap();
+    for id in 0..3 {
+        capture.tick(samples::at(1)).unwrap();
+        capture.write(&failure(id)).unwrap();
+        capture.flush().unwrap();
+    }
+    fs::create_dir(&below).unwrap();
+    capture.tick(samples::at(2)).unwrap();
+    capture.write(&failure(9)).unwrap();
+    capture.flush().unwrap();
+    let said = said.lock().unwrap();
+    assert!(
+        said.len() == 2 && said[0].contains("records are lost") && said[1].contains("3 records were lost"),
+        "{said:?}"
+    );
+    let found = records(&path);
+    assert!(matches!(&found[1], Record::Lost(lost) if lost.count == Some(3)), "{found:?}");
+    assert_eq!(failure_ids(&found), [9]);
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_is_no_trap() {
+    let directory = Directory::new("pipe");
+    let path = directory.file("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    let error = CaptureFile::open(options(path), silent()).unwrap_err().to_string();
+    assert!(error.contains("nobody reads that pipe"), "{error}");
+}
+
 #[test]
 fn a_file_that_cannot_be_rotated_grows_and_the_archive_stays() {
     // A directory in the way: neither renamed over nor removed; and one where the next file would be made.

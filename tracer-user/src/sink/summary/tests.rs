@@ -109,6 +109,17 @@ fn nothing_failed() {
 }
 
 #[test]
+fn what_filters_hide_is_not_healthy() {
+    let mut end = samples::end();
+    (end.failures, end.responses) = (12, 1);
+    let text = Summary::default().text(&end, Palette { color: false }, None, &TimeZone::UTC);
+    assert!(
+        text.starts_with("nothing of that failed in ") && text.contains("12 failed attempts, 1 response (502"),
+        "{text}"
+    );
+}
+
+#[test]
 fn what_is_lost_is_said_even_if_nothing_failed() {
     let mut lost = samples::lost();
     lost.count = None;

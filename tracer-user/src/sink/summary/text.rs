@@ -42,6 +42,13 @@ impl Summary {
     }
 
     fn nothing(&self, end: &End, span: &str) -> String {
+        if end.failures > 0 || end.responses > 0 {
+            return format!(
+                "nothing of that failed in {span}; hidden by --cause or --upstream: {}, {} (502 or 504)",
+                counted(end.failures, "failed attempt"),
+                counted(end.responses, "response")
+            );
+        }
         let upstreams = self.connections.as_ref().map_or(0, |all| all.values().filter(|n| **n > 0).count() as u64);
         let counted_here = self.connections.as_ref().map(|all| all.values().sum::<u64>());
         match counted_here.or(end.connections) {

@@ -38,17 +38,18 @@ impl<'a> Close<'a> {
         Self { by, time_ns, then: then.map(|(actor, ended_ns)| (actor.ending, *ended_ns)) }
     }
 
-    /// Was it told to end just before, and lives still as far as is known? Its end may be told in a moment.
+    /// Was it told to end just before, and lives still as far as is known?
     pub(super) fn is_leaving(&self, fate: Option<&Fate>) -> bool {
-        self.by.ending == Ending::Alive && self.then.is_none() && self.told(fate).is_some()
+        self.may_end() && self.told(fate).is_some()
     }
 
-    /// The signal to end that another process sent to one that then closed: it may handle it, and exit later.
+    /// Lives still as far as is known; its end may be told in a moment.
+    pub(super) fn may_end(&self) -> bool {
+        self.by.ending == Ending::Alive && self.then.is_none()
+    }
+
     fn told<'b>(&self, fate: Option<&'b Fate>) -> Option<(u32, &'b Name, u64)> {
-        let (time_ns, signal, sender) = fate?.signal.as_ref()?;
-        let ago_ns = self.time_ns.checked_sub(*time_ns)?;
-        let asked = text::asks_to_end(&self.by.name, *signal) && sender.pid != self.by.name.pid;
-        (ago_ns < LEAVING_NS && asked).then_some((*signal, sender, ago_ns))
+        told(&self.by.name, self.time_ns, fate)
     }
 
     /// How it ended soon after, unless it was another process that decided so meanwhile.
@@ -58,6 +59,15 @@ impl<'a> Close<'a> {
         let killed_for_memory = fate.and_then(|fate| fate.oom_ns).is_some_and(|oom_ns| oom_ns > self.time_ns);
         self.then.filter(|_| !told_since && !killed_for_memory)
     }
+}
+
+/// The signal to end that another process sent to one that closed something just after, and how long before that was: it may handle
+/// it, and exit later.
+pub(super) fn told<'a>(process: &Name, closed_ns: u64, fate: Option<&'a Fate>) -> Option<(u32, &'a Name, u64)> {
+    let (time_ns, signal, sender) = fate?.signal.as_ref()?;
+    let ago_ns = closed_ns.checked_sub(*time_ns)?;
+    let asked = text::asks_to_end(process, *signal) && sender.pid != process.pid;
+    (ago_ns < LEAVING_NS && asked).then_some((*signal, sender, ago_ns))
 }
 
 /// The longest there is (HZ=100).
@@ -142,7 +152,7 @@ fn alive(
             let process = text::process(actor, fate, *closed_ns);
             let text = match told {
                 Some(_) => format!("{who} closed the connection without answering{after}"),
-                None => format!("{who} closed the connection without answering, and was not about to exit"),
+                None => format!("{who} closed the connection without answering, and was not exiting then"),
             };
             // It is about to end, as far as its signal says.
             let leaving = Actor { ending: Ending::Exited(0), ..(*actor).clone() };
@@ -219,6 +229,10 @@ pub(super) fn hint(actor: &Actor, fates: &impl Fn(u32) -> Option<Fate>, ended_ns
         (Ending::Killed { signal, .. }, None) if text::sender(actor, fate, ended_ns).is_some() => {
             format!("read the log of {name} at that second: it sent itself {}", text::signal(signal))
         }
+        // Nobody crashes of it.
+        (Ending::Killed { signal: SIGKILL, .. }, None) => {
+            format!("find out who sends SIGKILL to {name}: the log of whatever manages it, or the kernel's")
+        }
         (Ending::Killed { signal, .. }, None) => {
             let pid = actor.name.pid;
             format!("find the crash of {name} ({}): its log, or `coredumpctl info {pid}`", text::signal(signal))
@@ -289,7 +303,7 @@ mod tests {
                 Ending::Alive,
                 None,
                 ApplicationClosed,
-                "python3[412] closed the connection without answering, and was not about to exit",
+                "python3[412] closed the connection without answering, and was not exiting then",
             ),
         ] {
             assert_eq!(said(ending, fate), (kind, text.to_owned()));
@@ -356,10 +370,10 @@ mod tests {
         let ended = (Actor { ending: killed(9), ..worker.clone() }, 60_000_000);
         let later = Fate { oom_ns: None, signal: Some((50_000_000, 9, name(3, "bash"))), reload: None };
         let found = root(&failure, &Close::new(&worker, 8_000_000, Some(&ended)), |_| Some(later.clone()));
-        assert!(found.expect("a reason").root.text.ends_with("and was not about to exit"));
+        assert!(found.expect("a reason").root.text.ends_with("and was not exiting then"));
         // A signal of long ago, and an end of long after, have nothing to do with it.
         let close = Close::new(&worker, 8_000_000_000, Some(&ended));
-        assert!(root(&failure, &close, fates).expect("a reason").root.text.ends_with("and was not about to exit"));
+        assert!(root(&failure, &close, fates).expect("a reason").root.text.ends_with("and was not exiting then"));
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub(super) struct Found {
 /// Finds the reason; None: none beyond what the rules found.
 pub(super) fn find(failure: &Failure, host: &mut Host) -> Option<Found> {
     host.looked_around(Duration::ZERO);
-    if closer_is_leaving(failure, host) {
+    if closer_may_end(failure, host) {
         host.leaving.push(failure.clone());
     }
     let waiting = host.waits.answer(failure).and_then(|look| of_wait(failure, &look, host));
@@ -153,8 +153,7 @@ fn closed(tcp: &Tcp<'_>, host: &mut Host) -> Option<Found> {
 /// The reason, where this process closed the other end.
 fn of_close(failure: &Failure, mut actor: Actor, closed_ns: u64, host: &Host) -> Option<Found> {
     host.knows(&mut actor);
-    let close = Close::new(&actor, closed_ns, host.owners.end_of(actor.name.pid, closed_ns));
-    ended::root(failure, &close, |pid| host.peers.fate(pid))
+    ended::root(failure, &close(closed_ns, &actor, host), |pid| host.peers.fate(pid))
 }
 
 /// Who closed its other end, and when.
@@ -174,7 +173,7 @@ fn closer(failure: &Failure, host: &Host) -> Option<(u64, Actor)> {
 pub(super) fn left(host: &mut Host) -> Vec<(u64, Found)> {
     let mut found = Vec::new();
     for failure in host.leaving.take() {
-        if closer_is_leaving(&failure, host) {
+        if closer_may_end(&failure, host) {
             let young = clock::monotonic_ns().saturating_sub(failure.time_ns) < ended::LEAVING_NS;
             young.then(|| host.leaving.push(failure));
         } else {
@@ -222,9 +221,22 @@ pub(super) fn waits(failure: &Failure, host: &mut Host) -> bool {
 
 /// Whoever closed its other end was told to end, and has not yet.
 fn closer_is_leaving(failure: &Failure, host: &Host) -> bool {
-    let Some((closed_ns, actor)) = closer(failure, host) else { return false };
-    let close = Close::new(&actor, closed_ns, host.owners.end_of(actor.name.pid, closed_ns));
-    close.is_leaving(host.peers.fate(actor.name.pid).as_ref())
+    closer(failure, host).is_some_and(|(closed_ns, actor)| {
+        close(closed_ns, &actor, host).is_leaving(host.peers.fate(actor.name.pid).as_ref())
+    })
+}
+
+/// Whoever closed its other end may be ending: told to, or by itself. One that closed a connection that it had kept needs a reason.
+fn closer_may_end(failure: &Failure, host: &Host) -> bool {
+    closer(failure, host).is_some_and(|(closed_ns, actor)| {
+        let close = close(closed_ns, &actor, host);
+        let told = || close.is_leaving(host.peers.fate(actor.name.pid).as_ref());
+        close.may_end() && (failure.cause != Cause::StaleKeepalive || told())
+    })
+}
+
+fn close<'a>(closed_ns: u64, actor: &'a Actor, host: &Host) -> Close<'a> {
+    Close::new(actor, closed_ns, host.owners.end_of(actor.name.pid, closed_ns))
 }
 
 fn idle(failure: &Failure, host: &Host) -> Option<Found> {

@@ -10,11 +10,14 @@ use crate::{
     },
     model::{
         address::Address,
-        host::{Actor, Fate, Name, Place},
+        host::{Actor, Ending, Fate, Name, Place},
         verdict::Failure,
     },
     record,
 };
+
+/// Addresses named of those where the port is served.
+const SHOWN: usize = 4;
 
 /// Where nobody listened.
 #[derive(Clone, Copy, Debug)]
@@ -25,15 +28,20 @@ pub(super) struct Where<'a> {
     pub(super) owners: &'a Owners,
 }
 
-/// The reason; None: somebody does listen there (now). What `own` processes, those of the nginx itself, listen on is no upstream.
+/// The reason; None: somebody does listen there (now). Asked only where it matters: `takes_ipv4`, whether IPv6 wildcards on that port
+/// take IPv4 too. What `own` processes, those of the nginx itself, listen on is no upstream.
 pub(super) fn root(
     failure: &Failure,
     at: Where<'_>,
+    takes_ipv4: impl Fn() -> bool,
     own: impl Fn(u32) -> bool,
     fate: impl Fn(u32) -> Option<Fate>,
 ) -> Option<Found> {
     let Where { place: Place { netns, address: upstream }, listeners, owners } = at;
-    if let Some(listener) = listeners.iter().find(|listener| serves(**listener, upstream)) {
+    let served = |listener: &&SocketAddr| {
+        serves(**listener, upstream) && (listener.is_ipv4() == upstream.is_ipv4() || takes_ipv4())
+    };
+    if let Some(listener) = listeners.iter().find(served) {
         return since(failure, upstream, Place { netns, address: *listener }, owners);
     }
     let on_port = |address: SocketAddr| address.port() == upstream.port() && serves(address, upstream);
@@ -49,11 +57,16 @@ pub(super) fn root(
     if !listeners.is_empty() {
         let other_family = listeners.iter().all(|listener| listener.is_ipv4() != upstream.is_ipv4());
         let kind = if other_family { record::RootKind::AddressFamily } else { record::RootKind::NotListening };
-        let elsewhere: Vec<String> = listeners.iter().map(|address| owned(*address, netns, owners)).collect();
-        let elsewhere = elsewhere.join(", ");
+        let mut there = listeners.to_vec();
+        there.sort_unstable();
+        let shown = there.iter().take(SHOWN).map(|address| owned(*address, netns, owners));
+        let mut elsewhere = shown.collect::<Vec<_>>().join(", ");
+        if let Some(more) = there.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+            elsewhere += &format!(" and {more} more addresses");
+        }
         // Where the address is not nginx's to choose, the upstream's is.
-        let hint = if failure.upstream == Some(Address::Tcp(upstream)) {
-            format!("let nginx connect to {}, or let the upstream listen on {}", listeners[0], upstream.ip())
+        let hint = if failure.upstream == Some(Address::Tcp(upstream)) && !there[0].ip().is_unspecified() {
+            format!("let nginx connect to {}, or let the upstream listen on {}", there[0], upstream.ip())
         } else {
             format!("let the upstream listen on {}, or on all addresses", upstream.ip())
         };
@@ -98,25 +111,40 @@ fn after(
     owners: &Owners,
     netns: u32,
 ) -> Found {
-    let Gone { actor, time_ns, .. } = gone;
+    let Gone { actor, time_ns: closed_ns, ended_ns, .. } = gone;
+    // A failure told late is of before that end.
+    let ended_ns = ended_ns.filter(|ended_ns| *ended_ns <= failure.time_ns);
+    let lived = gone.ended_ns.is_some() && ended_ns.is_none();
+    let actor = Actor { ending: if lived { Ending::Alive } else { actor.ending }, ..actor.clone() };
+    let end_ns = ended_ns.unwrap_or(*closed_ns);
     let fate = fates(actor.name.pid);
     let fate = fate.as_ref();
     let who = text::name(&actor.name);
-    let ago = text::duration(failure.time_ns.saturating_sub(*time_ns));
-    let process = text::process(actor, fate, *time_ns);
-    let (kind, what, hint) = match text::end(actor, fate, *time_ns) {
-        None => (
-            record::RootKind::NotListening,
-            format!("{who} listened there and stopped {ago} before"),
-            format!("find out why {who} stopped listening"),
-        ),
+    let ago = |time_ns: u64| text::duration(failure.time_ns.saturating_sub(time_ns));
+    let process = text::process(&actor, fate, end_ns);
+    let stopped = format!("find out why {who} stopped listening");
+    let again = || format!("start {} again; {}", actor.name.comm, ended::hint(&actor, fates, end_ns));
+    let lasted_ns = end_ns - closed_ns;
+    let (kind, what, hint) = match text::end(&actor, fate, end_ns) {
+        None => {
+            let what = format!("{who} listened there and stopped {} before", ago(*closed_ns));
+            (record::RootKind::NotListening, what, stopped)
+        }
+        Some(end) if lasted_ns < ended::LEAVING_NS => {
+            (ended::kind(&actor, &process), format!("{who}, the last that did, {end} {} before", ago(end_ns)), again())
+        }
+        // Told to end, it finished its work first; else its end has nothing to do with it.
         Some(end) => {
-            let kind = ended::kind(actor, &process);
-            let hint = format!("start {} again; {}", actor.name.comm, ended::hint(actor, fates, *time_ns));
-            (kind, format!("{who}, the last that did, {end} {ago} before"), hint)
+            let (ago, later) = (ago(*closed_ns), text::duration(lasted_ns));
+            let what = format!("{who}, the last that did, stopped listening {ago} before, and {end} {later} later");
+            if ended::told(&actor.name, *closed_ns, fate).is_some() {
+                (ended::kind(&actor, &process), what, again())
+            } else {
+                (record::RootKind::NotListening, what, stopped)
+            }
         }
     };
-    let moved = moved(actor, *time_ns, owners, netns).unwrap_or_default();
+    let moved = moved(&actor, *closed_ns, owners, netns).unwrap_or_default();
     let root = record::Root { kind, text: format!("{nothing}: {what}{moved}"), process: Some(process), listener: None };
     Found { root, hint: Some(hint), evidence: None }
 }
@@ -207,7 +235,7 @@ mod tests {
         failure.time_ns = 5_000_000_000;
         let place = Place { netns: NETNS, address: address(upstream) };
         let at = Where { place, listeners: &listeners, owners: &owners };
-        root(&failure, at, |pid| pid == 7, |_| None).map(|found| (found.root.kind, found.root.text))
+        root(&failure, at, || true, |pid| pid == 7, |_| None).map(|found| (found.root.kind, found.root.text))
     }
 
     #[test]
@@ -221,12 +249,51 @@ mod tests {
     }
 
     #[test]
+    fn a_listener_that_takes_no_ipv4() {
+        let place = Place { netns: NETNS, address: address("127.0.0.1:80") };
+        let (failure, listeners) = (failure(Cause::ConnectRefused), [address("[::]:80")]);
+        let at = Where { place, listeners: &listeners, owners: &Owners::default() };
+        let found = root(&failure, at, || false, |_| false, |_| None).expect("a reason").root;
+        assert_eq!(found.kind, RootKind::AddressFamily);
+        assert_eq!(found.text, "nothing listens on 127.0.0.1:80; port 80 is served on [::]:80 only");
+    }
+
+    #[test]
+    fn of_many_addresses_some_are_named() {
+        let many: Vec<String> = (1..=200).rev().map(|last| format!("127.0.1.{last}:80")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let (_, text) = said("127.0.0.1:80", &many, &[]).expect("a reason");
+        assert!(
+            text.ends_with("127.0.1.1:80, 127.0.1.2:80, 127.0.1.3:80, 127.0.1.4:80 and 196 more addresses only"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn an_end_long_after_the_close_is_not_the_reason() {
+        let closed = event(1_000_000_000, 412, Ending::Alive, Change::ListensNoMore, "127.0.0.1:80");
+        let end = |time_ns| HostEvent {
+            time_ns,
+            actor: Actor { ending: Ending::Killed { signal: 9, core: false }, ..closed.actor.clone() },
+            change: Change::Ended,
+        };
+        let (kind, text) = said("127.0.0.1:80", &[], &[closed.clone(), end(4_000_000_000)]).expect("a reason");
+        assert_eq!(kind, RootKind::NotListening);
+        assert!(text.ends_with("stopped listening 4.0 s before, and was killed by SIGKILL 3.0 s later"), "{text}");
+        let (kind, text) = said("127.0.0.1:80", &[], &[closed.clone(), end(6_000_000_000)]).expect("a reason");
+        assert_eq!(kind, RootKind::NotListening);
+        assert!(text.ends_with("node[412] listened there and stopped 4.0 s before"), "{text}");
+        let (kind, _) = said("127.0.0.1:80", &[], &[closed.clone(), end(1_200_000_000)]).expect("a reason");
+        assert_eq!(kind, RootKind::ProcessKilled, "it was on its way out");
+    }
+
+    #[test]
     fn elsewhere_is_not_this_host() {
         let place = Place { netns: NETNS + 1, address: address("10.99.0.2:80") };
         let failure = failure(Cause::ConnectRefused);
         let told = |listeners: &[SocketAddr]| {
             let at = Where { place, listeners, owners: &Owners::default() };
-            root(&failure, at, |pid| pid == 7, |_| None).expect("a reason")
+            root(&failure, at, || true, |pid| pid == 7, |_| None).expect("a reason")
         };
         assert_eq!(told(&[]).root.text, "nothing listens on port 80 in the network namespace of 10.99.0.2");
         let other = told(&[address("127.0.0.1:80")]);

@@ -157,10 +157,11 @@ pub(super) fn nobody_at(failure: &Failure, place: Place, host: &mut Host) -> Opt
         return None;
     }
     let listeners = pid.map_or(Some(&[][..]), |pid| host.listeners.on_port(place.netns, pid, port))?;
+    let takes_ipv4 = || pid.is_none_or(|pid| !context::backlog::on_port(pid, port).iter().any(|queue| queue.only_ipv6));
     let at = refused::Where { place, listeners, owners: &host.owners };
     let is_master = |pid| Stat::read(failure.worker).is_some_and(|stat| stat.parent == pid);
     let own = |pid| pid == failure.worker || is_master(pid);
-    refused::root(failure, at, own, |pid| host.peers.fate(pid))
+    refused::root(failure, at, takes_ipv4, own, |pid| host.peers.fate(pid))
 }
 
 /// Where a refused connection was led, which connection tracking has forgotten: TCP of this host, in whatever network

@@ -4,7 +4,7 @@ use super::{Found, program::Program, proxy, text};
 use crate::{
     context::{
         ends::{Queue, Seat, Seen},
-        standing::{Group, Standing},
+        standing::Standing,
     },
     model::{
         cause::Cause,
@@ -24,7 +24,7 @@ pub(super) trait Stops {
     fn signal(&self, pid: u32) -> Option<Stop>;
     fn sees_signals(&self) -> bool;
     /// When a control group was frozen.
-    fn frozen_ns(&self, group: &Group) -> Option<u64>;
+    fn frozen_ns(&self, group: u64) -> Option<u64>;
     fn sees_freezes(&self) -> bool;
 }
 
@@ -37,8 +37,8 @@ impl Stops for Host {
         self.sees_stops
     }
 
-    fn frozen_ns(&self, group: &Group) -> Option<u64> {
-        self.frozen_ns(group.id)
+    fn frozen_ns(&self, group: u64) -> Option<u64> {
+        self.frozen_ns(group)
     }
 
     fn sees_freezes(&self) -> bool {
@@ -74,13 +74,19 @@ fn still(failure: &Failure, seat: &Seat, stops: &impl Stops) -> Option<Still> {
     match &seat.standing {
         Standing::Going => None,
         Standing::Frozen(group) => {
-            let since = match stops.frozen_ns(group) {
+            let path = &group.path;
+            let Some(id) = group.id else {
+                return Some(Still {
+                    text: format!("stands still: its control group {path} is frozen, since when is not seen"),
+                    remedy: format!("thaw {path}: what froze it, or THAWED into its freezer.state"),
+                });
+            };
+            let since = match stops.frozen_ns(id) {
                 Some(frozen_ns) if frozen_ns > failure.time_ns => return None,
                 Some(frozen_ns) => format!("{} before", text::duration(failure.time_ns - frozen_ns)),
                 None if stops.sees_freezes() => "before the tracing began".to_owned(),
                 None => return None,
             };
-            let path = &group.path;
             Some(Still {
                 text: format!("stands still: its control group {path} was frozen {since}"),
                 remedy: format!(
@@ -272,7 +278,7 @@ mod tests {
             self.2
         }
 
-        fn frozen_ns(&self, _group: &Group) -> Option<u64> {
+        fn frozen_ns(&self, _group: u64) -> Option<u64> {
             self.1
         }
 
@@ -332,7 +338,7 @@ mod tests {
 
     #[test]
     fn a_frozen_control_group() {
-        let frozen = || held(Standing::Frozen(Group { path: "/app.slice".into(), id: 7 }));
+        let frozen = || held(Standing::Frozen(Group { path: "/app.slice".into(), id: Some(7) }));
         let (kind, text) = said(&timeout(), frozen(), &Known(None, Some(1_000_000_000), true)).expect("a reason");
         assert_eq!(kind, RootKind::ProcessStopped);
         assert!(text.ends_with("stands still: its control group /app.slice was frozen 4.0 s before"), "{text}");
@@ -340,6 +346,9 @@ mod tests {
         let (_, text) = said(&timeout(), frozen(), &Known(None, None, true)).expect("a reason");
         assert!(text.ends_with("was frozen before the tracing began"), "{text}");
         assert_eq!(said(&timeout(), frozen(), &Known(None, None, false)), None);
+        let frozen = held(Standing::Frozen(Group { path: "/app".into(), id: None }));
+        let (_, text) = said(&timeout(), frozen, &Known(None, None, true)).expect("a reason");
+        assert!(text.ends_with("its control group /app is frozen, since when is not seen"), "{text}");
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Who listens where, who did, and how those ended: a snapshot at the start, kept current by the kernel's events.
 
+mod live;
+
+pub use live::Live;
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
     fs,
@@ -9,7 +12,7 @@ use std::{
 use super::{
     listeners,
     stat::{Stat, pids},
-    unix::holders::{self, is_manager},
+    unix::holders,
 };
 use crate::model::host::{Actor, Change, Ending, HostEvent, Name, Place};
 
@@ -23,35 +26,15 @@ const SHUTDOWN_NS: u64 = 60_000_000_000;
 /// One that listens and then goes to the background has done so by then.
 const BACKGROUND_NS: u64 = 5_000_000_000;
 
-/// A live listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Live {
-    /// Who called listen(2), or has it open.
-    opener: Name,
-    /// None: it is older than the tracing.
-    pub since_ns: Option<u64>,
-    /// How many sockets share the place (SO_REUSEPORT).
-    sockets: u32,
-    /// The opener has ended; somebody else has it.
-    left: bool,
-    /// Others have sockets of their own at the place.
-    shared: bool,
-}
-
-impl Live {
-    /// Who answers for it. None: not known, or several do; the service manager opens sockets for others, and whoever has ended has
-    /// left it to one.
-    pub fn owner(&self) -> Option<&Name> {
-        Some(&self.opener).filter(|opener| !is_manager(opener) && !self.left && !self.shared)
-    }
-}
-
 /// A listener that is no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gone {
     /// Who held it last, and how that one ended; of a prefork server the master, once that has ended too.
     pub actor: Actor,
+    /// When it was closed, or when that master ended.
     pub time_ns: u64,
+    /// When that one ended, where that was after.
+    pub ended_ns: Option<u64>,
     /// Who opened it, if that is another one.
     opened_by: Option<u32>,
 }
@@ -78,20 +61,20 @@ impl Owners {
     pub fn seed(&mut self, found: Vec<Found>) {
         let mut seeded: HashSet<Place> = HashSet::new();
         for Found { place, holders } in found {
-            let master = holders::master(&holders, |(name, parent)| (name, *parent)).or_else(|| holders.first());
-            if seeded.contains(&place)
-                && let (Some(live), Some((opener, _))) = (self.live.get_mut(&place), master)
-            {
-                live.sockets += 1;
-                live.shared |= live.opener.pid != opener.pid;
-            }
-            if self.live.contains_key(&place) || self.gone.contains_key(&place) || self.live.len() >= LIVE {
+            let Some((opener, _)) =
+                holders::master(&holders, |(name, parent)| (name, *parent)).or_else(|| holders.first())
+            else {
                 continue;
-            }
-            if let Some((opener, _)) = master {
-                let live = Live { opener: opener.clone(), since_ns: None, sockets: 1, left: false, shared: false };
-                self.live.insert(place, live);
-                seeded.insert(place);
+            };
+            let room = self.live.len() < LIVE;
+            match self.live.get_mut(&place) {
+                Some(live) if seeded.contains(&place) => live.opened(opener, None),
+                Some(_) => {}
+                None if room && !self.gone.contains_key(&place) => {
+                    self.live.insert(place, Live::new(opener, None));
+                    seeded.insert(place);
+                }
+                None => {}
             }
         }
     }
@@ -100,29 +83,21 @@ impl Owners {
         match event.change {
             Change::Listens(place) => {
                 self.gone.remove(&place);
-                let opener = event.actor.name.clone();
-                let (sockets, shared) = self.live.get(&place).map_or((0, false), |live| {
-                    (live.sockets, live.shared || (!live.left && live.opener.pid != opener.pid))
-                });
-                if sockets == 0 && self.live.len() >= LIVE {
-                    return;
+                let opener = &event.actor.name;
+                let room = self.live.len() < LIVE;
+                match self.live.get_mut(&place) {
+                    Some(live) => live.opened(opener, Some(event.time_ns)),
+                    None if room => drop(self.live.insert(place, Live::new(opener, Some(event.time_ns)))),
+                    None => {}
                 }
-                let since_ns = Some(event.time_ns);
-                let live = Live { opener, since_ns, sockets: sockets + 1, left: false, shared };
-                self.live.insert(place, live);
             }
             Change::ListensNoMore(place) => {
-                if let Some(live) = self.live.get_mut(&place)
-                    && live.sockets > 1
-                {
-                    live.sockets -= 1;
-                    // The last one is the opener's, unless that is who closed.
-                    live.shared &= live.sockets > 1 || live.opener.pid == event.actor.name.pid;
+                let opener = self.live.get_mut(&place).and_then(|live| live.closed(&event.actor));
+                if self.live.get(&place).is_some_and(Live::is_open) {
                     return;
                 }
-                let former = self.live.remove(&place);
-                let listened_ns = former.as_ref().and_then(|live| live.since_ns);
-                let opened_by = former.map(|live| live.opener.pid).filter(|pid| *pid != event.actor.name.pid);
+                let listened_ns = self.live.remove(&place).and_then(|live| live.since_ns);
+                let opened_by = opener.filter(|pid| *pid != event.actor.name.pid);
                 if self.gone.len() >= GONE {
                     self.forget_oldest();
                 }
@@ -131,7 +106,7 @@ impl Owners {
                     !went_to_background(actor, *ended_ns, listened_ns) && !left_in_order(actor, *ended_ns, event)
                 });
                 let (actor, time_ns) = opener.cloned().unwrap_or_else(|| (event.actor.clone(), event.time_ns));
-                self.gone.insert(place, Gone { actor, time_ns, opened_by });
+                self.gone.insert(place, Gone { actor, time_ns, ended_ns: None, opened_by });
             }
             Change::Ended => {
                 if self.ended.len() >= ENDED {
@@ -139,9 +114,7 @@ impl Owners {
                 }
                 self.ended.push_back((event.actor.clone(), event.time_ns));
                 let Actor { name, ending, .. } = &event.actor;
-                for live in self.live.values_mut().filter(|live| live.opener.pid == name.pid) {
-                    live.left = true;
-                }
+                self.live.values_mut().for_each(|live| live.left(name.pid));
                 for gone in self.gone.values_mut() {
                     let soon = event.time_ns.saturating_sub(gone.time_ns) < SHUTDOWN_NS;
                     let explains = *ending != Ending::Exited(0)
@@ -154,6 +127,7 @@ impl Owners {
                         && event.time_ns.saturating_sub(gone.time_ns) < SHUTDOWN_NS
                     {
                         gone.actor.ending = *ending;
+                        gone.ended_ns = Some(event.time_ns);
                     }
                 }
             }
@@ -196,8 +170,7 @@ impl Owners {
 
     /// Where a process listens, or did a moment ago.
     pub fn places(&self, pid: u32) -> impl Iterator<Item = Place> {
-        let live =
-            self.live.iter().filter(move |(_, live)| live.opener.pid == pid && !live.left).map(|(place, _)| *place);
+        let live = self.live.iter().filter(move |(_, live)| live.is_opened_by(pid)).map(|(place, _)| *place);
         let gone = self.gone.iter().filter(move |(_, gone)| gone.actor.name.pid == pid).map(|(place, _)| *place);
         live.chain(gone)
     }
@@ -324,6 +297,28 @@ mod tests {
         assert!(owners.live(there).is_some() && owners.last(1, any).is_none());
     }
 
+    /// Whichever of them opened last.
+    #[test]
+    fn of_those_that_share_a_port_the_last_to_go_counts() {
+        for last in [7, 8, 9] {
+            let (mut owners, there) = (Owners::default(), place("127.0.0.1:80"));
+            owners.event(&event(1, 7, Ending::Alive, Change::Listens(there)));
+            owners.event(&event(2, 8, Ending::Alive, Change::Listens(there)));
+            owners.event(&event(3, 9, Ending::Alive, Change::Listens(there)));
+            for pid in [7, 8, 9].into_iter().filter(|pid| *pid != last) {
+                assert!(owners.is_server(pid));
+                owners.event(&event(10, pid, Ending::Exited(0), Change::ListensNoMore(there)));
+                owners.event(&event(11, pid, Ending::Exited(0), Change::Ended));
+            }
+            assert!(owners.is_server(last), "its end is to be told");
+            let killed = Ending::Killed { signal: 9, core: false };
+            owners.event(&event(20, last, killed, Change::ListensNoMore(there)));
+            owners.event(&event(21, last, killed, Change::Ended));
+            let (_, gone) = owners.last(1, any).expect("gone");
+            assert_eq!((gone.actor.name.pid, gone.actor.ending, gone.time_ns), (last, killed, 20));
+        }
+    }
+
     #[test]
     fn a_close_before_the_exit_is_of_the_exit() {
         let (mut owners, there) = (Owners::default(), place("127.0.0.1:80"));
@@ -331,7 +326,8 @@ mod tests {
         owners.event(&event(2, 9, Ending::Exited(1), Change::Ended));
         assert_eq!(owners.last(1, any).expect("gone").1.actor.ending, Ending::Alive, "another process");
         owners.event(&event(2, 7, Ending::Exited(1), Change::Ended));
-        assert_eq!(owners.last(1, any).expect("gone").1.actor.ending, Ending::Exited(1));
+        let (_, gone) = owners.last(1, any).expect("gone");
+        assert_eq!((gone.actor.ending, gone.time_ns, gone.ended_ns), (Ending::Exited(1), 1, Some(2)));
     }
 
     #[test]

@@ -1,0 +1,34 @@
+#!/usr/bin/env python3
+"""Listens on a port in one of several ways, and says so. SIGUSR1: it ceases to listen, and lives on."""
+
+import os
+import signal
+import socket
+import sys
+import time
+
+kind, port = sys.argv[1], int(sys.argv[2])
+listener = socket.socket(socket.AF_INET6 if kind == "six" else socket.AF_INET)
+if kind == "six":
+    listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+if kind == "shared":
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+listener.bind(("::" if kind == "six" else "127.0.0.1", port))
+listener.listen(64)
+
+
+def cease(*_):
+    listener.close()
+    print("closed", os.getpid(), flush=True)
+
+
+signal.signal(signal.SIGUSR1, cease)
+print("ready", os.getpid(), flush=True)
+if kind == "leaves":
+    connection, _ = listener.accept()
+    connection.recv(9999)
+    connection.close()
+    time.sleep(0.2)
+    os._exit(4)
+while True:
+    signal.pause()
