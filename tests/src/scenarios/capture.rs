@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -12,7 +12,7 @@ use super::Program;
 use crate::bench::{self, causes, exactly, parsed};
 use crate::stage::{Options, Stage};
 use crate::tracer::{Tracer, of_type};
-use crate::{run, wait};
+use crate::{child, run, wait};
 
 const fn program(name: &'static str, run: fn(&Path, &Options) -> Result<String>) -> Program {
     Program { name, needs: &[], run }
@@ -24,6 +24,8 @@ pub(super) const PROGRAMS: &[Program] = &[
     program("capture/rotation_keeps_all", rotation_keeps_all),
     program("capture/rotation_keeps_few", rotation_keeps_few),
     program("capture/sighup_reopens", sighup_reopens),
+    program("capture/reader_that_hangs", reader_that_hangs),
+    program("capture/missing_at_the_end", missing_at_the_end),
 ];
 
 /// Starts `why502 record` on the bench, writing to `log/capture.jsonl` in its directory.
@@ -128,6 +130,41 @@ fn ends_with_an_end(why502: &Path, options: &Options) -> Result<String> {
 }
 
 /// Sends failures until the capture was rotated `times` times or `most` were sent; then all ends in order.
+/// Nobody reads its standard output: it waits, but ends all the same when it is told to, and the capture with it.
+fn reader_that_hangs(why502: &Path, options: &Options) -> Result<String> {
+    /// A pipe holds 64 KiB: these failures, and as many responses, are more.
+    const FAILURES: usize = 120;
+    let stage = bench::nginx(options)?;
+    let log = stage.directory.path().join("log/capture.jsonl");
+    fs::create_dir_all(log.parent().context("a directory")?)?;
+    let mut command = Command::new(why502);
+    command.args(["trace", "--format", "json", "--pid", &stage.nginx.pid().to_string(), "--log"]).arg(&log);
+    let stderr = stage.directory.path().join("hangs.stderr");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(fs::File::create(&stderr)?);
+    let mut process = child::start("why502", &mut command, None)?;
+    let _unread = process.take_stdout().context("its standard output")?;
+    wait::until("the capture's session record", Duration::from_secs(30), || current(&stage).contains("\"session\""))?;
+    bench::send(&stage, "/refused", FAILURES)?;
+    process.signal(libc::SIGINT)?;
+    let status = process.wait(wait::SOON * 2)?;
+    let text = current(&stage);
+    exactly(&causes(text.lines())?, "connect_refused", FAILURES)?;
+    let last = text.lines().last().unwrap_or_default();
+    ensure!(last.contains("\"type\":\"end\"") && last.contains("\"signal\""), "it ended ({status}) with {last}");
+    Ok(format!("{FAILURES} failures, then {status}"))
+}
+
+/// A capture that lacks its last records is not told as a success.
+fn missing_at_the_end(why502: &Path, options: &Options) -> Result<String> {
+    let stage = bench::nginx(options)?;
+    let arguments = ["record", "--duration", "1s", "--log", "/dev/full", "--pid", &stage.nginx.pid().to_string()];
+    let tracer = Tracer::start(why502, &arguments.map(str::to_owned), stage.directory.path())?;
+    let finished = tracer.wait(wait::SOON * 3)?;
+    let said = &finished.complaints;
+    ensure!(finished.status.code() == Some(2) && said.contains("records are missing from /dev/full"), "{said}");
+    Ok("exit code 2".into())
+}
+
 fn rotate(why502: &Path, options: &Options, times: usize, most: usize) -> Result<(Stage, usize)> {
     let stage = bench::nginx(options)?;
     let tracer = recorder(why502, &stage, &["--log-max-size", "16KiB", "--log-keep", "3"])?;

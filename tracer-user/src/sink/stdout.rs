@@ -1,7 +1,9 @@
 //! Standard output that waits for its reader, but no longer than the program is wanted.
 
 use std::{
+    fs::{File, OpenOptions},
     io::{self, Write},
+    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,6 +12,7 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    fs::OFlags,
     io::Errno,
 };
 use signal_hook::{
@@ -17,8 +20,6 @@ use signal_hook::{
     flag::register,
 };
 
-/// A pipe that can be written to at all takes so much without blocking (PIPE_BUF).
-const PIECE: usize = 4096;
 /// How often it is asked whether it is still wanted.
 const TURN: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// For how many of them a slow reader is waited for once it is not.
@@ -28,6 +29,9 @@ const LAST_TURNS: u32 = 30;
 #[derive(Debug)]
 pub struct Stdout {
     ending: Arc<AtomicBool>,
+    /// The same pipe or terminal, opened anew so that writing to it does not block: others may use the descriptor that was given.
+    /// None: a file, or what cannot be opened anew.
+    own: Option<File>,
 }
 
 impl Stdout {
@@ -38,23 +42,7 @@ impl Stdout {
             // The session listens to the same ones, and says so where that cannot be.
             let _ = register(signal, Arc::clone(&ending));
         }
-        Self { ending }
-    }
-
-    /// Waits until something can be written.
-    fn ready(&self) -> io::Result<()> {
-        let stdout = io::stdout();
-        let mut wanted = [PollFd::new(&stdout, PollFlags::OUT)];
-        let mut turns = 0;
-        while turns < LAST_TURNS {
-            match poll(&mut wanted, Some(&TURN)) {
-                Ok(0) => turns += u32::from(self.ending.load(Ordering::Relaxed)),
-                Err(Errno::INTR) => {}
-                // What cannot be waited for is written to.
-                Ok(_) | Err(_) => return Ok(()),
-            }
-        }
-        Err(io::ErrorKind::BrokenPipe.into())
+        Self { ending, own: open() }
     }
 }
 
@@ -64,19 +52,33 @@ impl Default for Stdout {
     }
 }
 
+fn open() -> Option<File> {
+    const STDOUT: &str = "/proc/self/fd/1";
+    let kind = std::fs::metadata(STDOUT).ok()?.file_type();
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    let open = || OpenOptions::new().write(true).custom_flags(flags).open(STDOUT).ok();
+    (kind.is_fifo() || kind.is_char_device()).then(open)?
+}
+
 impl Write for Stdout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.ready()?;
-        let piece = &bytes[..bytes.len().min(PIECE)];
-        // Unbuffered: what the standard library would keep back for the end of a line, it would write when nobody reads.
-        match rustix::io::write(io::stdout(), piece) {
-            Ok(count) => Ok(count),
-            Err(Errno::AGAIN) => Err(io::ErrorKind::Interrupted.into()),
-            Err(error) => Err(error.into()),
+        let Some(own) = &mut self.own else { return io::stdout().write(bytes) };
+        let mut turns = 0;
+        while turns < LAST_TURNS {
+            match own.write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return written,
+            }
+            match poll(&mut [PollFd::new(own, PollFlags::OUT)], Some(&TURN)) {
+                Ok(0) => turns += u32::from(self.ending.load(Ordering::Relaxed)),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
+        Err(io::ErrorKind::BrokenPipe.into())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        if self.own.is_some() { Ok(()) } else { io::stdout().flush() }
     }
 }
