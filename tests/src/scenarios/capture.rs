@@ -68,8 +68,13 @@ fn kill_9(why502: &Path, options: &Options) -> Result<String> {
     let tracer = recorder(why502, &stage, &[])?;
     let pid = tracer.pid();
     bench::send(&stage, "/refused", 20)?;
-    let written = || current(&stage).matches("\"type\":\"failure\"").count() == 20;
-    wait::until("20 failures in the capture", wait::SOON, written)?;
+    // The kernel cuts a write short that a kill finds under way (generic_perform_write(), mm/filemap.c): not before it is done.
+    let written = || {
+        let text = current(&stage);
+        let all = |kind: &str| text.matches(&format!("\"type\":\"{kind}\"")).count() == 20;
+        all("failure") && all("response") && text.ends_with('\n')
+    };
+    wait::until("20 failures and responses in the capture", wait::SOON, written)?;
     let programs = attached_by(pid);
     tracer.signal(libc::SIGKILL)?;
     tracer.wait(wait::SOON)?;

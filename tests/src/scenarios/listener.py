@@ -24,10 +24,20 @@ def cease(*_):
 
 signal.signal(signal.SIGUSR1, cease)
 print("ready", os.getpid(), flush=True)
-if kind == "leaves":
+while kind == "shared":
     connection, _ = listener.accept()
     connection.recv(9999)
+    connection.send(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
     connection.close()
+if kind in ("leaves", "half"):
+    connection, _ = listener.accept()
+    connection.recv(9999)
+    if kind == "half":
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+        # Longer than a tick of the kernel's clock: before, it looks like a close without an answer.
+        time.sleep(0.1)
+    connection.close()
+if kind == "leaves":
     time.sleep(0.2)
     os._exit(4)
 while True:

@@ -24,6 +24,7 @@ const SHARED: u16 = 4000;
 const CEASES: u16 = 4100;
 const SIX: u16 = 4200;
 const LEAVES: u16 = 4300;
+const HALF: u16 = 4400;
 
 /// So long after it ceased to listen, an end has nothing to do with that.
 const LATER: Duration = Duration::from_millis(1500);
@@ -44,6 +45,8 @@ fn who_listened(why502: &Path, options: &Options) -> Result<String> {
     let mut groups = Vec::new();
     for (port, first) in [(SHARED, 0), (SHARED + 1, 1)] {
         let mut both = [listens("shared", port)?, listens("shared", port)?];
+        // From now on it is an upstream, and the end of who serves it is told.
+        ensure!(scene.get(&format!("/p{port}/served/"))? == 204, "it was not served");
         for (index, signal) in [(first, libc::SIGTERM), (1 - first, libc::SIGKILL)] {
             both[index].process.signal(signal)?;
             both[index].process.wait(wait::SOON)?;
@@ -69,6 +72,11 @@ fn who_listened(why502: &Path, options: &Options) -> Result<String> {
     leaves.process.wait(wait::SOON)?;
     let told = || scene.tracer.lines().iter().any(|line| line.contains("exited with code 4"));
     wait::until("what became of it", wait::SOON, told)?;
+    // It closes in the middle of its response, and lives on.
+    let half = listens("half", HALF)?;
+    let cut = format!("/p{HALF}/half/");
+    let _ = scene.get(&cut);
+    scene.told(&cut)?;
 
     let records = scene.records()?;
     for (uri, last) in &groups {
@@ -84,5 +92,9 @@ fn who_listened(why502: &Path, options: &Options) -> Result<String> {
     }
     let words = ["closed the connection without answering", "exited with code 4"];
     because(failure(&records, &left)?, "process_exited", Some(leaver), &("code", 4.into()), &words)?;
+    let cut = failure(&records, &cut)?;
+    because(cut, "application_closed", None, &null, &["was not exiting"])?;
+    let owner = &cut["root"]["listener"]["owner"]["pid"];
+    ensure!(*owner == half.process.pid(), "{owner} is not {}: {cut}", half.process.pid());
     Ok(format!("two groups, one that ceased, {} of IPv6 alone, one that left", family.iter().count()))
 }

@@ -142,7 +142,8 @@ pub(super) const REASONS: &[Reason] = &[
         kind: RootKind::ApplicationClosed,
         meaning: "A process of this host closed the connection and lives on: the application itself decided to, by a limit, an error that \
                   it caught, or a time-out of its own.",
-        known: "The kernel ran the close in that process, which was not about to end.",
+        known: "The kernel ran the close in that process, which was not exiting then. Who closed after a part of an answer is not \
+                remembered, as every server does that: then whoever listens there is named, or whom that let have the connection.",
         check: &[check("What it wrote at that second", "journalctl -u SERVICE --since '1 minute ago'")],
         change: &[
             "Look for limits of the application: body size, header size, time per request, requests per connection.",

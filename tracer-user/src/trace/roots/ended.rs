@@ -1,5 +1,7 @@
 //! Who ended a connection, when it was a process of this host.
 
+use std::net::SocketAddr;
+
 use super::{Found, program::Program, text};
 use crate::{
     model::{
@@ -171,6 +173,22 @@ fn alive(
     Some(Found { root, hint: Some(hint), evidence: Some(evidence(actor, *closed_ns)) })
 }
 
+/// Somebody who was not exiting closed it, and had it from who listens there.
+pub(super) fn by_server(failure: &Failure, at: SocketAddr, owner: &Name, fate: Option<&Fate>) -> Found {
+    let who = text::name(owner);
+    let after = told(owner, failure.time_ns, fate).map_or_else(String::new, |(signal, sender, ago_ns)| {
+        format!(", {} after {} from {} to {who}", text::duration(ago_ns), text::signal(signal), text::name(sender))
+    });
+    let text = format!(
+        "{who}, which listens on {at}, or a process that it let have the connection, closed it and was not exiting then{after}"
+    );
+    let owner = record::Owner { pid: owner.pid, comm: owner.comm.clone() };
+    let listener = record::Listener { address: at.to_string(), limit: None, queued: None, owner: Some(owner) };
+    let root = record::Root { kind: RootKind::ApplicationClosed, text, process: None, listener: Some(listener) };
+    let hint = format!("look in the log of {who} at that second: an error, or a limit of its own");
+    Found { root, hint: Some(hint), evidence: None }
+}
+
 fn evidence(actor: &Actor, closed_ns: u64) -> Evidence {
     let exiting = match actor.ending {
         Ending::Alive => String::new(),
@@ -243,7 +261,7 @@ pub(super) fn hint(actor: &Actor, fates: &impl Fn(u32) -> Option<Fate>, ended_ns
 
 #[cfg(test)]
 mod tests {
-    use super::{Close, ended_it, root};
+    use super::{Close, by_server, ended_it, root};
     use crate::{
         model::{
             cause::Cause,
@@ -308,6 +326,21 @@ mod tests {
         ] {
             assert_eq!(said(ending, fate), (kind, text.to_owned()));
         }
+    }
+
+    #[test]
+    fn who_closed_after_an_answer_is_not_known_better_than_who_listens() {
+        let name = |pid, comm: &str| Name { pid, comm: comm.into() };
+        let at = "127.0.0.1:80".parse().expect("an address");
+        let mut failure = failure(Cause::ClosedMidResponse);
+        failure.time_ns = 3_000_000_000;
+        let said = |fate: Option<&Fate>| by_server(&failure, at, &name(412, "node"), fate).root;
+        let root = said(None);
+        assert_eq!((root.kind, root.process), (RootKind::ApplicationClosed, None));
+        assert_eq!(root.listener.expect("a listener").owner.expect("an owner").pid, 412);
+        assert!(root.text.ends_with("closed it and was not exiting then"), "{}", root.text);
+        let told = Fate { oom_ns: None, signal: Some((2_600_000_000, 15, name(1, "systemd"))), reload: None };
+        assert!(said(Some(&told)).text.ends_with("then, 400 ms after SIGTERM from systemd[1] to node[412]"));
     }
 
     #[test]

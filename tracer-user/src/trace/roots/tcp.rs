@@ -107,7 +107,9 @@ impl<'a> Tcp<'a> {
             let (closed_ns, actor) = host.peers.closer(&ends)?;
             ended::ended_it(self.failure, closed_ns).then_some((closed_ns, actor))
         });
-        let Some((closed_ns, actor)) = closer else { return self.closed_by_proxy(host) };
+        let Some((closed_ns, actor)) = closer else {
+            return self.closed_by_proxy(host).or_else(|| self.closed_by_server(host));
+        };
         if let Some(found) = proxy::root(self.failure, &actor.name, actor.ending, closed_ns, host) {
             return Some(found);
         }
@@ -121,6 +123,28 @@ impl<'a> Tcp<'a> {
         let place = host.listener_for(here.netns, self.failure.worker, here.remote)?;
         let owner = host.owners.live(place)?.owner()?.clone();
         proxy::root(self.failure, &owner, Ending::Alive, self.failure.time_ns, host)
+    }
+
+    /// Nor is one that closes after it has sent something, as every server does that closes after each response. Whoever it was
+    /// had the connection from who listens there.
+    fn closed_by_server(&self, host: &mut Host) -> Option<Found> {
+        let by_fin = [Cause::ClosedBeforeResponse, Cause::ClosedMidResponse, Cause::TlsPeerClosed];
+        let (here, None) = (self.here?, self.there) else { return None };
+        if self.failure.root.is_some() || !by_fin.contains(&self.failure.cause) {
+            return None;
+        }
+        let (netns, worker) = (here.netns, self.failure.worker);
+        if host.conntrack.is_mute(netns, worker)
+            || (here.remote.ip().is_loopback() && host.conntrack.loopback_leaves(netns, worker))
+        {
+            return None;
+        }
+        let place = host.listener_for(here.netns, self.failure.worker, here.remote)?;
+        let live = host.owners.live(place)?;
+        let connected_ns = self.failure.connection.connected_ns?;
+        let served_then = live.since_ns.is_none_or(|since_ns| since_ns <= connected_ns);
+        let owner = live.owner().filter(|_| served_then)?;
+        Some(ended::by_server(self.failure, place.address, owner, host.peers.fate(owner.pid).as_ref()))
     }
 
     /// A queue of its listener was full.
