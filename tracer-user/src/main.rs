@@ -7,7 +7,7 @@ use why502::{
     exit::{self, Exit},
     explain,
     settings::{Command, WatchSettings},
-    sink::Sinks,
+    sink::{Sinks, log::OpenError},
     trace,
 };
 
@@ -17,8 +17,8 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
-        Command::Trace(settings) => watch(&settings.watch, settings.sinks()?),
-        Command::Record(settings) => watch(&settings.watch, settings.sinks()?),
+        Command::Trace(settings) => watch(&settings.watch, || settings.sinks()),
+        Command::Record(settings) => watch(&settings.watch, || settings.sinks()),
         Command::Explain(settings) => {
             std::io::stdout().write_all(explain::answer(settings.subject, columns()).as_bytes())?;
             Ok(Exit::Fine)
@@ -32,7 +32,9 @@ fn run(command: Command) -> anyhow::Result<Exit> {
 }
 
 /// Traces into these sinks until something stops it.
-fn watch(settings: &WatchSettings, mut sinks: Sinks) -> anyhow::Result<Exit> {
+fn watch(settings: &WatchSettings, sinks: impl FnOnce() -> Result<Sinks, OpenError>) -> anyhow::Result<Exit> {
+    trace::possible(settings)?;
+    let mut sinks = sinks()?;
     trace::run(settings, &mut sinks)?;
     Ok(if settings.fail && sinks.gateway_errors() > 0 { Exit::Seen } else { Exit::Fine })
 }

@@ -22,6 +22,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     program("cli/bad_option", bad_option),
     program("cli/without_root", without_root),
     program("cli/unwritable_log", unwritable_log),
+    program("cli/no_such_process", no_such_process),
     program("cli/duration", duration),
     program("cli/fail", fail),
     program("cli/count", count),
@@ -68,11 +69,24 @@ fn without_root(why502: &Path, options: &Options) -> Result<String> {
     Ok("exit 2, says what is missing".into())
 }
 
+/// The number of a process that has ended; and what it is not allowed or not able to begin leaves no file behind.
+fn no_such_process(why502: &Path, options: &Options) -> Result<String> {
+    let directory = crate::stage::Directory::new("no_such_process", options.keep)?;
+    let mut ended = Command::new("true").spawn()?;
+    ended.wait()?;
+    let (pid, log) = (ended.id().to_string(), directory.path().join("capture.jsonl"));
+    let output = output(Command::new(why502).args(["record", "--pid", &pid, "--log"]).arg(&log), SHORT)?;
+    ends(&output, 2, &[&format!("there is no process {pid}")])?;
+    ensure!(!log.exists(), "it made {}", log.display());
+    Ok("exit 2, no file".into())
+}
+
 fn unwritable_log(why502: &Path, options: &Options) -> Result<String> {
     let stage = bench::nginx(options)?;
     let pid = stage.nginx.pid().to_string();
     let ended = output(Command::new(why502).args(["trace", "--pid", &pid, "--log", "/proc/none/log.jsonl"]), SHORT)?;
     ends(&ended, 2, &["/proc/none"])?;
+    ends(&ended, 2, &["make its directory first"])?;
     Ok("exit 2, names the file".into())
 }
 

@@ -23,5 +23,5 @@ mod workers;
 
 pub(crate) use convert::observation;
 pub(crate) use prepare::{Prepared, Wanted, prepare};
-pub use session::{Stopped, run};
+pub use session::{Stopped, possible, run};
 pub(crate) use workers::{Target, listen, observe, observe_configuration, observe_texts};

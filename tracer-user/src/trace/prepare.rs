@@ -1,6 +1,6 @@
 //! Everything before the first event: may we, can we, which offsets and hooks; then load.
 
-use std::thread;
+use std::{path::Path, thread};
 
 use anyhow::{Context as _, anyhow};
 use tracer_common::settings::{COMM_LEN, MAX_NAMES, MAX_PIDS, Settings};
@@ -34,17 +34,30 @@ pub(crate) struct Wanted<'a> {
     pub(crate) debug_probes: bool,
 }
 
-/// Loads and attaches, or says what is in the way and what to do.
-pub(crate) fn prepare(wanted: Wanted<'_>) -> anyhow::Result<Prepared> {
+/// Whether it may trace, and whom: before anything is opened or written.
+pub(crate) fn possible(names: &[String], pids: &[u32]) -> anyhow::Result<()> {
     let missing = missing_capabilities();
     if !missing.is_empty() {
         let error = anyhow!("cannot trace: it takes root, and this process lacks {}", missing.join(", "));
         return Err(advise(error, "run it as root: sudo why502"));
     }
-    if wanted.names.len() > MAX_NAMES || wanted.pids.len() > MAX_PIDS {
+    if names.len() > MAX_NAMES || pids.len() > MAX_PIDS {
         let error = anyhow!("at most {MAX_NAMES} --process and {MAX_PIDS} --pid can be given");
         return Err(advise(error, "give the pid of the master instead of those of its workers"));
     }
+    if let Some(pid) = pids.iter().find(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+        let error = anyhow!("there is no process {pid} to trace");
+        return Err(advise(
+            error,
+            "`pgrep -ao nginx` shows nginx's master; without --pid every nginx is traced, also one that starts later",
+        ));
+    }
+    Ok(())
+}
+
+/// Loads and attaches, or says what is in the way and what to do.
+pub(crate) fn prepare(wanted: Wanted<'_>) -> anyhow::Result<Prepared> {
+    possible(wanted.names, wanted.pids)?;
     heap::share();
     // Meanwhile, for each takes as long as the other.
     let begun = Begun::begin();

@@ -18,12 +18,21 @@ pub(super) const FIRST_BYTES: &[u8] = b"{\"type\":\"session\"";
 pub enum OpenError {
     #[error("cannot create the directory {path}: {error}")]
     Directory { path: PathBuf, error: io::Error },
-    #[error("cannot open {path} for writing: {error}")]
+    #[error("cannot open {path} for writing: {error}{}", remedy(error))]
     Open { path: PathBuf, error: io::Error },
     #[error("{path} exists and is not a capture of why502: not touching it; give --log another name")]
     Foreign { path: PathBuf },
     #[error("{path} is being written by another why502; stop that one or give --log another name")]
     Busy { path: PathBuf },
+}
+
+/// What to do, where that is plain.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "; make its directory first, or give --log another name",
+        io::ErrorKind::IsADirectory => "; give --log the name of a file in it",
+        _ => "",
+    }
 }
 
 /// A file that was written to in part, or not at all.

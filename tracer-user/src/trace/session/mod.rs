@@ -26,7 +26,7 @@ use super::{
     notify,
     outbox::Outbox,
     overload::Overload,
-    prepare::{Prepared, Wanted, prepare},
+    prepare::{self, Prepared, Wanted, prepare},
     statistics::Statistics,
     storms::Storms,
     workers::{self, Target},
@@ -63,6 +63,11 @@ pub enum Stopped {
     Count,
     /// Nobody reads the output any more.
     Closed,
+}
+
+/// Whether it can be begun at all: to be asked before the sinks are opened.
+pub fn possible(settings: &WatchSettings) -> anyhow::Result<()> {
+    prepare::possible(&settings.processes, &settings.pids)
 }
 
 /// Traces until something stops it.
