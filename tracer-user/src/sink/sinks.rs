@@ -21,6 +21,9 @@ pub struct Sinks {
     sinks: Vec<Box<dyn Sink + Send>>,
     totals: Totals,
     shown: u64,
+    ending: bool,
+    /// The first error since the end began.
+    failed: Option<io::Error>,
 }
 
 impl std::fmt::Debug for Sinks {
@@ -31,7 +34,7 @@ impl std::fmt::Debug for Sinks {
 
 impl Sinks {
     pub fn new(filter: Filter, queries: Queries) -> Self {
-        Self { filter, queries, sinks: Vec::new(), totals: Totals::default(), shown: 0 }
+        Self { filter, queries, sinks: Vec::new(), totals: Totals::default(), shown: 0, ending: false, failed: None }
     }
 
     pub fn add(&mut self, sink: impl Sink + Send + 'static) {
@@ -83,13 +86,20 @@ impl Sinks {
         self.each(|sink| sink.reopen())
     }
 
+    /// From now on an error of one sink keeps nothing from the others: the last records are on their way, and [`Self::end`] tells of it.
+    pub fn begin_end(&mut self) {
+        self.ending = true;
+    }
+
     /// Writes the `end` record and everything that is buffered. Nothing may be written afterwards.
     pub fn end(&mut self, time: Timestamp, reason: EndReason) -> io::Result<()> {
+        self.begin_end();
         let end = Record::End(self.totals.end(time, reason, None));
         self.each(|sink| {
             sink.write(&end)?;
             sink.flush()
-        })
+        })?;
+        self.failed.take().map_or(Ok(()), Err)
     }
 
     /// Each sink gets its turn even if one before it failed. One that fails is gone, so that what follows, the end above all,
@@ -104,7 +114,13 @@ impl Sinks {
             }
             stays
         });
-        first
+        match first {
+            Err(error) if self.ending => {
+                self.failed.get_or_insert(error);
+                Ok(())
+            }
+            first => first,
+        }
     }
 }
 
@@ -178,6 +194,20 @@ mod tests {
         let error = sinks.write(Record::Lost(samples::lost())).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
         sinks.end(samples::at(9), EndReason::Signal).unwrap();
+        let kinds: Vec<_> = seen.0.lock().unwrap().iter().map(Record::kind).collect();
+        assert_eq!(kinds, ["lost", "end"]);
+    }
+
+    #[test]
+    fn a_pipe_that_closes_at_the_end_keeps_nothing_from_the_file() {
+        let seen = Seen::default();
+        let mut sinks = Sinks::new(Filter::new(vec![], vec![]), Queries::Shown);
+        sinks.add(Closed);
+        sinks.add(seen.clone());
+        sinks.begin_end();
+        sinks.write(Record::Lost(samples::lost())).unwrap();
+        let error = sinks.end(samples::at(9), EndReason::Signal).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
         let kinds: Vec<_> = seen.0.lock().unwrap().iter().map(Record::kind).collect();
         assert_eq!(kinds, ["lost", "end"]);
     }

@@ -18,8 +18,8 @@ use crate::{
     trace::roots::{self, Found},
 };
 
-/// How long the end waits for events that are still being written.
-const LAST_EVENTS: Duration = Duration::from_secs(2);
+/// How long the end waits for events that are still being written, or read by somebody slow.
+const LAST_EVENTS: Duration = Duration::from_secs(6);
 /// How long the end waits for reasons that are still being looked for.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
@@ -191,6 +191,7 @@ impl Session<'_> {
 
     /// Everything that waits is judged; then the numbers and the last record.
     pub(super) fn end(&mut self, reason: record::EndReason, interval_s: f64) -> io::Result<()> {
+        self.sinks.begin_end();
         // What happened until now counts; what goes on happening does not.
         let stopped_ns = clock::monotonic_ns();
         let patience = Instant::now() + LAST_EVENTS;
@@ -210,7 +211,6 @@ impl Session<'_> {
         let unreturned = self.losses.unreturned();
         self.tell_losses(unreturned.as_slice())?;
         self.stats(interval_s)?;
-        self.sinks.end(record::Timestamp::now(), reason)?;
-        self.sinks.flush()
+        self.sinks.end(record::Timestamp::now(), reason)
     }
 }
