@@ -33,7 +33,7 @@ fn run(command: Command) -> anyhow::Result<Exit> {
 
 /// Traces into these sinks until something stops it.
 fn watch(settings: &WatchSettings, sinks: impl FnOnce() -> Result<Sinks, OpenError>) -> anyhow::Result<Exit> {
-    trace::possible(settings)?;
+    trace::possible(&settings.processes, &settings.pids)?;
     let mut sinks = sinks()?;
     trace::run(settings, &mut sinks)?;
     Ok(if settings.fail && sinks.gateway_errors() > 0 { Exit::Seen } else { Exit::Fine })

@@ -38,9 +38,13 @@ fn recorder(why502: &Path, stage: &Stage, options: &[&str]) -> Result<Tracer> {
     arguments.push(log.display().to_string());
     arguments.extend(options.iter().map(|&option| option.to_owned()));
     let tracer = Tracer::start(why502, &arguments, stage.directory.path())?;
-    wait::until("the capture's session record", Duration::from_secs(30), || current(stage).contains("\"session\""))
-        .with_context(|| tracer.complaints())?;
+    begun(stage).with_context(|| tracer.complaints())?;
     Ok(tracer)
+}
+
+/// Waits until the capture has its first record.
+fn begun(stage: &Stage) -> Result<()> {
+    wait::until("the capture's session record", Duration::from_secs(30), || current(stage).contains("\"session\""))
 }
 
 fn current(stage: &Stage) -> String {
@@ -148,7 +152,7 @@ fn reader_that_hangs(why502: &Path, options: &Options) -> Result<String> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(fs::File::create(&stderr)?);
     let mut process = child::start("why502", &mut command, None)?;
     let _unread = process.take_stdout().context("its standard output")?;
-    wait::until("the capture's session record", Duration::from_secs(30), || current(&stage).contains("\"session\""))?;
+    begun(&stage)?;
     bench::send(&stage, "/refused", FAILURES)?;
     process.signal(libc::SIGINT)?;
     let status = process.wait(wait::SOON * 2)?;

@@ -16,7 +16,7 @@ use crate::{
     },
     probe::plan::{misfits, plan},
     settings::DoctorSettings,
-    trace::{Prepared, Target, Wanted, listen, observe, observe_configuration, observe_texts, prepare},
+    trace::{Prepared, Target, Wanted, listen, observe, observe_configuration, observe_texts, possible, prepare},
 };
 
 /// How long it waits for the files of nginx's configuration.
@@ -65,7 +65,7 @@ pub fn examine(settings: &DoctorSettings) -> Report {
         avoided: &settings.avoided,
         debug_probes: false,
     };
-    match prepare(wanted) {
+    match possible(wanted.names, wanted.pids).and_then(|()| prepare(wanted)) {
         Ok(Prepared { facts, plan, mut probes }) => {
             report.misfits = misfits(&facts);
             report.programs = probes.verified();

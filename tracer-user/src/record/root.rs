@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
+use crate::model::host::Name;
 pub use crate::model::root::RootKind;
 
 /// The reason behind a cause.
@@ -53,6 +54,12 @@ pub struct Listener {
 pub struct Owner {
     pub pid: u32,
     pub comm: String,
+}
+
+impl From<&Name> for Owner {
+    fn from(name: &Name) -> Self {
+        Self { pid: name.pid, comm: name.comm.clone() }
+    }
 }
 
 /// A listener on this host dropped connections.

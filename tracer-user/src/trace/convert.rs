@@ -135,7 +135,7 @@ impl Converter {
                 limit: Some(limit),
                 queued: Some(queued),
                 count: exact.then_some(seen_to_drop),
-                owner: owner.map(|name| record::Owner { pid: name.pid, comm: name.comm.clone() }),
+                owner: owner.map(record::Owner::from),
             })
         };
         let accept = of(record::Queue::Accept, seen.accept, self.host.overflows.exact, seen.queued, seen.limit);

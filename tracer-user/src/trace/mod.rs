@@ -22,6 +22,7 @@ mod waits;
 mod workers;
 
 pub(crate) use convert::observation;
+pub use prepare::possible;
 pub(crate) use prepare::{Prepared, Wanted, prepare};
-pub use session::{Stopped, possible, run};
+pub use session::{Stopped, run};
 pub(crate) use workers::{Target, listen, observe, observe_configuration, observe_texts};

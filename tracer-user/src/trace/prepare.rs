@@ -35,7 +35,7 @@ pub(crate) struct Wanted<'a> {
 }
 
 /// Whether it may trace, and whom: before anything is opened or written.
-pub(crate) fn possible(names: &[String], pids: &[u32]) -> anyhow::Result<()> {
+pub fn possible(names: &[String], pids: &[u32]) -> anyhow::Result<()> {
     let missing = missing_capabilities();
     if !missing.is_empty() {
         let error = anyhow!("cannot trace: it takes root, and this process lacks {}", missing.join(", "));
@@ -55,9 +55,8 @@ pub(crate) fn possible(names: &[String], pids: &[u32]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Loads and attaches, or says what is in the way and what to do.
+/// Loads and attaches what is [`possible`], or says what is in the way and what to do.
 pub(crate) fn prepare(wanted: Wanted<'_>) -> anyhow::Result<Prepared> {
-    possible(wanted.names, wanted.pids)?;
     heap::share();
     // Meanwhile, for each takes as long as the other.
     let begun = Begun::begin();

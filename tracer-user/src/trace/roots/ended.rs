@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Found, program::Program, text};
+use super::{Found, remedy, text};
 use crate::{
     model::{
         cause::Cause,
@@ -104,7 +104,7 @@ pub(super) fn root(failure: &Failure, close: &Close<'_>, fates: impl Fn(u32) -> 
         Cause::ConnectReset => " before it accepted the connection",
         _ => "",
     };
-    let hint = hint(actor, &fates, closed_ns);
+    let hint = remedy::hint(actor, &fates, closed_ns);
     let text = format!("{who} {end}{order}{with}");
     let root = record::Root { kind: kind(actor, &process), text, process: Some(process), listener: None };
     Some(Found { root, hint: Some(hint), evidence: Some(evidence(actor, closed_ns)) })
@@ -148,7 +148,7 @@ fn alive(
             let end = text::end(ended, fate.filter(|_| told.is_none()), *ended_ns)?;
             let later = text::duration(ended_ns - closed_ns);
             let text = format!("{who} closed the connection without answering{after}, and {end} {later} later");
-            (kind(ended, &process), process, text, hint(ended, fates, *ended_ns))
+            (kind(ended, &process), process, text, remedy::hint(ended, fates, *ended_ns))
         }
         None => {
             let process = text::process(actor, fate, *closed_ns);
@@ -159,7 +159,7 @@ fn alive(
             // It is about to end, as far as its signal says.
             let leaving = Actor { ending: Ending::Exited(0), ..(*actor).clone() };
             let hint = if told.is_some() {
-                hint(&leaving, fates, *closed_ns)
+                remedy::hint(&leaving, fates, *closed_ns)
             } else {
                 format!(
                     "look in the log of {} at that second: it closed by itself (an error, or a limit of its own)",
@@ -182,8 +182,7 @@ pub(super) fn by_server(failure: &Failure, at: SocketAddr, owner: &Name, fate: O
     let text = format!(
         "{who}, which listens on {at}, or a process that it let have the connection, closed it and was not exiting then{after}"
     );
-    let owner = record::Owner { pid: owner.pid, comm: owner.comm.clone() };
-    let listener = record::Listener { address: at.to_string(), limit: None, queued: None, owner: Some(owner) };
+    let listener = record::Listener { address: at.to_string(), limit: None, queued: None, owner: Some(owner.into()) };
     let root = record::Root { kind: RootKind::ApplicationClosed, text, process: None, listener: Some(listener) };
     let hint = format!("look in the log of {who} at that second: an error, or a limit of its own");
     Found { root, hint: Some(hint), evidence: None }
@@ -197,66 +196,6 @@ fn evidence(actor: &Actor, closed_ns: u64) -> Evidence {
     };
     let text = format!("{} closed the other end{exiting}", text::name(&actor.name));
     Evidence { time_ns: closed_ns, source: "tp_btf/inet_sock_set_state", text }
-}
-
-/// What to do about a process that ended.
-pub(super) fn hint(actor: &Actor, fates: &impl Fn(u32) -> Option<Fate>, ended_ns: u64) -> String {
-    const SIGKILL: u32 = 9;
-    const SIGABRT: u32 = 6;
-    const SIGSEGV: u32 = 11;
-    let fate = fates(actor.name.pid);
-    let fate = fate.as_ref();
-    let name = text::name(&actor.name);
-    let program = Program::of(Some(&actor.name));
-    let sender = text::sender(actor, fate, ended_ns).filter(|(_, sender)| sender.pid != actor.name.pid);
-    let by_master = actor.master.as_ref().filter(|master| sender.is_some_and(|(_, by)| by.pid == master.pid));
-    if text::oom(actor.ending, fate, ended_ns) {
-        let Name { pid, comm } = &actor.name;
-        return format!("give {comm} more memory, or let it use less: the kernel killed pid {pid}");
-    }
-    if let Some((signal, by)) = text::order(actor, fates, ended_ns) {
-        let master = actor.master.as_ref().map_or_else(String::new, text::name);
-        let finish = program.finish().map_or_else(String::new, |setting| format!(" ({setting})"));
-        return format!(
-            "{} told {master} to end or reload with {}: let its workers finish their requests first{finish}",
-            text::name(&by),
-            text::signal(signal)
-        );
-    }
-    if let Some(master) = by_master {
-        let timeout = program.timeout().unwrap_or("its timeout");
-        let did = if matches!(actor.ending, Ending::Killed { .. }) { "killed" } else { "ended" };
-        return format!(
-            "{} {did} its own worker: if that is {timeout}, make it longer than the slowest request",
-            text::name(master)
-        );
-    }
-    match (actor.ending, sender) {
-        (Ending::Killed { signal: signal @ (SIGKILL | SIGABRT | SIGSEGV), .. }, Some((_, sender))) => {
-            format!("find out why {} sends {} to {name}", text::name(sender), text::signal(signal))
-        }
-        (Ending::Alive, _) => format!("read the log of {name} at that second"),
-        (_, Some((number, sender))) => {
-            let finish = program.finish().map_or_else(String::new, |setting| format!(" ({setting})"));
-            format!(
-                "{} stopped {name} with {}: let it finish its requests before it exits{finish}",
-                text::name(sender),
-                text::signal(number)
-            )
-        }
-        (Ending::Killed { signal, .. }, None) if text::sender(actor, fate, ended_ns).is_some() => {
-            format!("read the log of {name} at that second: it sent itself {}", text::signal(signal))
-        }
-        // Nobody crashes of it.
-        (Ending::Killed { signal: SIGKILL, .. }, None) => {
-            format!("find out who sends SIGKILL to {name}: the log of whatever manages it, or the kernel's")
-        }
-        (Ending::Killed { signal, .. }, None) => {
-            let pid = actor.name.pid;
-            format!("find the crash of {name} ({}): its log, or `coredumpctl info {pid}`", text::signal(signal))
-        }
-        (Ending::Exited(_), None) => format!("read the log of {name} at that second: it ended by itself"),
-    }
 }
 
 #[cfg(test)]

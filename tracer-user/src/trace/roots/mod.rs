@@ -13,6 +13,7 @@ mod program;
 mod proxy;
 mod queue;
 mod refused;
+mod remedy;
 mod remote;
 mod route;
 mod tcp;
@@ -228,11 +229,10 @@ fn closer_is_leaving(failure: &Failure, host: &Host) -> bool {
 
 /// Whoever closed its other end may be ending: told to, or by itself. One that closed a connection that it had kept needs a reason.
 fn closer_may_end(failure: &Failure, host: &Host) -> bool {
-    closer(failure, host).is_some_and(|(closed_ns, actor)| {
-        let close = close(closed_ns, &actor, host);
-        let told = || close.is_leaving(host.peers.fate(actor.name.pid).as_ref());
-        close.may_end() && (failure.cause != Cause::StaleKeepalive || told())
-    })
+    if failure.cause == Cause::StaleKeepalive {
+        return closer_is_leaving(failure, host);
+    }
+    closer(failure, host).is_some_and(|(closed_ns, actor)| close(closed_ns, &actor, host).may_end())
 }
 
 fn close<'a>(closed_ns: u64, actor: &'a Actor, host: &Host) -> Close<'a> {

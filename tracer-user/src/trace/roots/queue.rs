@@ -41,7 +41,7 @@ pub(super) fn root(full: QueueFull, at: SocketAddr, owner: Option<&Name>, seen: 
         address: at.to_string(),
         limit: seen.map(|seen| if full == QueueFull::Accept { seen.limit } else { seen.half_open_limit }),
         queued,
-        owner: owner.map(|name| record::Owner { pid: name.pid, comm: name.comm.clone() }),
+        owner: owner.map(record::Owner::from),
     };
     let root = record::Root { kind, text, process: None, listener: Some(listener) };
     Found { root, hint: Some(hint), evidence: None }

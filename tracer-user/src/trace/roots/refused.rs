@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Found, ended, proxy, text};
+use super::{Found, ended, proxy, remedy, text};
 use crate::{
     context::{
         owners::{Gone, Live, Owners},
@@ -123,7 +123,7 @@ fn after(
     let ago = |time_ns: u64| text::duration(failure.time_ns.saturating_sub(time_ns));
     let process = text::process(&actor, fate, end_ns);
     let stopped = format!("find out why {who} stopped listening");
-    let again = || format!("start {} again; {}", actor.name.comm, ended::hint(&actor, fates, end_ns));
+    let again = || format!("start {} again; {}", actor.name.comm, remedy::hint(&actor, fates, end_ns));
     let lasted_ns = end_ns - closed_ns;
     let (kind, what, hint) = match text::end(&actor, fate, end_ns) {
         None => {

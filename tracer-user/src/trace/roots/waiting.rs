@@ -226,7 +226,7 @@ fn queued(queue: &Queue) -> Option<Found> {
 }
 
 fn listener(queue: &Queue) -> record::Listener {
-    let owner = queue.owner().map(|seat| record::Owner { pid: seat.name.pid, comm: seat.name.comm.clone() });
+    let owner = queue.owner().map(|seat| record::Owner::from(&seat.name));
     record::Listener { address: queue.at.clone(), limit: queue.limit, queued: queue.queued, owner }
 }
 

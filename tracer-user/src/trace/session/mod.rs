@@ -26,7 +26,7 @@ use super::{
     notify,
     outbox::Outbox,
     overload::Overload,
-    prepare::{self, Prepared, Wanted, prepare},
+    prepare::{Prepared, Wanted, prepare},
     statistics::Statistics,
     storms::Storms,
     workers::{self, Target},
@@ -65,12 +65,7 @@ pub enum Stopped {
     Closed,
 }
 
-/// Whether it can be begun at all: to be asked before the sinks are opened.
-pub fn possible(settings: &WatchSettings) -> anyhow::Result<()> {
-    prepare::possible(&settings.processes, &settings.pids)
-}
-
-/// Traces until something stops it.
+/// Traces what is [`possible`](super::possible) until something stops it.
 pub fn run(settings: &WatchSettings, sinks: &mut Sinks) -> anyhow::Result<Stopped> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the event loop")?;

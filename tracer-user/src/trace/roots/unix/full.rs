@@ -22,12 +22,7 @@ pub(super) fn root(asked: &Asked, look: &Look) -> Option<Found> {
     };
     let capped = limit.is_some_and(|limit| look.somaxconn == Some(limit));
     let text = format!("the accept queue of {address} was full{size}: {who} did not accept fast enough");
-    let listener = record::Listener {
-        address,
-        limit: *limit,
-        queued: *queued,
-        owner: owner.map(|name| record::Owner { pid: name.pid, comm: name.comm.clone() }),
-    };
+    let listener = record::Listener { address, limit: *limit, queued: *queued, owner: owner.map(record::Owner::from) };
     let root = record::Root { kind: record::RootKind::AcceptQueueFull, text, process: None, listener: Some(listener) };
     let (workers, backlog) = Program::of(owner).more();
     let cap = match limit {

@@ -5,7 +5,7 @@ mod full;
 mod missing;
 mod refused;
 
-use super::{Found, ended, program, text};
+use super::{Found, ended, program, remedy, text};
 use crate::{
     context::unix::{
         look::{Asked, Look},
@@ -63,7 +63,7 @@ impl Past {
                     kind,
                     text: format!("{who}, which listened there, {end} {} before", ago(ended_ns)),
                     process,
-                    hint: format!("start {comm} again; {}", ended::hint(actor, &fate, ended_ns)),
+                    hint: format!("start {comm} again; {}", remedy::hint(actor, &fate, ended_ns)),
                 }
             }
             Afterwards::Alive => Self {
