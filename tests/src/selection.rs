@@ -26,6 +26,7 @@ const IN_A_VM: &[&str] = &[
     "roots/nobody_listens_any_more",
     "roots/who_listened",
     "roots/accept_queue_full",
+    "roots/full_for_the_only_syn",
     "roots/full_at_the_final_ack",
     "roots/syn_queue_full",
     "roots/queue_of_nginx_itself",

@@ -96,6 +96,8 @@ pub struct Offsets {
     pub unix_address_name: u32,
     pub file_inode: u32,
     pub inode_number: u32,
+    /// In bits: one of a byte.
+    pub sock_only_ipv6_bit: u32,
     pub skb_sock: u32,
 }
 
@@ -173,6 +175,7 @@ impl Offsets {
         unix_address_name: ABSENT,
         file_inode: ABSENT,
         inode_number: ABSENT,
+        sock_only_ipv6_bit: ABSENT,
         skb_sock: ABSENT,
     };
 }
@@ -204,7 +207,6 @@ pub struct Settings {
     pub drop_not_specified: u32,
     /// 1: programs log through aya-log (`--debug-probes`).
     pub debug: u32,
-    pub reserved: u32,
 }
 
 impl Settings {
@@ -222,8 +224,7 @@ impl Settings {
         drop_not_specified: 0,
         victim_is_task: 0,
         debug: 0,
-        reserved: 0,
     };
 }
 
-crate::wire_pod!(Settings, 73 * 4 + 16 * 8 + 16 * 4 + 9 * 4 + 8 * DROP_REASON_WORDS + 16 * DROP_PLACES);
+crate::wire_pod!(Settings, 74 * 4 + 16 * 8 + 16 * 4 + 8 * 4 + 8 * DROP_REASON_WORDS + 16 * DROP_PLACES);

@@ -22,7 +22,8 @@ const KERNEL_TIMEOUT: Attempt =
     attempt(&["connect_timeout_kernel"], "connect() failed (110 … while connecting to upstream").errno("ETIMEDOUT");
 const RESET: Attempt = attempt(&["connect_reset"], "connect() failed (104 … while connecting to upstream")
     .errno("ECONNRESET")
-    .reused(false);
+    .reused(false)
+    .root("application_closed");
 
 /// Everybody at once: for faults that take their time.
 const CROWD: Drive = Drive::Load(Load { clients: 200, keepalive: false });

@@ -65,6 +65,15 @@ fn who_listened(why502: &Path, options: &Options) -> Result<String> {
     // It takes no IPv4.
     let six = listens("six", SIX).ok();
     let family = six.as_ref().map(|_| refused(SIX)).transpose()?;
+    // Nor did it, once it is gone.
+    let gone = format!("/p{SIX}/gone/");
+    let six_pid = six.as_ref().map(|six| six.process.pid());
+    if let Some(mut six) = six {
+        scene.told(&format!("/p{SIX}/refused/"))?;
+        six.process.signal(libc::SIGKILL)?;
+        six.process.wait(wait::SOON)?;
+        ensure!(scene.get(&gone)? == 502, "{gone} did not fail");
+    }
     // It closes the connection, and exits a moment later: that comes as an update.
     let mut leaves = listens("leaves", LEAVES)?;
     let left = refused(LEAVES)?;
@@ -89,6 +98,10 @@ fn who_listened(why502: &Path, options: &Options) -> Result<String> {
     if let Some(uri) = &family {
         let there = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, SIX)).to_string();
         because(failure(&records, uri)?, "address_family", None, &null, &[&there])?;
+        let gone = failure(&records, &gone)?;
+        because(gone, "not_listening", None, &null, &[])?;
+        let named = six_pid.is_some_and(|pid| gone["root"].to_string().contains(&pid.to_string()));
+        ensure!(!named, "it took no IPv4: {gone}");
     }
     let words = ["closed the connection without answering", "exited with code 4"];
     because(failure(&records, &left)?, "process_exited", Some(leaver), &("code", 4.into()), &words)?;

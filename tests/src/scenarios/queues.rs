@@ -1,8 +1,9 @@
 //! Listeners whose queues are full: upstreams', and nginx's own.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
+use std::process;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -25,6 +26,7 @@ const fn program(name: &'static str, run: fn(&Path, &Options) -> Result<String>)
 
 pub(super) const PROGRAMS: &[Program] = &[
     Program { name: "roots/accept_queue_full", needs: &[Need::Python], run: accept_queue_full },
+    program("roots/full_for_the_only_syn", full_for_the_only_syn),
     program("roots/full_at_the_final_ack", full_at_the_final_ack),
     program("roots/full_before_it_was_let_in", full_before),
     program("roots/syn_queue_full", syn_queue_full),
@@ -66,6 +68,55 @@ fn accept_queue_full(why502: &Path, options: &Options) -> Result<String> {
     Ok(format!("{} before, {} after", seen[0], seen[1]))
 }
 
+/// Gives up before the kernel sends its SYN again, after a second.
+const IMPATIENT: Scenario = Scenario {
+    net: Net::Routed(&[]),
+    server: "proxy_connect_timeout 300ms;\n\
+             location ~ ^/p(?<port>[0-9]+)/ { proxy_pass http://127.0.0.1:$port; }\n\
+             location ~ ^/far(?<far>[0-9]+)/ { proxy_pass http://10.77.0.2:$far; }",
+    ..HOST
+};
+
+/// A listener alone, two that share a place, and one in another network namespace.
+fn full_for_the_only_syn(why502: &Path, options: &Options) -> Result<String> {
+    let scene = Scene::set(&IMPATIENT, why502, options)?;
+    let routed = scene.stage.routed().context("no router")?;
+    let inhabitant = routed.inhabited()?;
+    let near = IpAddr::from(Ipv4Addr::LOCALHOST);
+    let far = "10.77.0.2".parse()?;
+    let alone = scene.stage.inside(|| listener::sharing(near, 0, 1))?;
+    let two = scene.stage.inside(|| listener::sharing(near, 0, 2))?;
+    let other = routed.far.enter(|| listener::sharing(far, 0, 1))?;
+    let mut fillers = Vec::new();
+    for listeners in [&alone, &two, &other] {
+        let address = listeners[0].local_addr()?;
+        // With two, whose turn it is is by chance: until neither takes any more.
+        let full = || {
+            let waiting = || Ok(sockets::waiting(address.port()));
+            let waiting = if address.ip() == near { scene.stage.inside(waiting) } else { routed.far.enter(waiting) };
+            waiting.is_ok_and(|waiting| waiting as usize == listeners.len())
+        };
+        wait::until("full queues", wait::SOON, || {
+            fillers.extend(scene.stage.inside(|| Ok(TcpStream::connect_timeout(&address, LITTLE)?)));
+            full()
+        })?;
+    }
+    let mut uris = Vec::new();
+    for (listeners, prefix) in [(&alone, "p"), (&two, "p"), (&other, "far")] {
+        let uri = format!("/{prefix}{}/full", listeners[0].local_addr()?.port());
+        ensure!(scene.get(&uri)? == 504, "{uri} did not time out");
+        uris.push(uri);
+    }
+    let records = scene.records()?;
+    drop((fillers, inhabitant));
+    for (listeners, uri) in [&alone, &two, &other].into_iter().zip(&uris) {
+        let address = listeners[0].local_addr()?.to_string();
+        let failure = failure(&records, uri)?;
+        because(failure, "accept_queue_full", None, &("", Value::Null), &[&address, &format!("[{}]", process::id())])?;
+    }
+    Ok(format!("{} reasons", uris.len()))
+}
+
 /// Waits for long enough that nginx's kernel sends again after the queue was filled, on a slow machine, too.
 const PATIENT: Scenario = Scenario {
     server: "proxy_read_timeout 7s; location ~ ^/p(?<port>[0-9]+)/ { proxy_pass http://127.0.0.1:$port; }",
@@ -85,7 +136,7 @@ fn full_at_the_final_ack(why502: &Path, options: &Options) -> Result<String> {
 
 fn final_ack(scenario: &Scenario, status: u16, why502: &Path, options: &Options) -> Result<String> {
     let scene = Scene::set(scenario, why502, options)?;
-    let localhost = std::net::IpAddr::from(std::net::Ipv4Addr::LOCALHOST);
+    let localhost = IpAddr::from(Ipv4Addr::LOCALHOST);
     let bound = || scene.stage.inside(|| listener::bound(localhost));
     // Two that fill the queue. What nginx sends after its SYN is lost until then: its connection is half open at this end.
     let (one, other) = (bound()?, bound()?);
@@ -108,7 +159,7 @@ fn final_ack(scenario: &Scenario, status: u16, why502: &Path, options: &Options)
     drop((first, second));
     let records = scene.records()?;
     let failure = failure(&records, &uri)?;
-    let lab = format!("[{}]", std::process::id());
+    let lab = format!("[{}]", process::id());
     because(failure, "accept_queue_full", None, &("", Value::Null), &[&lab, &port.to_string()])?;
     ensure!(failure["root"]["listener"]["limit"] == 1, "{}", failure["root"]);
     ensure!(of_type(&records, "overflow").any(|overflow| overflow["queue"] == "accept"), "no overflow record");
@@ -119,7 +170,7 @@ fn final_ack(scenario: &Scenario, status: u16, why502: &Path, options: &Options)
 fn full_before(why502: &Path, options: &Options) -> Result<String> {
     let scene = Scene::set(&PRIVATE, why502, options)?;
     let listener = scene.stage.inside(|| {
-        let listener = TcpListener::from(listener::bound(std::net::Ipv4Addr::LOCALHOST.into())?);
+        let listener = TcpListener::from(listener::bound(Ipv4Addr::LOCALHOST.into())?);
         listener::listen(&listener, 0)?;
         Ok(listener)
     })?;
@@ -148,7 +199,7 @@ fn syn_queue_full(why502: &Path, options: &Options) -> Result<String> {
     for (scenario, backlog, half_open, limit) in [(&NO_COOKIES, 1, 2, 1), (&FEW, 64, 4, 3)] {
         let scene = Scene::set(scenario, why502, options)?;
         let listener = scene.stage.inside(|| {
-            let listener = TcpListener::from(listener::bound(std::net::Ipv4Addr::LOCALHOST.into())?);
+            let listener = TcpListener::from(listener::bound(Ipv4Addr::LOCALHOST.into())?);
             filter::attach(&listener, Filter::Syn)?;
             listener::listen(&listener, backlog)?;
             Ok(listener)
@@ -164,7 +215,7 @@ fn syn_queue_full(why502: &Path, options: &Options) -> Result<String> {
         let failure = failure(&records, &uri)?;
         let lab = format!("SYN queue of {address} was full");
         because(failure, "syn_queue_full", None, &("", Value::Null), &[&lab, &format!("its limit is {limit}")])?;
-        ensure!(failure["root"]["listener"]["owner"]["pid"] == std::process::id(), "{}", failure["root"]);
+        ensure!(failure["root"]["listener"]["owner"]["pid"] == process::id(), "{}", failure["root"]);
         let overflow = of_type(&records, "overflow").next().context("no overflow record")?;
         ensure!(overflow["queue"] == "syn" && overflow["limit"] == limit, "{overflow}");
         seen.push(overflow["queued"].to_string());
@@ -181,7 +232,7 @@ fn syn_flood(why502: &Path, options: &Options) -> Result<String> {
     let elsewhere = Elsewhere::behind(stage.near().context("a namespace")?)?;
     let scene = Scene::watch(stage, why502)?;
     let listener = scene.stage.inside(|| {
-        let listener = TcpListener::from(listener::bound(std::net::Ipv4Addr::UNSPECIFIED.into())?);
+        let listener = TcpListener::from(listener::bound(Ipv4Addr::UNSPECIFIED.into())?);
         listener::listen(&listener, 16)?;
         Ok(listener)
     })?;
@@ -196,7 +247,7 @@ fn syn_flood(why502: &Path, options: &Options) -> Result<String> {
     let dropped = scene.stage.inside(|| counter("TCPReqQFullDrop"))?;
     let records = scene.records()?;
     let failure = failure(&records, &uri)?;
-    let (full, lab) = (format!("SYN queue of 0.0.0.0:{port} was full"), std::process::id());
+    let (full, lab) = (format!("SYN queue of 0.0.0.0:{port} was full"), process::id());
     because(failure, "syn_queue_full", None, &("", Value::Null), &[&full])?;
     ensure!(failure["root"]["listener"]["owner"]["pid"] == lab, "{}", failure["root"]);
     let overflows: Vec<&Value> = of_type(&records, "overflow").collect();

@@ -8,6 +8,9 @@ use crate::listener::ListenerKey;
 pub const OPENED: u32 = 1;
 pub const CLOSED: u32 = 2;
 
+/// Beside the flags of [`crate::peer`]: the socket takes no IPv4 (IPV6_V6ONLY).
+pub const ONLY_IPV6: u32 = 1 << 16;
+
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Listener {
@@ -19,7 +22,7 @@ pub struct Listener {
     pub change: u32,
     /// As in [`crate::peer::PeerClosed`].
     pub exit_code: u32,
-    /// [`crate::peer::PEER_EXITING`], [`crate::peer::PEER_WORKER`].
+    /// [`crate::peer::PEER_EXITING`], [`crate::peer::PEER_WORKER`], [`ONLY_IPV6`].
     pub flags: u32,
     pub parent: u32,
     pub comm: crate::process::Comm,

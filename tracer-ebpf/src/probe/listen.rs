@@ -8,11 +8,12 @@ use aya_ebpf::helpers::bpf_get_current_task;
 use tracer_common::{
     event::{
         kind,
-        listener::{CLOSED, Listener, OPENED},
+        listener::{CLOSED, Listener, ONLY_IPV6, OPENED},
     },
     listener::{ListenerKey, Listening},
     loss::{Program, Reason},
     server::LISTENS,
+    settings::ABSENT,
     tcp_state::LISTEN,
 };
 
@@ -62,12 +63,21 @@ pub(super) fn changed(sk: TcpSock, new: u8) -> i32 {
         (&raw mut (*slot).key).write(key);
         (&raw mut (*slot).change).write(if new == LISTEN { OPENED } else { CLOSED });
         (&raw mut (*slot).exit_code).write(ending.exit_code);
-        (&raw mut (*slot).flags).write(ending.flags);
+        (&raw mut (*slot).flags).write(ending.flags | only_ipv6(sk, family));
         (&raw mut (*slot).parent).write(ending.parent);
         (&raw mut (*slot).comm).write(ending.comm);
     }
     emit::submit(entry);
     1
+}
+
+#[inline(always)]
+fn only_ipv6(sk: TcpSock, family: u16) -> u32 {
+    let bit = setting!(offsets.sock_only_ipv6_bit);
+    if family != read::AF_INET6 || bit == ABSENT {
+        return 0;
+    }
+    if sk.field::<u8>(bit / 8) >> (bit % 8) & 1 == 1 { ONLY_IPV6 } else { 0 }
 }
 
 #[inline(always)]

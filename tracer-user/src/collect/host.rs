@@ -28,8 +28,9 @@ pub fn decode(bytes: &[u8]) -> Option<HostEvent> {
         kind::LISTENER => {
             let event: listener::Listener = read(bytes)?;
             let place = place(&event.key)?;
-            let change =
-                if event.change == listener::OPENED { Change::Listens(place) } else { Change::ListensNoMore(place) };
+            let only_ipv6 = event.flags & listener::ONLY_IPV6 != 0;
+            let ceases = Change::ListensNoMore { place, only_ipv6 };
+            let change = if event.change == listener::OPENED { Change::Listens(place) } else { ceases };
             let actor = actor(header.tgid, event.comm, event.parent, event.flags, event.exit_code);
             Some(HostEvent { time_ns: header.time_ns, actor, change })
         }

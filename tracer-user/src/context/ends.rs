@@ -12,7 +12,7 @@ use super::{
     namespaces::{self, enter},
     process,
     standing::{Standing, standing},
-    tcp,
+    tcp::{self, Listener},
     unix::{
         diag::{self, Bound},
         holders::{self, Holder},
@@ -69,6 +69,8 @@ pub struct Queue {
     pub at: String,
     pub limit: Option<u32>,
     pub queued: Option<u32>,
+    /// No more fit in, at one of them where several share the place.
+    pub full: bool,
     pub open: Vec<Seat>,
 }
 
@@ -90,7 +92,7 @@ impl Queue {
 /// Half an answer: sockets, before it is known who has them.
 enum Sockets {
     Held { inode: u64, unread: Option<u32>, unacknowledged: Option<u32> },
-    Queued { at: String, limit: Option<u32>, queued: Option<u32>, listeners: Vec<u64>, accepted: Vec<u64> },
+    Queued { queue: Queue, listeners: Vec<u64>, accepted: Vec<u64> },
 }
 
 impl Sockets {
@@ -130,7 +132,7 @@ fn in_namespaces(worker: u32, questions: &[Question], indices: &[usize], found: 
     }
     let elsewhere = |index: &&usize| {
         let far = match &questions[**index].wanted {
-            Wanted::Tcp { upstream, .. } => !upstream.ip().is_loopback(),
+            Wanted::Tcp { upstream, .. } | Wanted::Listener(Address::Tcp(upstream)) => !upstream.ip().is_loopback(),
             Wanted::Inode(_) | Wanted::Listener(_) => false,
         };
         far && found[**index].is_none()
@@ -160,10 +162,13 @@ fn sockets(Question { worker, time_ns, wanted }: &Question) -> Option<Sockets> {
                 Some(inode) => {
                     Some(Sockets::Held { inode, unread: Some(end.unread), unacknowledged: Some(end.unacknowledged) })
                 }
-                None => tcp_queue(*upstream),
+                None => tcp_queue(*upstream, |listener| listener.queued > 0),
             }
         }
-        Wanted::Listener(Address::Tcp(upstream)) => tcp_queue(*upstream),
+        // Another namespace's listener on the same port is somebody else's.
+        Wanted::Listener(Address::Tcp(upstream)) => {
+            namespaces::owns_here(upstream.ip()).then(|| tcp_queue(*upstream, Listener::is_full)).flatten()
+        }
         Wanted::Listener(Address::Unix(path)) => {
             let asked = look::Asked { worker: *worker, time_ns: *time_ns, path: path.clone() };
             let served = look::look(&asked, &Known::default())?.served?;
@@ -173,13 +178,10 @@ fn sockets(Question { worker, time_ns, wanted }: &Question) -> Option<Sockets> {
                 Bound::Nothing => Vec::new(),
                 bound => diag::accepted(bound),
             };
-            Some(Sockets::Queued {
-                at: wanted_address(path),
-                limit: served.listener.limit,
-                queued: served.listener.queued,
-                listeners: vec![served.listener.inode],
-                accepted,
-            })
+            let (limit, queued) = (served.listener.limit, served.listener.queued);
+            let full = limit.zip(queued).is_some_and(|(limit, queued)| queued > limit);
+            let queue = Queue { at: wanted_address(path), limit, queued, full, open: Vec::new() };
+            Some(Sockets::Queued { queue, listeners: vec![served.listener.inode], accepted })
         }
         Wanted::Listener(Address::Name(_)) => None,
     }
@@ -189,8 +191,9 @@ fn wanted_address(path: &str) -> String {
     Address::Unix(path.to_owned()).to_string()
 }
 
-/// The listener that takes connections to an address: the most particular one. Several may share the place.
-fn tcp_queue(upstream: SocketAddr) -> Option<Sockets> {
+/// The listener that takes connections to an address: the most particular one. Several may share the place: then those that
+/// are as meant, if there are any, for the others have nothing to do with it.
+fn tcp_queue(upstream: SocketAddr, meant: fn(&Listener) -> bool) -> Option<Sockets> {
     let mut listeners = tcp::listeners(upstream.port());
     let rank = |address: SocketAddr| match (address.ip(), upstream.ip()) {
         (own, wanted) if own == wanted => Some(0),
@@ -200,19 +203,20 @@ fn tcp_queue(upstream: SocketAddr) -> Option<Sockets> {
     };
     let best = listeners.iter().filter_map(|listener| rank(listener.address)).min()?;
     listeners.retain(|listener| rank(listener.address) == Some(best));
-    // Of several that share the place, those where somebody waits: another has nothing to do with it.
-    if listeners.iter().any(|listener| listener.queued > 0) {
-        listeners.retain(|listener| listener.queued > 0);
+    if listeners.iter().any(meant) {
+        listeners.retain(meant);
     }
     let first = *listeners.first()?;
     let alone = listeners.len() == 1;
-    Some(Sockets::Queued {
+    let queue = Queue {
         at: first.address.to_string(),
         limit: first.limit.filter(|_| alone),
         queued: alone.then_some(first.queued),
-        listeners: listeners.iter().map(|listener| listener.inode).collect(),
-        accepted: tcp::accepted(first.address),
-    })
+        full: listeners.iter().any(Listener::is_full),
+        open: Vec::new(),
+    };
+    let listeners = listeners.iter().map(|listener| listener.inode).collect();
+    Some(Sockets::Queued { queue, listeners, accepted: tcp::accepted(first.address) })
 }
 
 fn seen(sockets: &Sockets, holders: &Holders, standings: &mut HashMap<u32, Option<Standing>>) -> Option<Seen> {
@@ -228,7 +232,7 @@ fn seen(sockets: &Sockets, holders: &Holders, standings: &mut HashMap<u32, Optio
             let by: Vec<Seat> = of(inode).iter().filter_map(|holder| seat(holder, 1)).collect();
             (!by.is_empty()).then_some(Seen::Held { by, unread: *unread, unacknowledged: *unacknowledged })
         }
-        Sockets::Queued { at, limit, queued, listeners, accepted } => {
+        Sockets::Queued { queue, listeners, accepted } => {
             let mut open: Vec<Seat> = Vec::new();
             for holder in listeners.iter().flat_map(of) {
                 let connections = accepted.iter().filter(|inode| of(inode).contains(holder)).count();
@@ -236,8 +240,7 @@ fn seen(sockets: &Sockets, holders: &Holders, standings: &mut HashMap<u32, Optio
                     open.extend(seat(holder, connections));
                 }
             }
-            let (at, limit, queued) = (at.clone(), *limit, *queued);
-            (!open.is_empty()).then_some(Seen::Queued(Queue { at, limit, queued, open }))
+            (!open.is_empty()).then(|| Seen::Queued(Queue { open, ..queue.clone() }))
         }
     }
 }
@@ -287,7 +290,7 @@ mod tests {
             standing: Standing::Going,
             connections: 0,
         };
-        let queue = |open: Vec<Seat>| Queue { at: String::new(), limit: None, queued: None, open };
+        let queue = |open: Vec<Seat>| Queue { at: String::new(), limit: None, queued: None, full: false, open };
         let said = |open: Vec<Seat>| {
             let queue = queue(open);
             let pids = queue.accepting().iter().map(|seat| seat.name.pid).collect::<Vec<_>>();

@@ -68,7 +68,7 @@ impl Listeners {
 
     /// Takes in that something listens, or does no more.
     pub fn event(&mut self, event: &HostEvent) {
-        let (Change::Listens(place) | Change::ListensNoMore(place)) = event.change else { return };
+        let (Change::Listens(place) | Change::ListensNoMore { place, .. }) = event.change else { return };
         let Some(list) = self.known.get_mut(&place.netns).filter(|list| list.taken_ns < event.time_ns) else { return };
         let Some(by_port) = &mut list.by_port else { return };
         let addresses = by_port.entry(place.address.port()).or_default();
@@ -171,8 +171,8 @@ mod tests {
         let place = Place { netns: 7, address };
         assert_eq!(happens(earlier, Change::Listens(place)), Some(1), "it is in the list already");
         assert_eq!(happens(u64::MAX, Change::Listens(place)), Some(2), "another shares the port");
-        assert_eq!(happens(u64::MAX, Change::ListensNoMore(place)), Some(1));
-        assert_eq!(happens(u64::MAX, Change::ListensNoMore(place)), Some(0));
-        assert_eq!(happens(u64::MAX, Change::ListensNoMore(place)), Some(0));
+        assert_eq!(happens(u64::MAX, Change::ceases(place)), Some(1));
+        assert_eq!(happens(u64::MAX, Change::ceases(place)), Some(0));
+        assert_eq!(happens(u64::MAX, Change::ceases(place)), Some(0));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt::Display,
     fs::{self, File},
     io,
     net::{IpAddr, Ipv6Addr},
@@ -133,9 +134,14 @@ impl Namespaces {
     }
 }
 
-/// Whether the network namespace of process `pid` has this address for its own.
-fn has(pid: u32, address: IpAddr) -> bool {
-    let read = |file| fs::read_to_string(format!("/proc/{pid}/net/{file}")).unwrap_or_default();
+/// Whether the network namespace that the calling thread is in has this address for its own.
+pub(super) fn owns_here(address: IpAddr) -> bool {
+    address.is_loopback() || has("thread-self", address)
+}
+
+/// Whether the network namespace of a process, as /proc calls it, has this address for its own.
+fn has(process: impl Display, address: IpAddr) -> bool {
+    let read = |file| fs::read_to_string(format!("/proc/{process}/net/{file}")).unwrap_or_default();
     match address {
         IpAddr::V4(_) => is_local(&read("fib_trie"), &address.to_string()),
         IpAddr::V6(address) => is_interface(&read("if_inet6"), address),

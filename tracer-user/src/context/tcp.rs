@@ -46,6 +46,13 @@ pub struct Listener {
     pub limit: Option<u32>,
 }
 
+impl Listener {
+    /// sk_acceptq_is_full(), include/net/sock.h.
+    pub fn is_full(&self) -> bool {
+        self.limit.is_some_and(|limit| self.queued > limit)
+    }
+}
+
 /// The end at `local` of the connection from `remote`; None: there is none, it is closing, or it cannot be seen.
 pub fn end(local: SocketAddr, remote: SocketAddr) -> Option<End> {
     let found = if answers() {

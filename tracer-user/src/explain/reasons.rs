@@ -49,8 +49,8 @@ pub(super) const REASONS: &[Reason] = &[
         meaning: "The listener's queue of finished handshakes was over its limit: its process accepts connections more slowly than they \
                   come, because all its workers are busy or it hangs. The kernel then drops SYNs, and nginx waits for an answer \
                   that does not come; with net.ipv4.tcp_abort_on_overflow a reset comes instead.",
-        known: "A segment of this very connection went unanswered, or was answered with a reset, while the queue was over its limit. \
-                Drops that others met make an overflow record, and no reason.",
+        known: "A segment of this very connection went unanswered, or was answered with a reset, while the queue was over its limit; or \
+                its SYN went unanswered, and the queue was over its limit right after (\"seen … after\"). Drops that others met make an overflow record, and no reason.",
         check: &[QUEUES, check("Drops since boot", "nstat -az TcpExtListenOverflows TcpExtListenDrops")],
         change: &[
             "More workers, or faster answers: a longer queue only makes clients wait longer.",

@@ -220,6 +220,30 @@ impl Btf {
     /// Where `path` (members joined by dots; anonymous structs and unions are looked through, of an array its first element) is in `struct of`, which
     /// must be `size` bytes there: the verifier does not catch a wrong offset inside a struct, so this must.
     pub fn member(&self, of: &str, path: &str, size: u32) -> Result<Member, BtfError> {
+        let found = self.walk(of, path)?;
+        if found.bit_field || found.bits % 8 != 0 {
+            return Err(BtfError::BitField { of: of.into(), member: path.into() });
+        }
+        let actual = self.size(found.id);
+        if actual != size {
+            return Err(BtfError::Size { of: of.into(), member: path.into(), found: actual, expected: size });
+        }
+        Ok(Member { offset: found.bits / 8, size })
+    }
+
+    /// How many bits from the start of `struct of` a bit-field is. Where a byte's lowest bit comes first, as on all machines that
+    /// this program runs on.
+    pub fn bit(&self, of: &str, path: &str) -> Result<u32, BtfError> {
+        let found = self.walk(of, path)?;
+        if !found.bit_field {
+            let (member, found) = (path.into(), self.size(found.id));
+            return Err(BtfError::Size { of: of.into(), member, found, expected: 0 });
+        }
+        Ok(found.bits)
+    }
+
+    /// A member, and where it is in the outermost struct.
+    fn walk(&self, of: &str, path: &str) -> Result<FoundMember, BtfError> {
         let outer = self.find(kind::STRUCT, of).ok_or_else(|| BtfError::NoStruct(of.into()))?;
         let absent = || BtfError::NoMember { of: of.into(), member: path.into() };
         let mut offset = 0;
@@ -232,14 +256,7 @@ impl Btf {
             found = self.find_member(current, part, 0).ok_or_else(absent)?;
             offset += found.bits;
         }
-        if found.bit_field || offset % 8 != 0 {
-            return Err(BtfError::BitField { of: of.into(), member: path.into() });
-        }
-        let actual = self.size(found.id);
-        if actual != size {
-            return Err(BtfError::Size { of: of.into(), member: path.into(), found: actual, expected: size });
-        }
-        Ok(Member { offset: offset / 8, size })
+        Ok(FoundMember { bits: offset, ..found })
     }
 
     fn find_member(&self, of: Type, name: &str, depth: u32) -> Option<FoundMember> {
@@ -334,6 +351,8 @@ mod tests {
         assert_eq!(btf.member("sock_common", "skc_daddr", 4).expect("in every kernel").offset, 0);
         assert!(btf.member("sock_common", "skc_daddr", 8).is_err(), "a wrong size must be refused");
         assert!(btf.member("tcp_sock", "no_such_member", 4).is_err());
+        assert!(btf.bit("sock_common", "skc_ipv6only").is_ok() && btf.bit("sock_common", "skc_daddr").is_err());
+        assert!(btf.member("sock_common", "skc_ipv6only", 1).is_err());
         let arguments = [Found::Struct("sock".to_owned()), Found::Integer(4), Found::Integer(4)];
         assert_eq!(btf.tracepoint("inet_sock_set_state").as_deref(), Some(arguments.as_slice()));
         assert_eq!(btf.tracepoint("no_such_tracepoint"), None);

@@ -22,7 +22,7 @@ enum Need {
 }
 
 macro_rules! wanted {
-    ($($need:ident $field:ident = $of:literal . $member:literal : $size:literal;)+) => {
+    ($($need:ident $field:ident = $of:literal . $member:literal : $size:expr;)+) => {
         &[$(Wanted { field: |offsets| &mut offsets.$field, of: $of, member: $member, size: $size, need: Need::$need }),+]
     };
 }
@@ -101,7 +101,11 @@ const WANTED: &[Wanted] = wanted! {
     Optional file_inode = "file"."f_inode": 8;
     Optional skb_sock = "sk_buff"."sk": 8;
     Optional inode_number = "inode"."i_ino": 8;
+    Optional sock_only_ipv6_bit = "sock"."__sk_common.skc_ipv6only": BIT;
 };
+
+/// Instead of a size: a bit-field of one bit, whose offset is in bits.
+const BIT: u32 = 0;
 
 /// The offsets, and what could not be resolved of the optional ones.
 #[derive(Debug)]
@@ -115,13 +119,19 @@ pub fn resolve(btf: &Btf) -> Result<Resolved, BtfError> {
     let mut offsets = Offsets::ABSENT;
     let mut missing = Vec::new();
     for wanted in WANTED {
-        let found = btf.member(wanted.of, wanted.member, wanted.size).or_else(|error| match wanted.size {
-            // A small number that was an `int` once (5.10): its lowest byte comes first.
-            1 => btf.member(wanted.of, wanted.member, 4).map_err(|_| error),
-            _ => Err(error),
-        });
+        let found = match wanted.size {
+            BIT => btf.bit(wanted.of, wanted.member),
+            size => {
+                let found = btf.member(wanted.of, wanted.member, size).or_else(|error| match size {
+                    // A small number that was an `int` once (5.10): its lowest byte comes first.
+                    1 => btf.member(wanted.of, wanted.member, 4).map_err(|_| error),
+                    _ => Err(error),
+                });
+                found.map(|member| member.offset)
+            }
+        };
         let offset = match (found, &wanted.need) {
-            (Ok(member), _) => member.offset,
+            (Ok(offset), _) => offset,
             (Err(error), Need::Required) => return Err(error),
             (Err(error), Need::Optional) => {
                 missing.push(error);

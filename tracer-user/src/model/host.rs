@@ -77,7 +77,18 @@ pub struct HostEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     Listens(Place),
-    ListensNoMore(Place),
+    ListensNoMore {
+        place: Place,
+        /// It took no IPv4 (IPV6_V6ONLY).
+        only_ipv6: bool,
+    },
     /// A process that listened, or was forked by one, ended.
     Ended,
+}
+
+#[cfg(test)]
+impl Change {
+    pub const fn ceases(place: Place) -> Self {
+        Self::ListensNoMore { place, only_ipv6: false }
+    }
 }

@@ -157,6 +157,10 @@ fn wanted(failure: &Failure) -> Option<Wanted> {
         // Nobody let it in: who should have?
         _ if failure.connection.queue_full == Some(QueueFull::Accept) => Some(Wanted::Listener(upstream.clone())),
         Cause::SocketBacklogFull => Some(Wanted::Listener(upstream.clone())),
+        // Before the kernel sent its SYN again, nobody has looked at the listener.
+        Cause::ConnectTimeout | Cause::ConnectTimeoutKernel => {
+            matches!(upstream, Address::Tcp(_)).then(|| Wanted::Listener(upstream.clone()))
+        }
         Cause::ResponseTimeout | Cause::SendTimeout | Cause::ResponseStalled | Cause::TlsTimeout => match upstream {
             Address::Tcp(upstream) => {
                 let Some(Address::Tcp(nginx)) = failure.connection.local else { return None };
@@ -207,7 +211,8 @@ mod tests {
         let mut full = failure.clone();
         full.connection.queue_full = Some(QueueFull::Accept);
         assert!(matches!(wanted(&full), Some(Wanted::Listener(_))));
-        assert_eq!(wanted(&Failure { cause: Cause::ConnectTimeout, ..failure.clone() }), None, "no queue was full");
+        let silent = Failure { cause: Cause::ConnectTimeout, ..failure.clone() };
+        assert!(matches!(wanted(&silent), Some(Wanted::Listener(_))), "is its queue full now?");
         assert_eq!(wanted(&Failure { cause: Cause::ClosedBeforeResponse, ..failure.clone() }), None);
         let mut unix = failure;
         unix.upstream = Some(Address::Unix("/run/a.sock".into()));

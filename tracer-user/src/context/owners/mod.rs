@@ -35,6 +35,8 @@ pub struct Gone {
     pub time_ns: u64,
     /// When that one ended, where that was after.
     pub ended_ns: Option<u64>,
+    /// It took no IPv4 (IPV6_V6ONLY).
+    pub only_ipv6: bool,
     /// Who opened it, if that is another one.
     opened_by: Option<u32>,
 }
@@ -91,7 +93,7 @@ impl Owners {
                     None => {}
                 }
             }
-            Change::ListensNoMore(place) => {
+            Change::ListensNoMore { place, only_ipv6 } => {
                 let opener = self.live.get_mut(&place).and_then(|live| live.closed(&event.actor));
                 if self.live.get(&place).is_some_and(Live::is_open) {
                     return;
@@ -106,7 +108,7 @@ impl Owners {
                     !went_to_background(actor, *ended_ns, listened_ns) && !left_in_order(actor, *ended_ns, event)
                 });
                 let (actor, time_ns) = opener.cloned().unwrap_or_else(|| (event.actor.clone(), event.time_ns));
-                self.gone.insert(place, Gone { actor, time_ns, ended_ns: None, opened_by });
+                self.gone.insert(place, Gone { actor, time_ns, ended_ns: None, only_ipv6, opened_by });
             }
             Change::Ended => {
                 if self.ended.len() >= ENDED {
@@ -162,10 +164,17 @@ impl Owners {
     }
 
     /// The last that listened there and does no more.
-    pub fn last(&self, netns: u32, serves: impl Fn(SocketAddr) -> bool) -> Option<(SocketAddr, &Gone)> {
-        let there = |place: &Place| place.netns == netns && serves(place.address);
-        let gone = self.gone.iter().filter(|(place, _)| there(place)).max_by_key(|(_, gone)| gone.time_ns)?;
-        Some((gone.0.address, gone.1))
+    pub fn last(&self, netns: u32, served: impl Fn(SocketAddr, &Gone) -> bool) -> Option<&Gone> {
+        let there = |(place, gone): &(&Place, &Gone)| place.netns == netns && served(place.address, gone);
+        self.gone.iter().filter(there).map(|(_, gone)| gone).max_by_key(|gone| gone.time_ns)
+    }
+
+    /// Those on a port that ceased after this time.
+    pub fn ceased_after(&self, netns: u32, port: u16, time_ns: u64) -> impl Iterator<Item = (SocketAddr, &Gone)> {
+        let wanted = move |(place, gone): &(&Place, &Gone)| {
+            place.netns == netns && place.address.port() == port && gone.time_ns > time_ns
+        };
+        self.gone.iter().filter(wanted).map(|(place, gone)| (place.address, gone))
     }
 
     /// Where a process listens, or did a moment ago.
@@ -232,7 +241,7 @@ pub(super) fn sockets(pid: u32, wanted: impl Fn(u64) -> bool) -> HashSet<u64> {
 mod tests {
     use std::net::{SocketAddr, TcpListener};
 
-    use super::{Found, Live, Owners, snapshot};
+    use super::{Found, Gone, Live, Owners, snapshot};
     use crate::model::host::{Actor, Change, Ending, HostEvent, Name, Place};
 
     fn place(address: &str) -> Place {
@@ -244,7 +253,7 @@ mod tests {
         HostEvent { time_ns, actor, change }
     }
 
-    fn any(_: SocketAddr) -> bool {
+    fn any(_: SocketAddr, _: &Gone) -> bool {
         true
     }
 
@@ -255,7 +264,7 @@ mod tests {
         owners.event(&event(1, 7, Ending::Alive, Change::Listens(there)));
         owners.event(&event(2, 8, Ending::Alive, Change::Listens(there)));
         assert_eq!(owner(&owners), None);
-        owners.event(&event(3, 7, Ending::Exited(0), Change::ListensNoMore(there)));
+        owners.event(&event(3, 7, Ending::Exited(0), Change::ceases(there)));
         assert_eq!(owner(&owners), Some(8), "the other has left");
         owners.event(&event(4, 8, Ending::Alive, Change::Listens(there)));
         assert_eq!(owner(&owners), Some(8), "two of its own");
@@ -269,10 +278,10 @@ mod tests {
         owners.event(&event(0, 10, Ending::Alive, Change::Listens(there)));
         owners.event(&event(100 * second, 10, Ending::Exited(0), Change::Ended));
         let crashed = Ending::Killed { signal: 11, core: false };
-        owners.event(&event(125 * second, 20, crashed, Change::ListensNoMore(there)));
-        assert_eq!(owners.last(1, any).expect("gone").1.actor.name.pid, 20);
+        owners.event(&event(125 * second, 20, crashed, Change::ceases(there)));
+        assert_eq!(owners.last(1, any).expect("gone").actor.name.pid, 20);
         owners.event(&event(125 * second + 1, 20, crashed, Change::Ended));
-        assert_eq!(owners.last(1, any).expect("gone").1.actor.ending, crashed);
+        assert_eq!(owners.last(1, any).expect("gone").actor.ending, crashed);
     }
 
     #[test]
@@ -280,9 +289,9 @@ mod tests {
         let (mut owners, there) = (Owners::default(), place("127.0.0.1:80"));
         owners.event(&event(1, 7, Ending::Alive, Change::Listens(there)));
         assert_eq!(owners.live(there).and_then(Live::owner).map(|name| name.pid), Some(7));
-        owners.event(&event(2, 7, Ending::Exited(3), Change::ListensNoMore(there)));
+        owners.event(&event(2, 7, Ending::Exited(3), Change::ceases(there)));
         assert_eq!(owners.live(there), None);
-        assert_eq!(owners.last(1, any).expect("gone").1.actor.ending, Ending::Exited(3));
+        assert_eq!(owners.last(1, any).expect("gone").actor.ending, Ending::Exited(3));
         assert_eq!(owners.last(2, any), None, "another namespace");
         owners.event(&event(3, 8, Ending::Alive, Change::Listens(there)));
         assert_eq!(owners.last(1, any), None, "somebody listens again");
@@ -293,7 +302,7 @@ mod tests {
         let (mut owners, there) = (Owners::default(), place("127.0.0.1:80"));
         owners.event(&event(1, 7, Ending::Alive, Change::Listens(there)));
         owners.event(&event(1, 8, Ending::Alive, Change::Listens(there)));
-        owners.event(&event(2, 7, Ending::Exited(0), Change::ListensNoMore(there)));
+        owners.event(&event(2, 7, Ending::Exited(0), Change::ceases(there)));
         assert!(owners.live(there).is_some() && owners.last(1, any).is_none());
     }
 
@@ -307,14 +316,14 @@ mod tests {
             owners.event(&event(3, 9, Ending::Alive, Change::Listens(there)));
             for pid in [7, 8, 9].into_iter().filter(|pid| *pid != last) {
                 assert!(owners.is_server(pid));
-                owners.event(&event(10, pid, Ending::Exited(0), Change::ListensNoMore(there)));
+                owners.event(&event(10, pid, Ending::Exited(0), Change::ceases(there)));
                 owners.event(&event(11, pid, Ending::Exited(0), Change::Ended));
             }
             assert!(owners.is_server(last), "its end is to be told");
             let killed = Ending::Killed { signal: 9, core: false };
-            owners.event(&event(20, last, killed, Change::ListensNoMore(there)));
+            owners.event(&event(20, last, killed, Change::ceases(there)));
             owners.event(&event(21, last, killed, Change::Ended));
-            let (_, gone) = owners.last(1, any).expect("gone");
+            let gone = owners.last(1, any).expect("gone");
             assert_eq!((gone.actor.name.pid, gone.actor.ending, gone.time_ns), (last, killed, 20));
         }
     }
@@ -322,11 +331,11 @@ mod tests {
     #[test]
     fn a_close_before_the_exit_is_of_the_exit() {
         let (mut owners, there) = (Owners::default(), place("127.0.0.1:80"));
-        owners.event(&event(1, 7, Ending::Alive, Change::ListensNoMore(there)));
+        owners.event(&event(1, 7, Ending::Alive, Change::ceases(there)));
         owners.event(&event(2, 9, Ending::Exited(1), Change::Ended));
-        assert_eq!(owners.last(1, any).expect("gone").1.actor.ending, Ending::Alive, "another process");
+        assert_eq!(owners.last(1, any).expect("gone").actor.ending, Ending::Alive, "another process");
         owners.event(&event(2, 7, Ending::Exited(1), Change::Ended));
-        let (_, gone) = owners.last(1, any).expect("gone");
+        let gone = owners.last(1, any).expect("gone");
         assert_eq!((gone.actor.ending, gone.time_ns, gone.ended_ns), (Ending::Exited(1), 1, Some(2)));
     }
 
@@ -336,18 +345,18 @@ mod tests {
         for master_first in [true, false] {
             owners.event(&event(1, 7, Ending::Alive, Change::Listens(there)));
             let later = super::BACKGROUND_NS;
-            let worker = event(later + 3, 8, Ending::Killed { signal: 9, core: false }, Change::ListensNoMore(there));
+            let worker = event(later + 3, 8, Ending::Killed { signal: 9, core: false }, Change::ceases(there));
             let ended_ns = later + if master_first { 2 } else { 4 };
             let master = event(ended_ns, 7, Ending::Exited(0), Change::Ended);
             let order = if master_first { [&master, &worker] } else { [&worker, &master] };
             order.into_iter().for_each(|event| owners.event(event));
-            let (_, gone) = owners.last(1, any).expect("gone");
+            let gone = owners.last(1, any).expect("gone");
             assert_eq!((gone.actor.name.pid, gone.actor.ending), (7, Ending::Exited(0)));
         }
         // The master lives on without it.
         owners.event(&event(10, 9, Ending::Alive, Change::Listens(there)));
-        owners.event(&event(11, 8, Ending::Exited(1), Change::ListensNoMore(there)));
-        assert_eq!(owners.last(1, any).expect("gone").1.actor.name.pid, 8);
+        owners.event(&event(11, 8, Ending::Exited(1), Change::ceases(there)));
+        assert_eq!(owners.last(1, any).expect("gone").actor.name.pid, 8);
     }
 
     #[test]
@@ -356,8 +365,8 @@ mod tests {
         owners.event(&event(1, 7, Ending::Alive, Change::Listens(there)));
         owners.event(&event(1_000_000, 7, Ending::Exited(0), Change::Ended));
         let crash = Ending::Killed { signal: 11, core: true };
-        owners.event(&event(20_000_000_000, 8, crash, Change::ListensNoMore(there)));
-        let (_, gone) = owners.last(1, any).expect("gone");
+        owners.event(&event(20_000_000_000, 8, crash, Change::ceases(there)));
+        let gone = owners.last(1, any).expect("gone");
         assert_eq!((gone.actor.name.pid, gone.actor.ending), (8, crash));
     }
 
@@ -366,7 +375,7 @@ mod tests {
         let mut owners = Owners::default();
         for number in 0..20_000_u32 {
             let there = Place { netns: number, address: "127.0.0.1:80".parse().expect("an address") };
-            owners.event(&event(u64::from(number), 7, Ending::Exited(0), Change::ListensNoMore(there)));
+            owners.event(&event(u64::from(number), 7, Ending::Exited(0), Change::ceases(there)));
         }
         assert!(owners.gone.len() <= super::GONE);
         assert!(owners.last(19_999, any).is_some(), "the latest stays");

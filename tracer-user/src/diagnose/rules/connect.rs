@@ -3,7 +3,7 @@
 use super::{
     Attempt, Decision, Excluded,
     keepalive::{Reuse, reuse},
-    response::idle_close,
+    response::{idle_close, with_owner},
 };
 use crate::{
     diagnose::{evidence::errno_name, word::errno},
@@ -65,7 +65,7 @@ fn failed_after_connect(attempt: &Attempt<'_>) -> Decision {
         ),
         Reuse::Fresh => match number {
             errno::ETIMEDOUT => Decision::proven(Cause::ResponseTimeoutKernel, Phase::Connect, number),
-            _ => Decision::proven(Cause::ConnectReset, Phase::Connect, number),
+            _ => with_owner(Decision::proven(Cause::ConnectReset, Phase::Connect, number), attempt),
         },
     }
 }

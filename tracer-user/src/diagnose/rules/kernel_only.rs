@@ -32,7 +32,7 @@ pub fn unspoken(connection: &Connection, listening: bool) -> Option<Decision> {
             return None;
         }
         if ended.bytes_sent == 0 {
-            return (ended.error != 0).then(|| Decision::likely(Cause::ConnectReset, Phase::Connect, ended.error));
+            return (ended.error != 0).then(|| never_sent(connection, ended.error));
         }
         return Some(received_nothing(connection, ended.error));
     }
@@ -64,12 +64,19 @@ pub fn with_status(connection: &Connection, status: u16) -> Option<Decision> {
         && connection.outstanding
     {
         return Some(if ended.bytes_sent == 0 {
-            Decision::likely(Cause::ConnectReset, Phase::Connect, ended.error)
+            never_sent(connection, ended.error)
         } else {
             received_nothing(connection, ended.error)
         });
     }
     None
+}
+
+/// It ended before nginx sent anything.
+fn never_sent(connection: &Connection, error: i32) -> Decision {
+    let mut decision = Decision::likely(Cause::ConnectReset, Phase::Connect, error);
+    decision.root = reset_by(connection);
+    decision
 }
 
 /// Something was sent, nothing came back, and the connection ended.

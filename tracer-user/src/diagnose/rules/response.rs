@@ -169,7 +169,7 @@ fn fin_first(attempt: &Attempt<'_>) -> bool {
 }
 
 /// Names the process whose close reset the connection, where it is on this host.
-fn with_owner(mut decision: Decision, attempt: &Attempt<'_>) -> Decision {
+pub(super) fn with_owner(mut decision: Decision, attempt: &Attempt<'_>) -> Decision {
     let seen = || attempt.connection.and_then(reset_by).or_else(|| unix_unread(attempt.unix_connection()?));
     decision.root = decision.root.or_else(seen);
     decision

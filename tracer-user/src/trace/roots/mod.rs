@@ -58,7 +58,8 @@ pub(super) fn find(failure: &Failure, host: &mut Host) -> Option<Found> {
     if closer_may_end(failure, host) {
         host.leaving.push(failure.clone());
     }
-    let waiting = host.waits.answer(failure).and_then(|look| of_wait(failure, &look, host));
+    let look = host.waits.answer(failure);
+    let waiting = look.filter(|_| !goes_past(failure, host)).and_then(|look| of_wait(failure, &look, host));
     if waiting.as_ref().is_some_and(|found| found.root.kind == record::RootKind::ProcessStopped) {
         return waiting;
     }
@@ -190,9 +191,14 @@ pub(super) fn of_wait(failure: &Failure, look: &Look, host: &Host) -> Option<Fou
     waiting::root(failure, look, host)
 }
 
+/// Its SYNs are led past whoever listens at the address that nginx has (NAT).
+fn goes_past(failure: &Failure, host: &mut Host) -> bool {
+    waiting::unanswered(failure) && Tcp::new(failure, host).is_led_elsewhere()
+}
+
 /// The same, for a failure that was told before it was seen: None where that said as much.
 pub(super) fn of_late(failure: &Failure, look: &Look, host: &mut Host) -> Option<Found> {
-    let found = of_wait(failure, look, host)?;
+    let found = of_wait(failure, look, host).filter(|_| !goes_past(failure, host))?;
     (found.root.kind == record::RootKind::ProcessStopped || other(failure, host).is_none()).then_some(found)
 }
 

@@ -19,6 +19,9 @@ use crate::{
 /// Addresses named of those where the port is served.
 const SHOWN: usize = 4;
 
+/// A listener is out of reach before its change of state is traced (tcp_set_state(), net/ipv4/tcp.c).
+const SLACK_NS: u64 = 2_000_000;
+
 /// Where nobody listened.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Where<'a> {
@@ -44,29 +47,40 @@ pub(super) fn root(
     if let Some(listener) = listeners.iter().find(served) {
         return since(failure, upstream, Place { netns, address: *listener }, owners);
     }
-    let on_port = |address: SocketAddr| address.port() == upstream.port() && serves(address, upstream);
-    let last = owners.last(netns, on_port).filter(|(_, gone)| gone.time_ns <= failure.time_ns);
+    let served = |address: SocketAddr, gone: &Gone| {
+        serves(address, upstream) && (address.is_ipv4() == upstream.is_ipv4() || !gone.only_ipv6)
+    };
+    // Those that listened then, and no more when it is asked.
+    let ceased = || owners.ceased_after(netns, upstream.port(), failure.time_ns + SLACK_NS);
+    if ceased().any(|(address, gone)| served(address, gone)) {
+        return None;
+    }
+    let last = owners.last(netns, served);
     let nothing = format!("nothing listens on {upstream}");
-    if let Some((_, gone)) = last {
+    if let Some(gone) = last {
         return Some(after(failure, &nothing, gone, &fate, owners, netns));
     }
     let found = |kind, text, hint| {
         let root = record::Root { kind, text, process: None, listener: None };
         Some(Found { root, hint, evidence: None })
     };
-    if !listeners.is_empty() {
-        let other_family = listeners.iter().all(|listener| listener.is_ipv4() != upstream.is_ipv4());
+    let now = listeners
+        .iter()
+        .map(|address| (*address, owners.live(Place { netns, address: *address }).and_then(Live::owner)));
+    let then = ceased().map(|(address, gone)| (address, Some(&gone.actor.name)));
+    let mut there: Vec<(SocketAddr, Option<&Name>)> = now.chain(then).collect();
+    there.sort_unstable_by_key(|(address, _)| *address);
+    if let Some((first, _)) = there.first() {
+        let other_family = there.iter().all(|(address, _)| address.is_ipv4() != upstream.is_ipv4());
         let kind = if other_family { record::RootKind::AddressFamily } else { record::RootKind::NotListening };
-        let mut there = listeners.to_vec();
-        there.sort_unstable();
-        let shown = there.iter().take(SHOWN).map(|address| owned(*address, netns, owners));
+        let shown = there.iter().take(SHOWN).map(|(address, owner)| owned(*address, *owner));
         let mut elsewhere = shown.collect::<Vec<_>>().join(", ");
         if let Some(more) = there.len().checked_sub(SHOWN).filter(|more| *more > 0) {
             elsewhere += &format!(" and {more} more addresses");
         }
         // Where the address is not nginx's to choose, the upstream's is.
-        let hint = if failure.upstream == Some(Address::Tcp(upstream)) && !there[0].ip().is_unspecified() {
-            format!("let nginx connect to {}, or let the upstream listen on {}", there[0], upstream.ip())
+        let hint = if failure.upstream == Some(Address::Tcp(upstream)) && !first.ip().is_unspecified() {
+            format!("let nginx connect to {first}, or let the upstream listen on {}", upstream.ip())
         } else {
             format!("let the upstream listen on {}, or on all addresses", upstream.ip())
         };
@@ -161,8 +175,7 @@ fn moved(actor: &Actor, time_ns: u64, owners: &Owners, netns: u32) -> Option<Str
 }
 
 /// `[::1]:80 (node[412])`
-fn owned(address: SocketAddr, netns: u32, owners: &Owners) -> String {
-    let owner = owners.live(Place { netns, address }).and_then(Live::owner);
+fn owned(address: SocketAddr, owner: Option<&Name>) -> String {
     owner.map_or_else(|| address.to_string(), |owner| format!("{address} ({})", text::name(owner)))
 }
 
@@ -271,7 +284,7 @@ mod tests {
 
     #[test]
     fn an_end_long_after_the_close_is_not_the_reason() {
-        let closed = event(1_000_000_000, 412, Ending::Alive, Change::ListensNoMore, "127.0.0.1:80");
+        let closed = event(1_000_000_000, 412, Ending::Alive, Change::ceases, "127.0.0.1:80");
         let end = |time_ns| HostEvent {
             time_ns,
             actor: Actor { ending: Ending::Killed { signal: 9, core: false }, ..closed.actor.clone() },
@@ -329,30 +342,52 @@ mod tests {
     #[test]
     fn the_last_owner_is_named_with_its_end() {
         let killed = Ending::Killed { signal: 9, core: false };
-        let events = [event(2_900_000_000, 412, killed, Change::ListensNoMore, "0.0.0.0:3001")];
+        let events = [event(2_900_000_000, 412, killed, Change::ceases, "0.0.0.0:3001")];
         let (kind, text) = said("127.0.0.1:3001", &[], &events).expect("a reason");
         assert_eq!(kind, RootKind::ProcessKilled);
         assert_eq!(
             text,
             "nothing listens on 127.0.0.1:3001: node[412], the last that did, was killed by SIGKILL 2.1 s before"
         );
-        let alive = [event(2_900_000_000, 412, Ending::Alive, Change::ListensNoMore, "127.0.0.1:3001")];
+        let alive = [event(2_900_000_000, 412, Ending::Alive, Change::ceases, "127.0.0.1:3001")];
         assert_eq!(said("127.0.0.1:3001", &[], &alive).expect("a reason").0, RootKind::NotListening);
     }
 
     #[test]
     fn other_deaths_are_not_named() {
         let killed = Ending::Killed { signal: 9, core: false };
-        let end = |time_ns, at| event(time_ns, 412, killed, Change::ListensNoMore, at);
-        for other in [
-            end(1, "127.0.0.1:3002"),
-            end(1, "127.0.0.2:3001"),
-            end(1, "[::1]:3001"),
-            end(6_000_000_000, "127.0.0.1:3001"),
-        ] {
+        let end = |time_ns, at| event(time_ns, 412, killed, Change::ceases, at);
+        for other in [end(1, "127.0.0.1:3002"), end(1, "127.0.0.2:3001"), end(1, "[::1]:3001")] {
             let (kind, text) = said("127.0.0.1:3001", &[], std::slice::from_ref(&other)).expect("a reason");
             assert_eq!(kind, RootKind::NotListening, "{other:?}");
             assert!(!text.contains("412"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_ceased_only_after_it_was_refused_was_there_then() {
+        let ceased = |at| [event(6_000_000_000, 412, Ending::Alive, Change::ceases, at)];
+        let (kind, text) = said("127.0.0.1:3001", &[], &ceased("[::1]:3001")).expect("a reason");
+        assert_eq!(kind, RootKind::AddressFamily);
+        assert!(text.ends_with("port 3001 is served on [::1]:3001 (node[412]) only"), "{text}");
+        assert_eq!(said("127.0.0.1:3001", &[], &ceased("0.0.0.0:3001")), None, "it is not known why");
+        // Its closing was under way.
+        let closing = [event(5_000_000_009, 412, Ending::Alive, Change::ceases, "0.0.0.0:3001")];
+        let (_, text) = said("127.0.0.1:3001", &[], &closing).expect("a reason");
+        assert!(text.ends_with("node[412] listened there and stopped 0 ms before"), "{text}");
+    }
+
+    #[test]
+    fn what_took_no_ipv4_is_not_missed_there() {
+        let killed = Ending::Killed { signal: 9, core: false };
+        let only = |place| Change::ListensNoMore { place, only_ipv6: true };
+        for (upstream, change, named) in [
+            ("127.0.0.1:3001", only as fn(Place) -> Change, false),
+            ("[::1]:3001", only, true),
+            ("127.0.0.1:3001", Change::ceases, true),
+        ] {
+            let (_, text) = said(upstream, &[], &[event(1, 412, killed, change, "[::]:3001")]).expect("a reason");
+            assert_eq!(text.contains("412"), named, "{upstream}: {text}");
         }
     }
 

@@ -53,6 +53,11 @@ impl<'a> Tcp<'a> {
         self.here.into_iter().chain(self.there)
     }
 
+    /// It does not arrive where nginx sent it.
+    pub(super) const fn is_led_elsewhere(&self) -> bool {
+        self.there.is_some()
+    }
+
     /// Says where it was led, where that is not where nginx sent it.
     fn led(&self, found: Found) -> Found {
         let (Some(here), Some(there)) = (self.here, self.there) else { return found };

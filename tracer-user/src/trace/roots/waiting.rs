@@ -1,6 +1,8 @@
 //! Where a request waits that was not answered in time: with a process that has it, or before those that should accept it.
 
-use super::{Found, program::Program, proxy, text};
+use tracer_common::listener::Overflowed;
+
+use super::{Found, program::Program, proxy, queue, text};
 use crate::{
     context::{
         ends::{Queue, Seat, Seen},
@@ -9,7 +11,7 @@ use crate::{
     model::{
         cause::Cause,
         host::{Name, Stop},
-        verdict::Failure,
+        verdict::{Failure, QueueFull},
     },
     record::{self, RootKind},
     trace::{host::Host, waits::Look},
@@ -54,11 +56,34 @@ pub(super) fn root(failure: &Failure, look: &Look, stops: &impl Stops) -> Option
     );
     match &look.seen {
         Seen::Held { by, .. } => held_still(failure, by, stops).or_else(|| silent(failure, look, by)),
+        Seen::Queued(queue) if unanswered(failure) => {
+            // One that stands still is answered for by its kernel until its queue is full.
+            let was_full = queue.full || failure.connection.queue_full.is_some();
+            let still = was_full.then(|| queue_still(failure, queue, stops)).flatten();
+            still.or_else(|| full_now(failure, look, queue))
+        }
         Seen::Queued(queue) => {
             let silent = || (timed_out && failure.connection.queue_full.is_none()).then(|| queued(queue)).flatten();
             queue_still(failure, queue, stops).or_else(silent)
         }
     }
+}
+
+/// Its SYN was never answered.
+pub(super) const fn unanswered(failure: &Failure) -> bool {
+    matches!(failure.cause, Cause::ConnectTimeout | Cause::ConnectTimeoutKernel)
+}
+
+/// Its listener's queue is full: a SYN that comes to it is dropped (tcp_conn_request(), net/ipv4/tcp_input.c).
+fn full_now(failure: &Failure, look: &Look, queue: &Queue) -> Option<Found> {
+    let at = queue.at.parse().ok().filter(|_| queue.full)?;
+    let numbers = |(queued, limit)| Overflowed { queued, limit, ..Overflowed::default() };
+    let seen = queue.queued.zip(queue.limit).map(numbers);
+    let owner = queue.owner().map(|seat| &seat.name);
+    let mut found = queue::root(QueueFull::Accept, at, owner, seen.as_ref());
+    let later = text::duration(look.taken_ns.saturating_sub(failure.time_ns));
+    found.root.text += &format!(" (seen {later} after)");
+    Some(found)
 }
 
 /// A process that stood still when it failed: since when and by what; what lets it go on.
@@ -138,7 +163,9 @@ fn queue_still(failure: &Failure, queue: &Queue, stops: &impl Stops) -> Option<F
     let all: Option<Vec<Still>> = accepting.iter().map(|seat| still(failure, seat, stops)).collect();
     let (seat, first) = (*accepting.first()?, all?.into_iter().next()?);
     let full = match (failure.connection.queue_full, failure.cause) {
-        (Some(_), _) | (_, Cause::SocketBacklogFull) => format!("the accept queue of {} was full", queue.at),
+        (Some(_), _) | (_, Cause::SocketBacklogFull | Cause::ConnectTimeout | Cause::ConnectTimeoutKernel) => {
+            format!("the accept queue of {} was full", queue.at)
+        }
         _ => format!("nobody has accepted the connection to {}", queue.at),
     };
     let others = match accepting.len() {
@@ -301,7 +328,7 @@ mod tests {
     }
 
     fn queue(open: Vec<Seat>) -> Seen {
-        Seen::Queued(Queue { at: "127.0.0.1:80".into(), limit: Some(64), queued: Some(2), open })
+        Seen::Queued(Queue { at: "127.0.0.1:80".into(), limit: Some(64), queued: Some(2), full: false, open })
     }
 
     #[test]
@@ -412,5 +439,26 @@ mod tests {
         let (kind, text) = said(&full, queue(vec![seat(10, 1, Standing::Stopped, 0)]), &stops).expect("a reason");
         assert_eq!(kind, RootKind::ProcessStopped);
         assert!(text.starts_with("the accept queue of 127.0.0.1:80 was full: gunicorn[10] is stopped"), "{text}");
+    }
+
+    #[test]
+    fn a_syn_without_an_answer_is_explained_by_a_queue_that_is_full() {
+        let failure = Failure { time_ns: 5_000_000_000, ..failure(Cause::ConnectTimeout) };
+        let stops = sigstop(1);
+        let seen = |standing: Standing, full| {
+            let Seen::Queued(queue) = queue(vec![seat(10, 1, standing, 0)]) else { unreachable!() };
+            Seen::Queued(Queue { limit: Some(1), full, ..queue })
+        };
+        assert_eq!(said(&failure, seen(Standing::Going, false), &stops), None);
+        assert_eq!(said(&failure, seen(Standing::Stopped, false), &stops), None, "its kernel would answer");
+        let (kind, text) = said(&failure, seen(Standing::Going, true), &stops).expect("a reason");
+        assert_eq!(kind, RootKind::AcceptQueueFull);
+        assert!(
+            text.starts_with("the accept queue of 127.0.0.1:80 was full (2, its limit is 1): gunicorn[10]"),
+            "{text}"
+        );
+        assert!(text.ends_with("(seen 4 ms after)"), "{text}");
+        let (kind, _) = said(&failure, seen(Standing::Stopped, true), &stops).expect("a reason");
+        assert_eq!(kind, RootKind::ProcessStopped);
     }
 }
