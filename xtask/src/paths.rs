@@ -33,6 +33,11 @@ impl Repository {
         self.root.join("target").join(name)
     }
 
+    /// Locked by whoever puts something there.
+    pub(crate) fn setup_lock(&self) -> PathBuf {
+        self.cache("setup.lock")
+    }
+
     pub(crate) fn tools(&self) -> PathBuf {
         self.cache("tools")
     }

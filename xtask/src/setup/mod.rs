@@ -13,8 +13,9 @@ mod servers;
 
 use std::cell::RefCell;
 use std::fmt;
+use std::fs::{self, File};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::arch::Arch;
 use crate::paths::Repository;
@@ -87,6 +88,7 @@ impl<'a> Setup<'a> {
 
     /// All of `needs`, or an error: `Missing` if something may not be installed, others if installing failed.
     pub(crate) fn ensure(&self, needs: &[Need]) -> Result<()> {
+        let _alone = self.alone()?;
         for need in needs {
             match need {
                 Need::Ebpf => {
@@ -99,6 +101,17 @@ impl<'a> Setup<'a> {
             }
         }
         self.complete()
+    }
+
+    /// One at a time: commands that run side by side would unpack into the same directories. Until the file is dropped.
+    fn alone(&self) -> Result<File> {
+        let path = self.repository.setup_lock();
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory).with_context(|| format!("creating {}", directory.display()))?;
+        }
+        let file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
+        file.lock().with_context(|| format!("locking {}", path.display()))?;
+        Ok(file)
     }
 
     /// The tools that the benchmark compares with. It works without: what cannot be had is said.

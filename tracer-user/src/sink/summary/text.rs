@@ -57,14 +57,11 @@ impl Summary {
                 "nothing failed in {span}, but no new connection to an upstream was seen either \
                  (connections that were open before are not counted)"
             ),
-            Some(connections) if upstreams > 0 => format!(
-                "nothing failed in {span}: {} to {} were healthy",
-                counted(connections, "new connection"),
-                counted(upstreams, "upstream")
-            ),
             Some(connections) => {
+                let whose = if upstreams > 0 { counted(upstreams, "upstream") } else { "upstreams".to_owned() };
+                let were = if connections == 1 { "was" } else { "were" };
                 format!(
-                    "nothing failed in {span}: {} to upstreams were healthy",
+                    "nothing failed in {span}: {} to {whose} {were} healthy",
                     counted(connections, "new connection")
                 )
             }
