@@ -29,9 +29,36 @@ pub(super) fn no_live(question: &Question<'_>, scope: &Scope<'_>) -> Advice {
     if lines.len() > NAMED {
         named.push(format!("and {} more", lines.len() - NAMED));
     }
-    let hint = format!("{}; {}: {}", question.general, described(view, block), named.join(", "));
-    let settings = lines.iter().map(|line| Setting::written(view, line)).collect();
+    let answers = super::of_module(scope, "next_upstream", None).filter(counts_answers);
+    let also = answers.as_ref().map(|next| format!("; answers count as failures, too: {}", next.line()));
+    let (lead, also) = (why_none(question.general, &lines), also.unwrap_or_default());
+    let hint = format!("{lead}{also}; {}: {}", described(view, block), named.join(", "));
+    let settings = lines.iter().map(|line| Setting::written(view, line)).chain(answers).collect();
     Advice { hint: Some(hint), settings, left_alone: lines.iter().filter_map(|line| left_alone(line)).collect() }
+}
+
+/// `general` is about servers that failed: what else may have put them all out.
+fn why_none(general: &str, lines: &[&Directive]) -> String {
+    let mut tried = lines.iter().filter(|line| !has_flag(line, "down")).peekable();
+    if tried.peek().is_none() {
+        return "every server is marked down: take that off one of them".to_owned();
+    }
+    let may_fail = tried.clone().any(|line| parameter(line, "max_fails") != Some("0"));
+    let limited = tried.any(|line| parameter(line, "max_conns").is_some_and(|limit| limit != "0"));
+    let never = "no server is left alone after failures (max_fails=0)";
+    match (may_fail, limited) {
+        (true, false) => general.to_owned(),
+        (true, true) => format!("{general}; or its servers are at max_conns"),
+        (false, true) => format!("{never}: they are at max_conns, or were tried already for this request"),
+        (false, false) => format!("{never}: each was tried already for this request"),
+    }
+}
+
+/// Are there statuses of answers that nginx takes for failures of the server? (403 and 404 are not among them:
+/// ngx_http_upstream_next(), src/http/ngx_http_upstream.c, 1.22.)
+fn counts_answers(next: &Setting) -> bool {
+    let counted = |word: &str| word.starts_with("http_5") || word == "http_429";
+    next.value.as_deref().is_some_and(|value| value.split(' ').any(counted))
 }
 
 /// Its address, and `fail_timeout` in ms; None: it is never left alone, or never asked.

@@ -285,13 +285,47 @@ fn keepalive_and_what_was_seen_of_it() {
 #[test]
 fn servers_that_are_left_alone() {
     let expected = [
-        "do something; upstream backend at /n.conf:6: 10.0.0.1:3001 (line 7) max_fails=3 fail_timeout=10s, \
+        "do something; or its servers are at max_conns; upstream backend at /n.conf:6: 10.0.0.1:3001 (line 7) max_fails=3 fail_timeout=10s, \
          10.0.0.2:3001 (line 8) max_fails=1 fail_timeout=5s max_conns=7 backup, 10.0.0.3:3001 (line 9) is marked down",
         "server 10.0.0.1:3001 max_fails=3 @7 -",
         "server 10.0.0.2:3001 fail_timeout=5s max_conns=7 backup @8 -",
         "server 10.0.0.3:3001 down @9 -",
     ];
     check(SITE, &[case(Cause::NoLiveUpstreams, "/default/", "backend", &expected)]);
+}
+
+#[test]
+fn servers_that_are_out_without_a_failure() {
+    let hint = |servers: &str, next: &str| {
+        let text = format!(
+            "http {{ upstream pool {{ {servers} }} server {{ location / {{ proxy_pass http://pool; {next} }} }} }}"
+        );
+        let tree = tree(&text);
+        let mut configured = configured("/default/");
+        configured.server =
+            Some(Server { name: String::new(), place: Some(Place { file: "/n.conf".into(), line: 1 }) });
+        configured.location = Some("/".to_owned());
+        configured.pass =
+            configured.pass.map(|pass| Pass { block: Some(Block { name: "pool".to_owned(), place: None }), ..pass });
+        let upstream = Address::from_nginx("pool");
+        let question = question(Cause::NoLiveUpstreams, &upstream, Some(&configured));
+        advise(&question, Some(View::new(&tree, 1))).hint.unwrap_or_default()
+    };
+    let said = |servers: &str| hint(servers, "").split("; upstream").next().unwrap_or_default().to_owned();
+    let counted = hint("server 10.0.0.1;", "proxy_next_upstream error http_502;");
+    assert!(
+        counted.contains("; answers count as failures, too: proxy_next_upstream error http_502 at /n.conf:1;"),
+        "{counted}"
+    );
+    assert!(!hint("server 10.0.0.1;", "proxy_next_upstream error http_404;").contains("count"));
+    assert_eq!(said("server 10.0.0.1 down;"), "every server is marked down: take that off one of them");
+    assert_eq!(said("server 10.0.0.1;"), "do something");
+    let never = "no server is left alone after failures (max_fails=0)";
+    assert_eq!(
+        said("server 10.0.0.1 max_fails=0 max_conns=2; server 10.0.0.2 down;"),
+        format!("{never}: they are at max_conns, or were tried already for this request")
+    );
+    assert_eq!(said("server 10.0.0.1 max_fails=0;"), format!("{never}: each was tried already for this request"));
 }
 
 #[test]
