@@ -9,20 +9,22 @@ use anyhow::Result;
 use super::{Setup, apt};
 use crate::process::Invocation;
 
-const PACKAGES: [&str; 6] =
-    ["gunicorn", "python3-setproctitle", "uwsgi-core", "uwsgi-plugin-python3", "php-fpm", "libnginx-mod-http-lua"];
+const SERVERS: [&str; 5] = ["gunicorn", "python3-setproctitle", "uwsgi-core", "uwsgi-plugin-python3", "php-fpm"];
+/// By itself: it wants another Lua than some programs have, and is not installed where one of those would have to go.
+const SCRIPTS: [&str; 1] = ["libnginx-mod-http-lua"];
 
 /// Where php-fpm's services, one per version, keep the pids of their masters.
 const PID_FILES: &str = "/run/php";
 
 pub(super) fn ensure(setup: &Setup<'_>) -> Result<()> {
+    let scripts = apt::install(setup, "nginx's Lua, for scenarios with scripts", &SCRIPTS);
     let before = services();
-    let installed = apt::install(setup, "servers whose processes the tests end and stop", &PACKAGES)?;
+    let installed = apt::install(setup, "servers whose processes the tests end and stop", &SERVERS)?;
     if installed.contains(&"php-fpm") {
         // As with nginx: only the program is needed, and a service that ran before is not ours to stop.
         services().difference(&before).try_for_each(|service| stop(service))?;
     }
-    Ok(())
+    scripts.map(drop)
 }
 
 fn stop(service: &str) -> Result<()> {
