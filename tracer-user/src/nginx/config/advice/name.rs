@@ -9,7 +9,7 @@ use crate::{
     nginx::config::{
         advice::scope::described,
         defaults,
-        target::{has_flag, parameter},
+        target::{Target, has_flag, parameter},
         tree::Directive,
         value::milliseconds,
         view::Said,
@@ -45,6 +45,12 @@ fn why_none(general: &str, lines: &[&Directive]) -> String {
     }
     let may_fail = tried.clone().any(|line| parameter(line, "max_fails") != Some("0"));
     let limited = tried.any(|line| parameter(line, "max_conns").is_some_and(|limit| limit != "0"));
+    // A single address is never left alone (ngx_http_upstream_get_round_robin_peer(), 1.22).
+    if let ([line], true) = (lines, limited)
+        && matches!(Target::of_server(line), Some(Target::Address(_)))
+    {
+        return "its only server is at max_conns: raise it, or add a server".to_owned();
+    }
     let never = "no server is left alone after failures (max_fails=0)";
     match (may_fail, limited) {
         (true, false) => general.to_owned(),

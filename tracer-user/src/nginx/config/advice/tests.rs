@@ -320,6 +320,8 @@ fn servers_that_are_out_without_a_failure() {
     assert!(!hint("server 10.0.0.1;", "proxy_next_upstream error http_404;").contains("count"));
     assert_eq!(said("server 10.0.0.1 down;"), "every server is marked down: take that off one of them");
     assert_eq!(said("server 10.0.0.1;"), "do something");
+    assert_eq!(said("server 10.0.0.1 max_conns=2;"), "its only server is at max_conns: raise it, or add a server");
+    assert_eq!(said("server app.lan max_conns=2;"), "do something; or its servers are at max_conns");
     let never = "no server is left alone after failures (max_fails=0)";
     assert_eq!(
         said("server 10.0.0.1 max_fails=0 max_conns=2; server 10.0.0.2 down;"),
