@@ -58,8 +58,7 @@ pub(super) fn find(failure: &Failure, host: &mut Host) -> Option<Found> {
     if closer_may_end(failure, host) {
         host.leaving.push(failure.clone());
     }
-    let look = host.waits.answer(failure);
-    let waiting = look.filter(|_| !goes_past(failure, host)).and_then(|look| of_wait(failure, &look, host));
+    let waiting = host.waits.answer(failure).and_then(|look| of_wait(failure, &look, host));
     if waiting.as_ref().is_some_and(|found| found.root.kind == record::RootKind::ProcessStopped) {
         return waiting;
     }
@@ -187,8 +186,8 @@ pub(super) fn left(host: &mut Host) -> Vec<(u64, Found)> {
 }
 
 /// The reason behind a request that was not answered in time, from where it was seen to wait.
-pub(super) fn of_wait(failure: &Failure, look: &Look, host: &Host) -> Option<Found> {
-    waiting::root(failure, look, host)
+fn of_wait(failure: &Failure, look: &Look, host: &mut Host) -> Option<Found> {
+    waiting::root(failure, look, host).filter(|_| !goes_past(failure, host))
 }
 
 /// Its SYNs are led past whoever listens at the address that nginx has (NAT).
@@ -198,7 +197,7 @@ fn goes_past(failure: &Failure, host: &mut Host) -> bool {
 
 /// The same, for a failure that was told before it was seen: None where that said as much.
 pub(super) fn of_late(failure: &Failure, look: &Look, host: &mut Host) -> Option<Found> {
-    let found = of_wait(failure, look, host).filter(|_| !goes_past(failure, host))?;
+    let found = of_wait(failure, look, host)?;
     (found.root.kind == record::RootKind::ProcessStopped || other(failure, host).is_none()).then_some(found)
 }
 

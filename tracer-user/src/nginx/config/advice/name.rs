@@ -29,35 +29,45 @@ pub(super) fn no_live(question: &Question<'_>, scope: &Scope<'_>) -> Advice {
     if lines.len() > NAMED {
         named.push(format!("and {} more", lines.len() - NAMED));
     }
-    let answers = super::of_module(scope, "next_upstream", None).filter(counts_answers);
+    let other = without_failures(&lines);
+    let answers = super::of_module(scope, "next_upstream", None).filter(|next| other.is_none() && counts_answers(next));
     let also = answers.as_ref().map(|next| format!("; answers count as failures, too: {}", next.line()));
-    let (lead, also) = (why_none(question.general, &lines), also.unwrap_or_default());
+    let also = also.unwrap_or_default();
+    let lead = other.unwrap_or_else(|| match lines.iter().any(|line| is_limited(line)) {
+        true => format!("{}; or its servers are at max_conns", question.general),
+        false => question.general.to_owned(),
+    });
     let hint = format!("{lead}{also}; {}: {}", described(view, block), named.join(", "));
     let settings = lines.iter().map(|line| Setting::written(view, line)).chain(answers).collect();
     Advice { hint: Some(hint), settings, left_alone: lines.iter().filter_map(|line| left_alone(line)).collect() }
 }
 
-/// `general` is about servers that failed: what else may have put them all out.
-fn why_none(general: &str, lines: &[&Directive]) -> String {
+/// Why none is left although none can be out for its failures; None: some can.
+fn without_failures(lines: &[&Directive]) -> Option<String> {
     let mut tried = lines.iter().filter(|line| !has_flag(line, "down")).peekable();
     if tried.peek().is_none() {
-        return "every server is marked down: take that off one of them".to_owned();
+        return Some("every server is marked down: take that off one of them".to_owned());
     }
-    let may_fail = tried.clone().any(|line| parameter(line, "max_fails") != Some("0"));
-    let limited = tried.any(|line| parameter(line, "max_conns").is_some_and(|limit| limit != "0"));
     // A single address is never left alone (ngx_http_upstream_get_round_robin_peer(), 1.22).
-    if let ([line], true) = (lines, limited)
+    if let [line] = lines
+        && is_limited(line)
         && matches!(Target::of_server(line), Some(Target::Address(_)))
     {
-        return "its only server is at max_conns: raise it, or add a server".to_owned();
+        return Some("its only server is at max_conns: raise it, or add a server".to_owned());
     }
-    let never = "no server is left alone after failures (max_fails=0)";
-    match (may_fail, limited) {
-        (true, false) => general.to_owned(),
-        (true, true) => format!("{general}; or its servers are at max_conns"),
-        (false, true) => format!("{never}: they are at max_conns, or were tried already for this request"),
-        (false, false) => format!("{never}: each was tried already for this request"),
+    if tried.clone().any(|line| parameter(line, "max_fails") != Some("0")) {
+        return None;
     }
+    let why = if tried.any(|line| is_limited(line)) {
+        "they are at max_conns, or were tried already for this request"
+    } else {
+        "each was tried already for this request"
+    };
+    Some(format!("no server is left alone after failures (max_fails=0): {why}"))
+}
+
+fn is_limited(line: &Directive) -> bool {
+    !has_flag(line, "down") && parameter(line, "max_conns").is_some_and(|limit| limit != "0")
 }
 
 /// Are there statuses of answers that nginx takes for failures of the server? (403 and 404 are not among them:

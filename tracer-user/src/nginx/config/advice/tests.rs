@@ -318,6 +318,7 @@ fn servers_that_are_out_without_a_failure() {
         "{counted}"
     );
     assert!(!hint("server 10.0.0.1;", "proxy_next_upstream error http_404;").contains("count"));
+    assert!(!hint("server 10.0.0.1 down;", "proxy_next_upstream error http_502;").contains("count"));
     assert_eq!(said("server 10.0.0.1 down;"), "every server is marked down: take that off one of them");
     assert_eq!(said("server 10.0.0.1;"), "do something");
     assert_eq!(said("server 10.0.0.1 max_conns=2;"), "its only server is at max_conns: raise it, or add a server");
