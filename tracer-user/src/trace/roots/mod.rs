@@ -16,6 +16,7 @@ mod refused;
 mod remedy;
 mod remote;
 mod route;
+mod still;
 mod tcp;
 mod text;
 mod unix;
