@@ -21,6 +21,8 @@ pub struct Socket {
     pub remote: u16,
     /// Its state.
     pub state: u8,
+    /// Bytes that the other side has not acknowledged.
+    pub unacknowledged: u32,
     /// Bytes that nobody has read.
     pub unread: u32,
 }
@@ -53,6 +55,12 @@ pub fn waiting(port: u16) -> u32 {
     all().iter().filter(|socket| socket.local == port && socket.state == LISTEN).map(|socket| socket.unread).sum()
 }
 
+/// Whether something was sent to this port over a connection, and is not acknowledged.
+pub fn sent_towards(port: u16) -> bool {
+    let sent = |socket: &Socket| socket.remote == port && socket.state == ESTABLISHED && socket.unacknowledged > 0;
+    all().iter().any(sent)
+}
+
 /// How many connections towards this port some process still holds open.
 pub fn open_towards(port: u16) -> usize {
     towards(port, ESTABLISHED) + towards(port, CLOSE_WAIT)
@@ -63,16 +71,18 @@ fn parse(line: &str) -> Option<Socket> {
     let mut port = || u16::from_str_radix(fields.next()?.rsplit(':').next()?, 16).ok();
     let (local, remote) = (port()?, port()?);
     let state = u8::from_str_radix(fields.next()?, 16).ok()?;
-    let unread = u32::from_str_radix(fields.next()?.rsplit(':').next()?, 16).ok()?;
-    Some(Socket { local, remote, state, unread })
+    let (unacknowledged, unread) = fields.next()?.split_once(':')?;
+    let bytes = |text| u32::from_str_radix(text, 16).ok();
+    Some(Socket { local, remote, state, unacknowledged: bytes(unacknowledged)?, unread: bytes(unread)? })
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn reads_the_kernels_lines() {
-        let line = "   1: 0100007F:1F90 0100007F:C350 01 00000000:0000002A 00:00000000 00000000     0        0 5 1 0";
+        let line = "   1: 0100007F:1F90 0100007F:C350 01 00000007:0000002A 00:00000000 00000000     0        0 5 1 0";
         let socket = super::parse(line).expect("a socket");
-        assert_eq!((socket.local, socket.remote, socket.state, socket.unread), (8080, 50000, 1, 42));
+        assert_eq!((socket.local, socket.remote, socket.state), (8080, 50000, 1));
+        assert_eq!((socket.unacknowledged, socket.unread), (7, 42));
     }
 }

@@ -151,6 +151,9 @@ fn final_ack(scenario: &Scenario, status: u16, why502: &Path, options: &Options)
     let mut client = scene.begin(&uri)?;
     let half_open = || scene.stage.inside(|| Ok(sockets::half_open(port))).unwrap_or(0) == 1;
     wait::until("a half-open connection", wait::SOON, half_open)?;
+    // Else the RST may meet one that does not know yet that it is connected.
+    let sent = || scene.stage.inside(|| Ok(sockets::sent_towards(port))).unwrap_or(false);
+    wait::until("nginx's request to be sent", wait::SOON, sent)?;
     let second = listener::connect(other, address)?;
     let full = || scene.stage.inside(|| Ok(sockets::waiting(port))).unwrap_or(0) == 2;
     wait::until("the accept queue to be full", wait::SOON, full)?;
