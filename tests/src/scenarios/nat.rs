@@ -49,10 +49,11 @@ fn published(why502: &Path, options: &Options) -> Result<String> {
     let filler = scene.stage.inside(|| Ok(TcpStream::connect("10.77.0.2:9003")?))?;
     ensure!(scene.get("/p8003/full")? == 504, "it did not time out");
     drop(filler);
-    for (uri, status) in [("/p8001/fine", 200), ("/lo8001/fine", 200), ("/p8001/hang/slow", 504)] {
+    let slow = ["/p8001/hang/slow", "/lo8001/hang/slow"];
+    for (uri, status) in [("/p8001/fine", 200), ("/lo8001/fine", 200), (slow[0], 504), (slow[1], 504)] {
         ensure!(scene.get(uri)? == status, "{uri} is not {status}");
     }
-    for _ in 0..3 {
+    for _ in 0..4 {
         server.hears("request")?;
     }
     for uri in ["/p8002/nobody", "/lo8002/nobody"] {
@@ -71,7 +72,10 @@ fn published(why502: &Path, options: &Options) -> Result<String> {
     }
     ensure!(scene.get("/p8001/gone")? == 502, "it was not refused");
     let records = scene.records()?;
-    ensure!(failure(&records, "/p8001/hang/slow")?["root"].is_null(), "it is slow, that is all");
+    for uri in slow {
+        let words: &[&str] = &["has the connection and has not answered", "translated to 10.77.0.2:9001"];
+        because(failure(&records, uri)?, "application_silent", Some(pid), &NONE, words)?;
+    }
     let owner = format!("[{}] did not accept", full.process.pid());
     because(failure(&records, "/p8003/full")?, "accept_queue_full", None, &NONE, &["9003", &owner, "translated"])?;
     for uri in killed {

@@ -30,10 +30,15 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    /// sk_acceptq_is_full(), include/net/sock.h.
     pub const fn is_full(&self) -> bool {
-        self.queued > self.limit
+        is_full(self.queued, self.limit)
     }
+}
+
+/// Whether no more fit into a queue: one more than its limit do. sk_acceptq_is_full(), include/net/sock.h; unix_recvq_full(),
+/// net/unix/af_unix.c.
+pub const fn is_full(queued: u32, limit: u32) -> bool {
+    queued > limit
 }
 
 /// Those on `port` in the network namespace of process `pid`; none where the kernel cannot be asked.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{
+    backlog::is_full,
     namespaces::{self, enter},
     process,
     standing::{Standing, standing},
@@ -179,7 +180,7 @@ fn sockets(Question { worker, time_ns, wanted }: &Question) -> Option<Sockets> {
                 bound => diag::accepted(bound),
             };
             let (limit, queued) = (served.listener.limit, served.listener.queued);
-            let full = limit.zip(queued).is_some_and(|(limit, queued)| queued > limit);
+            let full = limit.zip(queued).is_some_and(|(limit, queued)| is_full(queued, limit));
             let queue = Queue { at: wanted_address(path), limit, queued, full, open: Vec::new() };
             Some(Sockets::Queued { queue, listeners: vec![served.listener.inode], accepted })
         }

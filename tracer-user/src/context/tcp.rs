@@ -13,6 +13,7 @@ use netlink_packet_sock_diag::{
 };
 
 use super::{
+    backlog::is_full,
     listeners::parse_address,
     sock_diag::{About, ask},
 };
@@ -47,9 +48,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// sk_acceptq_is_full(), include/net/sock.h.
     pub fn is_full(&self) -> bool {
-        self.limit.is_some_and(|limit| self.queued > limit)
+        self.limit.is_some_and(|limit| is_full(self.queued, limit))
     }
 }
 

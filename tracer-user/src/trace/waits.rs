@@ -15,6 +15,7 @@ use crate::{
     model::{
         address::Address,
         cause::Cause,
+        host::Ends,
         verdict::{Failure, QueueFull, VerdictId},
     },
 };
@@ -53,12 +54,15 @@ pub(super) struct Waits {
 type Looked = (u64, Duration, Vec<Option<Seen>>);
 
 impl Waits {
-    /// Is to look, if there is something to be seen about this failure: at the next turn, for all that have failed by then.
-    pub(super) fn ask(&mut self, failure: &Failure) {
-        let Some(wanted) = wanted(failure) else { return };
-        if self.queued.len() >= QUEUED {
-            return;
-        }
+    /// May there be something to be seen about this failure?
+    pub(super) fn wants(&self, failure: &Failure) -> bool {
+        self.queued.len() < QUEUED && wanted(failure, None).is_some()
+    }
+
+    /// Is to look, at the next turn, for all that have failed by then; `led`: its ends where it arrives, if that is not where
+    /// nginx sent it.
+    pub(super) fn ask(&mut self, failure: &Failure, led: Option<Ends>) {
+        let Some(wanted) = wanted(failure, led) else { return };
         let question = Question { worker: failure.worker, time_ns: failure.time_ns, wanted };
         self.queued.push_back((failure.id, question));
     }
@@ -150,9 +154,10 @@ impl Waits {
     }
 }
 
-/// Which end is looked for.
-fn wanted(failure: &Failure) -> Option<Wanted> {
-    let upstream = failure.upstream.as_ref()?;
+/// Which end is looked for, of a connection that is led there.
+fn wanted(failure: &Failure, led: Option<Ends>) -> Option<Wanted> {
+    let there = led.map(|led| Address::Tcp(led.remote));
+    let upstream = there.as_ref().or(failure.upstream.as_ref())?;
     match failure.cause {
         // Nobody let it in: who should have?
         _ if failure.connection.queue_full == Some(QueueFull::Accept) => Some(Wanted::Listener(upstream.clone())),
@@ -164,7 +169,7 @@ fn wanted(failure: &Failure) -> Option<Wanted> {
         Cause::ResponseTimeout | Cause::SendTimeout | Cause::ResponseStalled | Cause::TlsTimeout => match upstream {
             Address::Tcp(upstream) => {
                 let Some(Address::Tcp(nginx)) = failure.connection.local else { return None };
-                Some(Wanted::Tcp { upstream: *upstream, nginx })
+                Some(Wanted::Tcp { upstream: *upstream, nginx: led.map_or(nginx, |led| led.local) })
             }
             Address::Unix(_) => {
                 let end = failure.connection.other_end.as_ref().filter(|end| !end.closed)?;
@@ -190,6 +195,7 @@ mod tests {
         model::{
             address::Address,
             cause::Cause,
+            host::Ends,
             unix::OtherEnd,
             verdict::{Failure, QueueFull, VerdictId},
         },
@@ -206,7 +212,18 @@ mod tests {
     #[test]
     fn which_end_is_looked_for() {
         let failure = timeout("127.0.0.1:80", Some("127.0.0.1:4000"));
-        assert!(matches!(wanted(&failure), Some(Wanted::Tcp { .. })));
+        let ends = |upstream: &str, nginx: &str| {
+            let (upstream, nginx) = (upstream.parse().expect("an address"), nginx.parse().expect("an address"));
+            Some(Wanted::Tcp { upstream, nginx })
+        };
+        assert_eq!(wanted(&failure, None), ends("127.0.0.1:80", "127.0.0.1:4000"));
+        let there = |local: &str| Ends {
+            netns: 1,
+            local: local.parse().expect("an address"),
+            remote: "10.99.0.2:8080".parse().expect("an address"),
+        };
+        assert_eq!(wanted(&failure, Some(there("10.99.0.1:5000"))), ends("10.99.0.2:8080", "10.99.0.1:5000"));
+        let wanted = |failure: &Failure| wanted(failure, None);
         assert_eq!(wanted(&timeout("127.0.0.1:80", None)), None);
         let mut full = failure.clone();
         full.connection.queue_full = Some(QueueFull::Accept);
@@ -242,7 +259,7 @@ mod tests {
                 Failure { id, time_ns, worker: std::process::id(), ..timeout(&upstream, Some(&local)) }
             })
             .collect();
-        failures.iter().for_each(|failure| waits.ask(failure));
+        failures.iter().for_each(|failure| waits.ask(failure, None));
         let now: Vec<_> = failures.iter().filter_map(|failure| waits.answer(failure)).collect();
         let mut later = Vec::new();
         let end = Instant::now() + Duration::from_secs(20);

@@ -28,7 +28,7 @@ pub(super) use self::pending::Pending;
 use self::tcp::Tcp;
 use super::{host::Host, sockets::Answer, waits::Look};
 use crate::{
-    context::{limits::host_files, unit::Unit},
+    context::{ends::Seen, limits::host_files, unit::Unit},
     kernel::clock,
     model::{
         address::Address,
@@ -109,8 +109,7 @@ fn of_cause(failure: &Failure, host: &mut Host) -> Option<Found> {
     match failure.cause {
         Cause::ConnectRefused => tcp.dropped(host).or_else(|| tcp.refused(host)).or_else(|| tcp.icmp(host)),
         Cause::ConnectTimeout | Cause::ConnectTimeoutKernel => {
-            let found = tcp.full(host).or_else(|| tcp.dropped(host)).or_else(|| tcp.full_there(host));
-            found.or_else(|| tcp.icmp(host))
+            tcp.full(host).or_else(|| tcp.dropped(host)).or_else(|| tcp.icmp(host))
         }
         Cause::ResponseTimeout => tcp.full(host).or_else(|| tcp.dropped(host)).or_else(|| tcp.icmp(host)),
         Cause::ResponseTimeoutKernel | Cause::SendTimeout => tcp.dropped(host).or_else(|| tcp.icmp(host)),
@@ -188,12 +187,13 @@ pub(super) fn left(host: &mut Host) -> Vec<(u64, Found)> {
 
 /// The reason behind a request that was not answered in time, from where it was seen to wait.
 fn of_wait(failure: &Failure, look: &Look, host: &mut Host) -> Option<Found> {
-    waiting::root(failure, look, host).filter(|_| !goes_past(failure, host))
-}
-
-/// Its SYNs are led past whoever listens at the address that nginx has (NAT).
-fn goes_past(failure: &Failure, host: &mut Host) -> bool {
-    waiting::unanswered(failure) && Tcp::new(failure, host).is_led_elsewhere()
+    let found = waiting::root(failure, look, host)?;
+    let tcp = Tcp::new(failure, host);
+    match (&look.seen, tcp.there()) {
+        // Its SYNs went past that one: that they are led elsewhere (NAT) was not known when it was looked for.
+        (Seen::Queued(queue), Some(there)) if !queue.at.parse().is_ok_and(|at| serves(at, there.remote)) => None,
+        _ => Some(tcp.led(found)),
+    }
 }
 
 /// The same, for a failure that was told before it was seen: None where that said as much.
@@ -212,7 +212,10 @@ pub(super) fn unit(root: &record::Root, host: &mut Host) -> Option<Unit> {
 /// Begins to look aside for what may be the reason.
 pub(super) fn ask(failure: &Failure, host: &mut Host) {
     host.sockets.ask(failure);
-    host.waits.ask(failure);
+    if host.waits.wants(failure) {
+        let led = Tcp::new(failure, host).there();
+        host.waits.ask(failure, led);
+    }
     if let Some(here) = tcp::here(failure) {
         host.addresses.ask(here.remote.ip());
     }

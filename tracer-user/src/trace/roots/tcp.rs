@@ -3,8 +3,6 @@
 //! Its address may be rewritten on the way (NAT), as container engines do to publish ports: then who listens at the address
 //! that nginx has says nothing, and what is known of the connection is looked for under the address where it arrives.
 
-use tracer_common::listener::Overflowed;
-
 use super::{Found, dropped, ended, icmp, of_close, proxy, queue, refused};
 use crate::{
     context::{self, owners::Live, stat::Stat},
@@ -12,7 +10,7 @@ use crate::{
         address::Address,
         cause::Cause,
         host::{Ending, Ends, Place},
-        verdict::{Failure, QueueFull, ResetBy, RootKind},
+        verdict::{Failure, ResetBy, RootKind},
     },
     trace::host::Host,
 };
@@ -53,13 +51,13 @@ impl<'a> Tcp<'a> {
         self.here.into_iter().chain(self.there)
     }
 
-    /// It does not arrive where nginx sent it.
-    pub(super) const fn is_led_elsewhere(&self) -> bool {
-        self.there.is_some()
+    /// Its ends where it arrives, if that is not where nginx sent it.
+    pub(super) const fn there(&self) -> Option<Ends> {
+        self.there
     }
 
     /// Says where it was led, where that is not where nginx sent it.
-    fn led(&self, found: Found) -> Found {
+    pub(super) fn led(&self, found: Found) -> Found {
         let (Some(here), Some(there)) = (self.here, self.there) else { return found };
         let mut found = found;
         found.root.text += &format!("; {} is translated to {} (NAT)", here.remote, there.remote);
@@ -160,19 +158,6 @@ impl<'a> Tcp<'a> {
         let place = host.listener_for(here.netns, self.failure.worker, here.remote)?;
         let owner = host.owners.live(place).and_then(Live::owner);
         Some(queue::root(full, place.address, owner, host.overflows.at(place).as_ref()))
-    }
-
-    /// The accept queue of the listener that nginx's SYNs were led to is full now, and none of them was answered.
-    pub(super) fn full_there(&self, host: &mut Host) -> Option<Found> {
-        let there = self.there?;
-        let (netns, pid) = host.namespaces.with_address(there.remote.ip())?;
-        let queues = context::backlog::on_port(pid, there.remote.port());
-        let queue =
-            queues.iter().find(|queue| refused::serves(queue.place.address, there.remote) && queue.is_full())?;
-        let owner = host.owners.live(Place { netns, ..queue.place }).and_then(Live::owner);
-        let seen = Overflowed { queued: queue.queued, limit: queue.limit, ..Overflowed::default() };
-        let found = queue::root(QueueFull::Accept, queue.place.address, owner, Some(&seen));
-        Some(self.led(found))
     }
 }
 
