@@ -73,7 +73,7 @@ pub(super) struct Host {
     pub(super) sees_freezes: bool,
     freezes: HashMap<MapData, u64, u64>,
     servers: HashMap<MapData, u32, u32>,
-    snapshot: Option<Receiver<Vec<Found>>>,
+    snapshot: Option<Receiver<(Vec<Found>, u64)>>,
 }
 
 impl Host {
@@ -168,10 +168,10 @@ impl Host {
     /// Takes in what the thread found, once it is there; waits so long for it.
     pub(super) fn looked_around(&mut self, patience: Duration) {
         let Some(snapshot) = &self.snapshot else { return };
-        let found = match snapshot.recv_timeout(patience) {
+        let (found, taken_ns) = match snapshot.recv_timeout(patience) {
             Ok(found) => found,
             Err(RecvTimeoutError::Timeout) => return,
-            Err(RecvTimeoutError::Disconnected) => Vec::new(),
+            Err(RecvTimeoutError::Disconnected) => (Vec::new(), 0),
         };
         self.snapshot = None;
         for (holder, _) in found.iter().flat_map(|found| &found.holders) {
@@ -179,7 +179,7 @@ impl Host {
             let _ = self.servers.insert(holder.pid, LISTENS, 0);
             self.units.meet(holder.pid);
         }
-        self.owners.seed(found);
+        self.owners.seed(found, taken_ns);
     }
 
     /// When a control group was told to stand still, by its id; None: before the tracing, or it was not seen.

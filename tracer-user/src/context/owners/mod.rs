@@ -14,7 +14,10 @@ use super::{
     stat::{Stat, pids},
     unix::holders,
 };
-use crate::model::host::{Actor, Change, Ending, HostEvent, Name, Place};
+use crate::{
+    kernel::clock,
+    model::host::{Actor, Change, Ending, HostEvent, Name, Place},
+};
 
 /// Listeners remembered, live and gone.
 const LIVE: usize = 32_768;
@@ -56,11 +59,14 @@ pub struct Owners {
     gone: HashMap<Place, Gone>,
     /// Servers and their workers that ended, latest last.
     ended: VecDeque<(Actor, u64)>,
+    /// When the snapshot was taken.
+    seeded_ns: u64,
 }
 
 impl Owners {
-    /// Takes in what was there at the start. What events said since is newer.
-    pub fn seed(&mut self, found: Vec<Found>) {
+    /// Takes in what was there at the start, at this time (monotonic, ns). What events said since is newer.
+    pub fn seed(&mut self, found: Vec<Found>, taken_ns: u64) {
+        self.seeded_ns = taken_ns;
         let mut seeded: HashSet<Place> = HashSet::new();
         for Found { place, holders } in found {
             let Some((opener, _)) =
@@ -88,6 +94,10 @@ impl Owners {
                 let opener = &event.actor.name;
                 let room = self.live.len() < LIVE;
                 match self.live.get_mut(&place) {
+                    // The event was still on its way when the snapshot was taken, which has it already.
+                    Some(live) if event.time_ns < self.seeded_ns && live.is_opened_by(opener.pid) => {
+                        live.since_ns = live.since_ns.or(Some(event.time_ns));
+                    }
                     Some(live) => live.opened(opener, Some(event.time_ns)),
                     None if room => drop(self.live.insert(place, Live::new(opener, Some(event.time_ns)))),
                     None => {}
@@ -199,14 +209,16 @@ fn went_to_background(actor: &Actor, ended_ns: u64, listened_ns: Option<u64>) ->
 }
 
 /// Looks at the listeners of some network namespaces, each given with a process in it, and finds out who has them open.
-/// Reads the descriptors of all processes: not for the thread that must keep up with events.
-pub fn snapshot(namespaces: &[(u32, u32)]) -> Vec<Found> {
+/// Tells by when they listened (monotonic, ns). Reads the descriptors of all processes: not for the thread that must keep up with
+/// events.
+pub fn snapshot(namespaces: &[(u32, u32)]) -> (Vec<Found>, u64) {
     let mut by_inode: BTreeMap<u64, Found> = BTreeMap::new();
     for (netns, pid) in namespaces {
         for (address, inode) in listeners::all(*pid).unwrap_or_default() {
             by_inode.insert(inode, Found { place: Place { netns: *netns, address }, holders: Vec::new() });
         }
     }
+    let taken_ns = clock::monotonic_ns();
     by_inode.remove(&0);
     for pid in pids() {
         let inodes = sockets(pid, |inode| by_inode.contains_key(&inode));
@@ -221,7 +233,7 @@ pub fn snapshot(namespaces: &[(u32, u32)]) -> Vec<Found> {
             }
         }
     }
-    by_inode.into_values().collect()
+    (by_inode.into_values().collect(), taken_ns)
 }
 
 /// Inodes of the wanted sockets that a process has open.
@@ -385,8 +397,25 @@ mod tests {
     fn the_master_owns_what_its_workers_hold() {
         let (mut owners, there) = (Owners::default(), place("127.0.0.1:80"));
         let name = |pid| Name { pid, comm: "app".to_owned() };
-        owners.seed(vec![Found { place: there, holders: vec![(name(11), 10), (name(10), 1), (name(12), 10)] }]);
+        owners.seed(vec![Found { place: there, holders: vec![(name(11), 10), (name(10), 1), (name(12), 10)] }], 0);
         assert_eq!(owners.live(there).and_then(Live::owner).map(|name| name.pid), Some(10));
+    }
+
+    #[test]
+    fn what_the_snapshot_has_is_not_counted_again() {
+        let (mut owners, there) = (Owners::default(), place("127.0.0.1:80"));
+        let name = Name { pid: 7, comm: "app".to_owned() };
+        owners.seed(vec![Found { place: there, holders: vec![(name, 1)] }], 10);
+        owners.event(&event(9, 7, Ending::Alive, Change::Listens(there)));
+        assert_eq!(owners.live(there).and_then(|live| live.since_ns), Some(9));
+        owners.event(&event(20, 7, Ending::Exited(3), Change::ceases(there)));
+        assert_eq!(owners.last(1, any).expect("gone").actor.ending, Ending::Exited(3));
+        owners.seed(Vec::new(), 10);
+        for (time_ns, pid) in [(30, 8), (31, 8)] {
+            owners.event(&event(time_ns, pid, Ending::Alive, Change::Listens(there)));
+        }
+        owners.event(&event(40, 8, Ending::Exited(0), Change::ceases(there)));
+        assert!(owners.live(there).is_some(), "it has opened two since");
     }
 
     #[test]
@@ -394,7 +423,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
         let own = std::process::id();
-        let found = snapshot(&[(1, own)]);
+        let (found, _) = snapshot(&[(1, own)]);
         let ours = found.iter().find(|found| found.place.address == address).expect("it listens");
         assert!(ours.holders.iter().any(|(name, _)| name.pid == own), "{ours:?}");
     }
