@@ -85,6 +85,7 @@ const OF_THE_HOST: &[&str] = &[
     "cli/",
     "commands/",
     "hooks/",
+    "traced/",
     "mixed/rate",
     "unix/processes_that_end",
     "unix/listeners_that_end",

@@ -61,8 +61,8 @@ fn wanted(task: u64, tgid: u32, comm: &Comm) -> bool {
         let parent: u64 = read::kernel(task, setting!(offsets.task_real_parent));
         let same_program = read::kernel::<Comm>(parent, setting!(offsets.task_comm)) == *comm;
         let parent: u32 = read::kernel(parent, setting!(offsets.task_tgid));
-        // A master that a traced one started, and its workers: a binary upgrade.
-        if listed(tgid) || listed(parent) || (same_program && is_traced(parent)) {
+        // Its workers, and a master that a traced one started, with its workers (a binary upgrade): nothing else that it starts.
+        if listed(tgid) || (same_program && (listed(parent) || is_traced(parent))) {
             return true;
         }
     }

@@ -45,7 +45,7 @@ pub struct RecordSettings {
 pub struct WatchSettings {
     /// Names of programs to trace; empty when only pids were given.
     pub processes: Vec<String>,
-    /// Pids of the host's namespace; a master stands for its workers.
+    /// Pids of the host's namespace; a master stands for its workers, a container's init for its nginx.
     pub pids: Vec<u32>,
     /// Shown and logged; empty means every one.
     pub upstreams: Vec<UpstreamPattern>,

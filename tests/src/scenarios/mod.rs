@@ -40,6 +40,7 @@ mod storm;
 mod subrequests;
 mod tls;
 mod tls_sessions;
+mod traced;
 mod traffic;
 mod unix;
 mod unix_roots;
@@ -122,6 +123,7 @@ pub fn all() -> impl Iterator<Item = Entry> {
         cli::PROGRAMS,
         capture::PROGRAMS,
         commands::PROGRAMS,
+        traced::PROGRAMS,
         upgrade::PROGRAMS,
         hostile::PROGRAMS,
         hooks::PROGRAMS,

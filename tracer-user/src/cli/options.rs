@@ -99,7 +99,8 @@ pub(super) struct TargetArgs {
     /// [default: nginx, openresty, angie, nginx-debug]
     #[arg(long, value_name = "NAME", value_parser = value::process_name)]
     pub(super) process: Vec<String>,
-    /// Trace this process, as the host numbers it; a master stands for its workers; repeatable
+    /// Trace this process, as the host numbers it; a master stands for its workers, a container's init for its nginx;
+    /// repeatable
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) pid: Vec<u32>,
     /// Use the kernel's word alone: do not look into nginx or its logs

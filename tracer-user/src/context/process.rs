@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fs,
+    iter::successors,
     path::{Path, PathBuf},
 };
 
@@ -14,6 +15,9 @@ use crate::model::host::Name;
 
 /// Processes remembered after they are gone, so that late verdicts can still name them.
 const CAPACITY: usize = 4096;
+
+/// Parents that are followed back: of processes that were looked at one after the other, one may be its own ancestor.
+const GENERATIONS: usize = 32;
 
 /// nginx under its names.
 pub const NGINX: [&str; 4] = ["nginx", "openresty", "angie", "nginx-debug"];
@@ -121,6 +125,12 @@ impl Running {
     /// None: it was not there.
     pub fn get(&self, pid: u32) -> Option<&Stat> {
         self.by_pid.get(&pid)
+    }
+
+    /// Its parent, that one's parent, and so on, as far as that was there.
+    pub fn ancestors(&self, stat: &Stat) -> impl Iterator<Item = u32> {
+        let parent = |pid: &u32| self.get(*pid).map(|stat| stat.parent).filter(|pid| *pid != 0);
+        successors(Some(stat.parent), parent).take(GENERATIONS)
     }
 
     /// The facts of those that are wanted.

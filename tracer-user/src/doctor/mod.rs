@@ -47,7 +47,7 @@ impl Report {
 
 /// Looks at this host.
 pub fn examine(settings: &DoctorSettings) -> Report {
-    let target = Target { names: settings.processes.clone(), pids: settings.pids.clone() };
+    let target = Target::new(&settings.processes, &settings.pids);
     let mut report = Report {
         kernel: host::kernel(),
         missing_capabilities: missing_capabilities(),
@@ -59,8 +59,8 @@ pub fn examine(settings: &DoctorSettings) -> Report {
         programs: Vec::new(),
     };
     let wanted = Wanted {
-        names: &settings.processes,
-        pids: &settings.pids,
+        names: &target.names,
+        pids: &target.pids,
         nginx_witness: settings.nginx_witness,
         avoided: &settings.avoided,
         debug_probes: false,

@@ -3,7 +3,10 @@
 use std::{borrow::Cow, time::Duration};
 
 use aya::maps::{HashMap, MapData};
-use tracer_common::process::{Process, TRACED};
+use tracer_common::{
+    process::{Process, TRACED},
+    settings::MAX_PIDS,
+};
 
 use crate::{
     context::{
@@ -20,9 +23,6 @@ use crate::{
     probe::{attach::Probes, lines::Hearing},
 };
 
-/// Binary upgrades that are followed back.
-const GENERATIONS: usize = 8;
-
 /// Whom to trace.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
@@ -31,6 +31,22 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// Programs of these names, and these processes. One that is no nginx (a container's init, a supervisor) stands for the nginx
+    /// that runs below it, too.
+    pub(crate) fn new(names: &[String], pids: &[u32]) -> Self {
+        let mut target = Self { names: names.to_vec(), pids: pids.to_vec() };
+        let strange = |pid: &u32| ProcessFacts::read(*pid).is_some_and(|facts| !facts.looks_like_nginx());
+        let inits: Vec<u32> = pids.iter().copied().filter(strange).collect();
+        if !inits.is_empty() {
+            let running = Running::read();
+            let below = |stat: &Stat| running.ancestors(stat).any(|pid| inits.contains(&pid));
+            let masters = running.find(|pid, stat| below(stat) && !pids.contains(&pid));
+            let masters = masters.into_iter().filter(|facts| facts.role == Role::Master).map(|facts| facts.pid);
+            target.pids.extend(masters.take(MAX_PIDS.saturating_sub(pids.len())));
+        }
+        target
+    }
+
     /// The same question as the kernel programs ask (tracer-ebpf, owner.rs).
     fn wants(&self, pid: u32, stat: &Stat, running: &Running) -> bool {
         if pid == std::process::id() {
@@ -45,19 +61,10 @@ impl Target {
                 && executable_name(pid).is_some_and(|executable| names().any(|name| name == executable))
     }
 
-    /// Its parent was given, or a program of the same name between them: a master that another one started in a binary upgrade.
+    /// Its parent was given, or that one's parent (a master that another one started in a binary upgrade), all of the same name.
     fn descends(&self, stat: &Stat, running: &Running) -> bool {
-        let mut parent = stat.parent;
-        for _ in 0..GENERATIONS {
-            if self.pids.is_empty() || self.pids.contains(&parent) {
-                return !self.pids.is_empty();
-            }
-            match running.get(parent) {
-                Some(between) if between.comm == stat.comm => parent = between.parent,
-                _ => return false,
-            }
-        }
-        false
+        let same = |pid: &u32| running.get(*pid).is_some_and(|between| between.comm == stat.comm);
+        running.ancestors(stat).take_while(same).any(|pid| self.pids.contains(&pid))
     }
 
     /// All processes of this kind that run now.

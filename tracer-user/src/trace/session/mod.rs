@@ -124,9 +124,10 @@ struct Session<'a> {
 
 impl<'a> Session<'a> {
     fn start(settings: &'a WatchSettings, sinks: &'a mut Sinks) -> anyhow::Result<Self> {
+        let target = Target::new(&settings.processes, &settings.pids);
         let wanted = Wanted {
-            names: &settings.processes,
-            pids: &settings.pids,
+            names: &target.names,
+            pids: &target.pids,
             nginx_witness: settings.nginx_witness,
             avoided: &settings.avoided,
             debug_probes: settings.debug_probes,
@@ -160,7 +161,7 @@ impl<'a> Session<'a> {
             storms: Storms::new(probes.take_storms()?, probes.take_storming()?),
             counted: HashSet::new(),
             later: Later::default(),
-            target: Target { names: settings.processes.clone(), pids: settings.pids.clone() },
+            target,
             traced: BTreeSet::new(),
             newcomers: Vec::new(),
             undecodable: 0,
