@@ -18,6 +18,7 @@ use crate::upstream::{Listen, Place};
 pub(super) const PROGRAMS: &[Program] = &[
     Program { name: "firewall/rejected", needs: &[Need::Nft], run: rejected },
     Program { name: "firewall/dropped", needs: &[Need::Nft], run: dropped },
+    Program { name: "firewall/dropped_for_the_only_syn", needs: &[Need::Nft], run: only_syn },
 ];
 
 /// `/pPORT/…` goes to the upstream's host, `/lPORT/…` and `/sixPORT/…` to nginx's own, `/ip/ADDRESS/…` anywhere.
@@ -36,6 +37,14 @@ const HOST: Scenario = Scenario {
              location ~ ^/bound(?<bound>[0-9]+)/ { proxy_bind 10.66.0.1; proxy_pass http://10.77.0.2:$bound; }\n\
              location ~ ^/ip/(?<ip>[0-9.]+)/ { proxy_pass http://$ip:80; }",
     ..BASE
+};
+
+/// Gives up before the kernel sends its SYN again, after a second.
+const IMPATIENT: Scenario = Scenario {
+    server: "proxy_connect_timeout 300ms;\n\
+             location ~ ^/p(?<port>[0-9]+)/ { proxy_pass http://10.77.0.2:$port; }\n\
+             location ~ ^/l(?<own>[0-9]+)/ { proxy_pass http://127.0.0.1:$own; }",
+    ..HOST
 };
 
 /// Adds a rule for packets at this hook.
@@ -138,4 +147,20 @@ fn dropped(why502: &Path, options: &Options) -> Result<String> {
         ensure!(root == *kind, "root {root:?} instead of {kind:?}: {failure}");
     }
     Ok(format!("{} causes", cases.len()))
+}
+
+/// Nothing was sent again that would have made why502 look at drops.
+fn only_syn(why502: &Path, options: &Options) -> Result<String> {
+    let scene = Scene::set(&IMPATIENT, why502, options)?;
+    let routed = scene.stage.routed().context("routed")?;
+    let _resident = routed.inhabited()?;
+    rule(&routed.near, "output", "tcp dport 6001 drop")?;
+    rule(&routed.near, "input", "tcp sport 6002 drop")?;
+    rule(&routed.far, "input", "tcp dport 6003 drop")?;
+    let uris = ["/p6001/out", "/l6001/loopback", "/p6002/back", "/p6003/in"].map(str::to_owned);
+    scene.until_root(&uris, "firewall")?;
+    let records = scene.records()?;
+    let timeouts = of_type(&records, "failure").filter(|failure| failure["cause"] == "connect_timeout").count();
+    ensure!(timeouts >= uris.len(), "{timeouts} timeouts");
+    Ok(format!("{timeouts} timeouts"))
 }

@@ -97,8 +97,9 @@ pub(super) fn settled(host: &mut Host, patience: Duration) -> Vec<(u64, Found)> 
 fn other(failure: &Failure, host: &mut Host) -> Option<Found> {
     let found = of_cause(failure, host);
     let open = (found.is_none() && failure.root.is_none()) || host.may_have_missed_a_rule(failure);
-    if open && dropped::may_be_rejected(failure.cause) {
-        // A rule that rejects sends nothing again, so that nothing was looked at: the next one will be.
+    if open && (dropped::may_be_rejected(failure.cause) || waiting::unanswered(failure)) {
+        // After a rule that rejects nothing is sent again, nor before a short proxy_connect_timeout, so that nothing was looked
+        // at: the next one will be.
         host.drops.suspect(failure.time_ns);
     }
     found
