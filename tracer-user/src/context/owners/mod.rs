@@ -26,18 +26,22 @@ const GONE: usize = 4096;
 const ENDED: usize = 512;
 /// A process that closed its listener and ends this soon after was about to.
 const SHUTDOWN_NS: u64 = 60_000_000_000;
+/// Workers that fail because their master has ended do so by then.
+const CONSEQUENCE_NS: u64 = 1_000_000_000;
 /// One that listens and then goes to the background has done so by then.
 const BACKGROUND_NS: u64 = 5_000_000_000;
 
 /// A listener that is no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gone {
-    /// Who held it last, and how that one ended; of a prefork server the master, once that has ended too.
+    /// Who held it last, and how that one ended; of a prefork server the master, if that has ended just before or since.
     pub actor: Actor,
     /// When it was closed, or when that master ended.
     pub time_ns: u64,
     /// When that one ended, where that was after.
     pub ended_ns: Option<u64>,
+    /// Where that is a master: who held it last, and when that one closed it.
+    pub last: Option<(Actor, u64)>,
     /// It took no IPv4 (IPV6_V6ONLY).
     pub only_ipv6: bool,
     /// Who opened it, if that is another one.
@@ -115,10 +119,14 @@ impl Owners {
                 }
                 let opener = opened_by.and_then(|pid| self.end_of(pid, event.time_ns.saturating_sub(SHUTDOWN_NS)));
                 let opener = opener.filter(|(actor, ended_ns)| {
-                    !went_to_background(actor, *ended_ns, listened_ns) && !left_in_order(actor, *ended_ns, event)
+                    !went_to_background(actor, *ended_ns, listened_ns) && !outlived(*ended_ns, event)
                 });
-                let (actor, time_ns) = opener.cloned().unwrap_or_else(|| (event.actor.clone(), event.time_ns));
-                self.gone.insert(place, Gone { actor, time_ns, ended_ns: None, only_ipv6, opened_by });
+                let last = (event.actor.clone(), event.time_ns);
+                let (last, (actor, time_ns)) = match opener {
+                    Some(opener) => (Some(last), opener.clone()),
+                    None => (None, last),
+                };
+                self.gone.insert(place, Gone { actor, time_ns, ended_ns: None, last, only_ipv6, opened_by });
             }
             Change::Ended => {
                 if self.ended.len() >= ENDED {
@@ -133,7 +141,8 @@ impl Owners {
                         || matches!(gone.actor.ending, Ending::Alive | Ending::Exited(0))
                         || event.time_ns.saturating_sub(gone.time_ns) < BACKGROUND_NS;
                     if gone.opened_by == Some(name.pid) && soon && explains {
-                        (gone.actor, gone.time_ns) = (event.actor.clone(), event.time_ns);
+                        let last = std::mem::replace(&mut gone.actor, event.actor.clone());
+                        gone.last = Some((last, std::mem::replace(&mut gone.time_ns, event.time_ns)));
                     } else if gone.actor.name.pid == name.pid
                         && gone.actor.ending == Ending::Alive
                         && event.time_ns.saturating_sub(gone.time_ns) < SHUTDOWN_NS
@@ -195,11 +204,10 @@ impl Owners {
     }
 }
 
-/// The opener ended in order, and somebody else went on serving, until that one was ended otherwise: that explains it.
-fn left_in_order(opener: &Actor, ended_ns: u64, last: &HostEvent) -> bool {
-    opener.ending == Ending::Exited(0)
-        && !matches!(last.actor.ending, Ending::Alive | Ending::Exited(0))
-        && last.time_ns.saturating_sub(ended_ns) >= BACKGROUND_NS
+/// The opener ended, and somebody else went on serving until that one failed, too: that explains it.
+fn outlived(opener_ended_ns: u64, last: &HostEvent) -> bool {
+    !matches!(last.actor.ending, Ending::Alive | Ending::Exited(0))
+        && last.time_ns.saturating_sub(opener_ended_ns) >= CONSEQUENCE_NS
 }
 
 /// A daemon listens first, and leaves the rest to a child: its own end is nobody's.
@@ -294,6 +302,19 @@ mod tests {
         assert_eq!(owners.last(1, any).expect("gone").actor.name.pid, 20);
         owners.event(&event(125 * second + 1, 20, crashed, Change::Ended));
         assert_eq!(owners.last(1, any).expect("gone").actor.ending, crashed);
+    }
+
+    #[test]
+    fn a_worker_that_fails_with_its_master_or_after_it() {
+        for (failed_ns, named) in [(1_500_000_000, 10), (3_000_000_000, 20)] {
+            let (mut owners, there) = (Owners::default(), place("127.0.0.1:80"));
+            let killed = |signal| Ending::Killed { signal, core: false };
+            owners.event(&event(0, 10, Ending::Alive, Change::Listens(there)));
+            owners.event(&event(1_000_000_000, 10, killed(15), Change::Ended));
+            owners.event(&event(failed_ns, 20, killed(11), Change::ceases(there)));
+            let gone = owners.last(1, any).expect("gone");
+            assert_eq!((gone.actor.name.pid, gone.last.is_some()), (named, named == 10));
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod dropped;
 mod ended;
+mod former;
 mod icmp;
 mod idle;
 mod limits;

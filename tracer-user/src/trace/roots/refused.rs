@@ -2,15 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Found, ended, proxy, remedy, text};
+use super::{Found, former, text};
 use crate::{
-    context::{
-        owners::{Gone, Live, Owners},
-        process::same_program,
-    },
+    context::owners::{Gone, Live, Owners},
     model::{
         address::Address,
-        host::{Actor, Ending, Fate, Name, Place},
+        host::{Fate, Name, Place},
         verdict::Failure,
     },
     record,
@@ -58,7 +55,7 @@ pub(super) fn root(
     let last = owners.last(netns, served);
     let nothing = format!("nothing listens on {upstream}");
     if let Some(gone) = last {
-        return Some(after(failure, &nothing, gone, &fate, owners, netns));
+        return Some(former::root(failure, &nothing, gone, &fate, owners, netns));
     }
     let found = |kind, text, hint| {
         let root = record::Root { kind, text, process: None, listener: None };
@@ -116,64 +113,6 @@ fn since(failure: &Failure, upstream: SocketAddr, place: Place, owners: &Owners)
     Some(Found { root, hint: Some(hint), evidence: None })
 }
 
-/// Somebody listened there before.
-fn after(
-    failure: &Failure,
-    nothing: &str,
-    gone: &Gone,
-    fates: &impl Fn(u32) -> Option<Fate>,
-    owners: &Owners,
-    netns: u32,
-) -> Found {
-    let Gone { actor, time_ns: closed_ns, ended_ns, .. } = gone;
-    // A failure told late is of before that end.
-    let ended_ns = ended_ns.filter(|ended_ns| *ended_ns <= failure.time_ns);
-    let lived = gone.ended_ns.is_some() && ended_ns.is_none();
-    let actor = Actor { ending: if lived { Ending::Alive } else { actor.ending }, ..actor.clone() };
-    let end_ns = ended_ns.unwrap_or(*closed_ns);
-    let fate = fates(actor.name.pid);
-    let fate = fate.as_ref();
-    let who = text::name(&actor.name);
-    let ago = |time_ns: u64| text::duration(failure.time_ns.saturating_sub(time_ns));
-    let process = text::process(&actor, fate, end_ns);
-    let stopped = format!("find out why {who} stopped listening");
-    let again = || format!("start {} again; {}", actor.name.comm, remedy::hint(&actor, fates, end_ns));
-    let lasted_ns = end_ns - closed_ns;
-    let (kind, what, hint) = match text::end(&actor, fate, end_ns) {
-        None => {
-            let what = format!("{who} listened there and stopped {} before", ago(*closed_ns));
-            (record::RootKind::NotListening, what, stopped)
-        }
-        Some(end) if lasted_ns < ended::LEAVING_NS => {
-            (ended::kind(&actor, &process), format!("{who}, the last that did, {end} {} before", ago(end_ns)), again())
-        }
-        // Told to end, it finished its work first; else its end has nothing to do with it.
-        Some(end) => {
-            let (ago, later) = (ago(*closed_ns), text::duration(lasted_ns));
-            let what = format!("{who}, the last that did, stopped listening {ago} before, and {end} {later} later");
-            if ended::told(&actor.name, *closed_ns, fate).is_some() {
-                (ended::kind(&actor, &process), what, again())
-            } else {
-                (record::RootKind::NotListening, what, stopped)
-            }
-        }
-    };
-    let moved = moved(&actor, *closed_ns, owners, netns).unwrap_or_default();
-    let root = record::Root { kind, text: format!("{nothing}: {what}{moved}"), process: Some(process), listener: None };
-    Found { root, hint: Some(hint), evidence: None }
-}
-
-/// The same program, started anew since, on another port: where it went. Several of its kind need not be one service, and
-/// docker-proxy is each time another one's.
-fn moved(actor: &Actor, time_ns: u64, owners: &Owners, netns: u32) -> Option<String> {
-    let of_program = |live: &Live| live.owner().is_some_and(|owner| same_program(&owner.comm, &actor.name.comm));
-    let mut all = owners.in_namespace(netns).filter(|(_, live)| of_program(live));
-    let (address, live) = all.next()?;
-    let alone = all.next().is_none() && !proxy::is_one(&actor.name);
-    let since = live.since_ns.is_some_and(|since_ns| since_ns > time_ns);
-    (alone && since).then_some(format!("; {} listens on {address} since", text::name(live.owner()?)))
-}
-
 /// `[::1]:80 (node[412])`
 fn owned(address: SocketAddr, owner: Option<&Name>) -> String {
     owner.map_or_else(|| address.to_string(), |owner| format!("{address} ({})", text::name(owner)))
@@ -225,7 +164,7 @@ mod tests {
         context::owners::Owners,
         model::{
             cause::Cause,
-            host::{Actor, Change, Ending, HostEvent, Name, Place},
+            host::{Actor, Change, Ending, Fate, HostEvent, Name, Place},
         },
         record::RootKind,
         trace::roots::samples::{NETNS, failure},
@@ -351,6 +290,40 @@ mod tests {
         );
         let alive = [event(2_900_000_000, 412, Ending::Alive, Change::ceases, "127.0.0.1:3001")];
         assert_eq!(said("127.0.0.1:3001", &[], &alive).expect("a reason").0, RootKind::NotListening);
+    }
+
+    #[test]
+    fn a_worker_that_was_told_to_end_after_its_master_had() {
+        let worker = |time_ns, change| {
+            let mut event = event(time_ns, 413, Ending::Exited(0), Change::ceases, "127.0.0.1:3001");
+            (event.actor.parent, event.change) = (412, change);
+            event
+        };
+        let place = Place { netns: NETNS, address: address("127.0.0.1:3001") };
+        let killed = Ending::Killed { signal: 9, core: false };
+        let mut master = event(2_000_000_000, 412, killed, Change::Listens, "127.0.0.1:3001");
+        master.change = Change::Ended;
+        let events = [
+            event(1, 412, Ending::Alive, Change::Listens, "127.0.0.1:3001"),
+            master,
+            worker(4_000_000_000, Change::ceases(place)),
+            worker(4_000_000_001, Change::Ended),
+        ];
+        let mut owners = Owners::default();
+        events.iter().for_each(|event| owners.event(event));
+        let mut failure = failure(Cause::ConnectRefused);
+        failure.time_ns = 5_000_000_000;
+        let told = |signal_ns: u64| {
+            let at = Where { place, listeners: &[], owners: &owners };
+            let fate = |pid: u32| {
+                let sender = Name { pid: 3, comm: "bash".to_owned() };
+                (pid == 413).then_some(Fate { oom_ns: None, signal: Some((signal_ns, 15, sender)), reload: None })
+            };
+            root(&failure, at, || true, |pid| pid == 7, fate).expect("a reason").root.text
+        };
+        let text = told(3_900_000_000);
+        assert!(text.contains("node[413], the last that did"), "{text}");
+        assert!(told(0).contains("node[412], the last that did, was killed by SIGKILL 3.0 s before"), "{}", told(0));
     }
 
     #[test]
