@@ -16,7 +16,10 @@ pub struct DropKey {
 
 crate::wire_pod!(DropKey, 40);
 
-/// Set in a reason: the kernel gave none, and the rest is an index into [`crate::settings::Settings::drop_places`].
+/// Functions of the kernel by whose dropping of a packet the reason is known, where it gives none.
+pub const DROP_PLACES: usize = 6;
+
+/// Set in a reason: the kernel gave none, and the rest is the number of such a function.
 pub const AT_PLACE: u32 = 1 << 31;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]

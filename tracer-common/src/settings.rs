@@ -16,8 +16,6 @@ pub const MAX_PIDS: usize = 16;
 
 /// Words of 64 drop reasons each: reasons above are subsystems' own.
 pub const DROP_REASON_WORDS: usize = 4;
-/// Functions of the kernel by whose dropping of a packet the reason is known, where it gives none.
-pub const DROP_PLACES: usize = 6;
 
 /// Byte offsets of the struct members that the programs read, resolved from `/sys/kernel/btf/vmlinux`.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
@@ -186,8 +184,6 @@ impl Offsets {
 pub struct Settings {
     /// Bit n of the whole: packets dropped for reason n (`enum skb_drop_reason`) are looked at.
     pub drop_reasons: [u64; DROP_REASON_WORDS],
-    /// Where the code of these functions begins, and where it ends: packets dropped in them without a reason are looked at.
-    pub drop_places: [[u64; 2]; DROP_PLACES],
     /// Process names (comm or basename of the executable); the first `name_count` count.
     pub names: [crate::process::Comm; MAX_NAMES],
     pub offsets: Offsets,
@@ -219,7 +215,6 @@ impl Settings {
         own_pid: 0,
         reset_has_reason: 0,
         drop_reasons: [0; DROP_REASON_WORDS],
-        drop_places: [[0; 2]; DROP_PLACES],
         drop_has_reason: 0,
         drop_not_specified: 0,
         victim_is_task: 0,
@@ -227,4 +222,4 @@ impl Settings {
     };
 }
 
-crate::wire_pod!(Settings, 74 * 4 + 16 * 8 + 16 * 4 + 8 * 4 + 8 * DROP_REASON_WORDS + 16 * DROP_PLACES);
+crate::wire_pod!(Settings, 74 * 4 + 16 * 8 + 16 * 4 + 8 * 4 + 8 * DROP_REASON_WORDS);

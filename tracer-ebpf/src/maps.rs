@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use tracer_common::{
     call::Call,
-    drop::{DropKey, Dropped},
+    drop::{DROP_PLACES, DropKey, Dropped},
     icmp::IcmpError,
     listener::{ListenerKey, Listening, Overflowed},
     loss::COUNTERS,
@@ -36,6 +36,11 @@ pub(crate) static PROCESSES: LruHashMap<u32, Process> = LruHashMap::with_max_ent
 /// Processes whose lines are taken as they write them: tgid. The files of others can be read.
 #[map]
 pub(crate) static WRITERS: HashMap<u32, u8> = HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
+
+/// Where the code of these functions begins, and where it ends: packets dropped in them without a reason are looked at. Written by
+/// user space before it attaches the program that looks; zeros: not known.
+#[map]
+pub(crate) static DROP_CODE: Array<[u64; 2]> = Array::with_max_entries(DROP_PLACES as u32, 0);
 
 /// Counts per upstream.
 #[map]

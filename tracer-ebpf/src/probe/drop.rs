@@ -8,11 +8,15 @@
 use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::raw_tracepoint, programs::RawTracePointContext};
 use tracer_common::{
     address::{is_loopback, mapped},
-    drop::{AT_PLACE, DropKey, Dropped},
+    drop::{AT_PLACE, DROP_PLACES, DropKey, Dropped},
     settings::ABSENT,
 };
 
-use crate::{maps::DROPS, read, settings::setting};
+use crate::{
+    maps::{DROP_CODE, DROPS},
+    read,
+    settings::setting,
+};
 
 const IPPROTO_TCP: u8 = 6;
 /// An IPv6 header without extensions.
@@ -36,17 +40,14 @@ pub(crate) fn free_skb(context: RawTracePointContext) -> i32 {
 /// The function that the kernel was called from.
 #[inline(always)]
 fn place(location: u64) -> Option<u32> {
-    macro_rules! at {
-        ($($index:literal)+) => {
-            $(
-                let [begin, end]: [u64; 2] = setting!(drop_places[$index]);
-                if location >= begin && location < end {
-                    return Some($index);
-                }
-            )+
-        };
+    for place in 0..DROP_PLACES as u32 {
+        if let Some([begin, end]) = DROP_CODE.get(place)
+            && location >= *begin
+            && location < *end
+        {
+            return Some(place);
+        }
     }
-    at!(0 1 2 3 4 5);
     None
 }
 

@@ -1,15 +1,19 @@
 //! Packets of a connection that this host's kernel dropped, and why.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    thread::{self, JoinHandle},
+};
 
 use aya::maps::{Array, HashMap, MapData};
 use tracer_common::{
-    drop::{AT_PLACE, DropKey, Dropped},
-    settings::{DROP_PLACES, DROP_REASON_WORDS},
+    drop::{AT_PLACE, DROP_PLACES, DropKey, Dropped},
+    settings::DROP_REASON_WORDS,
 };
 
 use super::address::on_wire;
-use crate::model::host::Ends;
+use crate::{kernel::symbols::code_of, model::host::Ends};
 
 /// Drops that tell of the network, and not of a connection that ends: by the names of `enum skb_drop_reason`.
 const REASONS: [&str; 23] = [
@@ -84,17 +88,51 @@ fn name(reasons: &BTreeMap<u32, String>, reason: u32) -> String {
 pub struct Drops {
     map: HashMap<MapData, DropKey, Dropped>,
     last_retransmit: Array<MapData, u64>,
+    code: Array<MapData, [u64; 2]>,
+    places: Places,
     reasons: BTreeMap<u32, String>,
     suspected_ns: u64,
+}
+
+/// Where the code of [`PLACES`] is: /proc/kallsyms takes the kernel a tenth of a second to write.
+enum Places {
+    Unknown,
+    Sought(JoinHandle<[[u64; 2]; DROP_PLACES]>),
+    /// The program that looks at drops knows them.
+    Told,
 }
 
 impl Drops {
     pub const fn new(
         map: HashMap<MapData, DropKey, Dropped>,
         last_retransmit: Array<MapData, u64>,
+        code: Array<MapData, [u64; 2]>,
         reasons: BTreeMap<u32, String>,
     ) -> Self {
-        Self { map, last_retransmit, reasons, suspected_ns: 0 }
+        Self { map, last_retransmit, code, places: Places::Unknown, reasons, suspected_ns: 0 }
+    }
+
+    /// Begins to look for the places where packets are dropped, aside.
+    pub fn seek_places(&mut self) {
+        let thread = thread::Builder::new().name("look-at-symbols".into()).spawn(|| code_of(PLACES));
+        // Without a thread the reasons that the kernel names are still told.
+        self.places = thread.map_or(Places::Told, Places::Sought);
+    }
+
+    /// Whether drops can be looked at: the places have been found, or cannot be.
+    pub fn knows_places(&mut self) -> bool {
+        match std::mem::replace(&mut self.places, Places::Told) {
+            Places::Sought(thread) if thread.is_finished() => {
+                let found = thread.join().unwrap_or_default();
+                for (index, code) in (0..).zip(found) {
+                    // An array: there is a place for each.
+                    let _ = self.code.set(index, code, 0);
+                }
+            }
+            Places::Told => {}
+            sought => self.places = sought,
+        }
+        matches!(self.places, Places::Told)
     }
 
     /// When a traced connection last had to send something again, or something was suspected; 0: never.

@@ -99,6 +99,11 @@ impl Probes {
         self.take("ICMP")
     }
 
+    /// Where the code is in which packets are dropped.
+    pub fn take_drop_code(&mut self) -> Result<Array<MapData, [u64; 2]>, AttachError> {
+        self.take("DROP_CODE")
+    }
+
     /// When a traced connection last had to send something again.
     pub fn take_last_retransmit(&mut self) -> Result<Array<MapData, u64>, AttachError> {
         self.take("LAST_RETRANSMIT")

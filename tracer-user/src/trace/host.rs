@@ -88,7 +88,12 @@ impl Host {
             peers: Peers::new(probes.take_peers()?, probes.take_fates()?, probes.take_stops()?, probes.take_orders()?),
             overflows: Overflows::new(probes.take_overflows()?, probes.is_attached(Program::ConnRequest)),
             backlogs: Backlogs::default(),
-            drops: Drops::new(probes.take_drops()?, probes.take_last_retransmit()?, drop_reasons),
+            drops: Drops::new(
+                probes.take_drops()?,
+                probes.take_last_retransmit()?,
+                probes.take_drop_code()?,
+                drop_reasons,
+            ),
             icmp: Icmps::new(probes.take_icmp()?, &probes.sources()),
             idle: Idle::new(probes.take_idle()?, clock::jiffy_us()),
             limits: Limits::default(),
@@ -142,7 +147,7 @@ impl Host {
     pub(super) fn watch_drops(&mut self, probes: &mut Probes) -> Option<String> {
         let last_ns = self.drops.last_wanted_ns();
         let wanted = last_ns != 0 && clock::monotonic_ns().saturating_sub(last_ns) < DROPS_NS;
-        let complaint = probes.watch_drops(wanted);
+        let complaint = probes.watch_drops(wanted && self.drops.knows_places());
         self.drops_watched_ns =
             probes.watches_drops().then(|| self.drops_watched_ns.unwrap_or_else(clock::monotonic_ns));
         complaint

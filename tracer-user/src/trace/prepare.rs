@@ -1,6 +1,6 @@
 //! Everything before the first event: may we, can we, which offsets and hooks; then load.
 
-use std::{path::Path, thread};
+use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
 use tracer_common::settings::{COMM_LEN, MAX_NAMES, MAX_PIDS, Settings};
@@ -8,7 +8,7 @@ use tracer_common::settings::{COMM_LEN, MAX_NAMES, MAX_PIDS, Settings};
 use crate::{
     collect::drop,
     exit::advise,
-    kernel::{facts::KernelFacts, heap, permission::missing_capabilities, symbols},
+    kernel::{facts::KernelFacts, heap, permission::missing_capabilities},
     probe::{
         attach::Probes,
         begun::Begun,
@@ -60,14 +60,11 @@ pub(crate) fn prepare(wanted: Wanted<'_>) -> anyhow::Result<Prepared> {
     heap::share();
     // Meanwhile, for each takes as long as the other.
     let begun = Begun::begin();
-    let drop_places = thread::spawn(|| symbols::code_of(drop::PLACES));
     let facts = KernelFacts::read().context("cannot learn the kernel's data structures").map_err(|error| {
         advise(error, "a kernel with BTF is needed (CONFIG_DEBUG_INFO_BTF=y; 5.10 or later of most distributions)")
     })?;
     let plan = plan(&facts, wanted.avoided, wanted.nginx_witness);
-    let drop_places = drop_places.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    let settings = Settings { drop_places, ..settings(wanted, &facts, &plan) };
-    let probes = Probes::load(&plan, &settings, begun).map_err(|error| {
+    let probes = Probes::load(&plan, &settings(wanted, &facts, &plan), begun).map_err(|error| {
         advise(error.into(), "`why502 doctor` says what this kernel offers; lockdown or a container may forbid it")
     })?;
     heap::give_back();

@@ -215,6 +215,7 @@ impl<'a> Session<'a> {
         self.sinks.write(session)?;
         self.sinks.flush()?;
         notify::ready().context("cannot tell the service manager that the session is ready")?;
+        self.converter.host.drops.seek_places();
         Ok(())
     }
 
