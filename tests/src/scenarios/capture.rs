@@ -138,8 +138,7 @@ fn ends_with_an_end(why502: &Path, options: &Options) -> Result<String> {
     Ok("3 failures and the end".into())
 }
 
-/// Sends failures until the capture was rotated `times` times or `most` were sent; then all ends in order.
-/// Nobody reads its standard output: it waits, but ends all the same when it is told to, and the capture with it.
+/// Nobody reads its standard output: the capture goes on, and it ends all the same when it is told to.
 fn reader_that_hangs(why502: &Path, options: &Options) -> Result<String> {
     /// A pipe holds 64 KiB: these failures, and as many responses, are more.
     const FAILURES: usize = 120;
@@ -154,6 +153,8 @@ fn reader_that_hangs(why502: &Path, options: &Options) -> Result<String> {
     let _unread = process.take_stdout().context("its standard output")?;
     begun(&stage)?;
     bench::send(&stage, "/refused", FAILURES)?;
+    let captured = || current(&stage).matches("\"type\":\"failure\"").count() == FAILURES;
+    wait::until("all failures to be in the capture", wait::SOON, captured)?;
     process.signal(libc::SIGINT)?;
     let status = process.wait(wait::SOON * 2)?;
     let text = current(&stage);
@@ -174,6 +175,7 @@ fn missing_at_the_end(why502: &Path, options: &Options) -> Result<String> {
     Ok("exit code 2".into())
 }
 
+/// Sends failures until the capture was rotated `times` times or `most` were sent; then all ends in order.
 fn rotate(why502: &Path, options: &Options, times: usize, most: usize) -> Result<(Stage, usize)> {
     let stage = bench::nginx(options)?;
     let tracer = recorder(why502, &stage, &["--log-max-size", "16KiB", "--log-keep", "3"])?;
