@@ -104,7 +104,8 @@ fn who_listened(why502: &Path, options: &Options) -> Result<String> {
         ensure!(!named, "it took no IPv4: {gone}");
     }
     let words = ["closed the connection without answering", "exited with code 4"];
-    because(failure(&records, &left)?, "process_exited", Some(leaver), &("code", 4.into()), &words)?;
+    // The one may have to do with the other, or not.
+    because(failure(&records, &left)?, "application_closed", Some(leaver), &("code", Value::Null), &words)?;
     let cut = failure(&records, &cut)?;
     because(cut, "application_closed", None, &null, &["was not exiting"])?;
     let owner = &cut["root"]["listener"]["owner"]["pid"];

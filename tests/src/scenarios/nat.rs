@@ -56,6 +56,10 @@ fn published(why502: &Path, options: &Options) -> Result<String> {
     for _ in 0..4 {
         server.hears("request")?;
     }
+    // While it is there to be looked at.
+    let silent =
+        || scene.tracer.lines().iter().filter(|line| line.contains("application_silent")).count() == slow.len();
+    wait::until("who is slow to be told", wait::SOON, silent)?;
     for uri in ["/p8002/nobody", "/lo8002/nobody"] {
         ensure!(scene.get(uri)? == 502, "{uri} was not refused");
     }

@@ -43,8 +43,7 @@ pub(super) fn closing(sk: TcpSock) {
 pub(super) fn reset(sk: u64) {
     // SAFETY: no arguments; the current task exists.
     let task = unsafe { bpf_get_current_task() };
-    let flags: u32 = read::kernel(task, setting!(offsets.task_flags));
-    if flags & (PF_KTHREAD | PF_EXITING) == PF_EXITING {
+    if read::kernel::<u32>(task, setting!(offsets.task_flags)) & PF_KTHREAD == 0 {
         closed(sk, task);
     }
 }

@@ -17,7 +17,7 @@ use netlink_packet_netfilter::{
 };
 use netlink_sys::{Socket, SocketAddr as KernelAddress, protocols::NETLINK_NETFILTER};
 
-use super::namespaces::enter;
+use super::namespaces::{enter, of_host};
 use crate::model::host::Ends;
 
 /// A socket keeps its network namespace alive: none is kept for longer than this without a question.
@@ -109,9 +109,7 @@ impl Conntrack {
 
 /// Where it can be rewritten: network namespaces, with a process in each.
 fn places(netns: u32, pid: u32) -> impl Iterator<Item = (u32, u32)> {
-    let own = std::process::id();
-    let main = super::namespaces::netns(own).and_then(|main| u32::try_from(main).ok());
-    [Some((netns, pid)), main.filter(|main| *main != netns).map(|main| (main, own))].into_iter().flatten()
+    [Some((netns, pid)), of_host().filter(|(main, _)| *main != netns)].into_iter().flatten()
 }
 
 /// A socket in the network namespace of a process, if there is something to be asked.

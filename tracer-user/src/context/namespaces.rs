@@ -29,6 +29,13 @@ pub(super) fn netns(pid: u32) -> Option<u64> {
     link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
 }
 
+/// The host's own: that of its first process, as far as it can be read, or of this one.
+pub fn of_host() -> Option<(u32, u32)> {
+    let own = std::process::id();
+    let found = [1, own].into_iter().find_map(|pid| Some((netns(pid)?, pid)));
+    found.and_then(|(netns, pid)| Some((u32::try_from(netns).ok()?, pid)))
+}
+
 /// Network namespaces with a process in each, by inode.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot(BTreeMap<u64, u32>);

@@ -21,7 +21,7 @@ use crate::{
         conntrack::Conntrack,
         limits::Limits,
         listeners::Listeners,
-        namespaces::{Namespaces, enter},
+        namespaces::{Namespaces, enter, of_host},
         owners::{Found, Owners, snapshot},
         process::{ProcessFacts, name, same_program},
         route::Routes,
@@ -120,8 +120,9 @@ impl Host {
     /// Begins to look at the listeners of these processes' network namespaces, on a thread of its own: it reads the
     /// descriptors of all processes of the host.
     pub(super) fn look_around(&mut self, probes: &mut Probes, processes: &[ProcessFacts]) -> anyhow::Result<()> {
-        let namespaces: BTreeMap<u32, u32> =
-            processes.iter().filter_map(|facts| Some((u32::try_from(facts.netns?).ok()?, facts.pid))).collect();
+        let theirs = processes.iter().filter_map(|facts| Some((u32::try_from(facts.netns?).ok()?, facts.pid)));
+        // What listens outside of a container is worth knowing in it.
+        let namespaces: BTreeMap<u32, u32> = of_host().into_iter().chain(theirs).collect();
         let links: Vec<_> = namespaces.values().map(|pid| (*pid, probes.listeners())).collect();
         let namespaces: Vec<_> = namespaces.into_iter().collect();
         let (sender, receiver) = channel();

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How long what was seen is good for, at least, and by how long it took to see: a flood of failures looks once.
-const FRESH: Duration = Duration::from_secs(1);
+const FRESH: Duration = Duration::from_millis(100);
 const FRESH_SHARE: u32 = 20;
 /// Looks on their way, and kept.
 const MOST: usize = 4;

@@ -24,6 +24,9 @@ pub(super) fn ended_it(failure: &Failure, closed_ns: u64) -> bool {
 /// A process that was told to end, or closed something on its way out, does so within this time.
 pub(super) const LEAVING_NS: u64 = 1_000_000_000;
 
+/// One that ends by itself closes what it has just before.
+const ITSELF_NS: u64 = 100_000_000;
+
 /// A close of the other end.
 pub(super) struct Close<'a> {
     pub(super) by: &'a Actor,
@@ -54,6 +57,11 @@ impl<'a> Close<'a> {
         told(&self.by.name, self.time_ns, fate)
     }
 
+    /// Whether more is known of it by now than that it closed.
+    pub(super) fn has_ended(&self, fate: Option<&Fate>) -> bool {
+        self.end(fate).is_some()
+    }
+
     /// How it ended soon after, unless it was another process that decided so meanwhile.
     fn end(&self, fate: Option<&Fate>) -> Option<(Ending, u64)> {
         let since = |(time_ns, _, sender): &(u64, u32, Name)| *time_ns > self.time_ns && sender.pid != self.by.name.pid;
@@ -77,6 +85,12 @@ const JIFFY_NS: u64 = 10_000_000;
 
 /// The reason; None: what the rules found is better.
 pub(super) fn root(failure: &Failure, close: &Close<'_>, fates: impl Fn(u32) -> Option<Fate>) -> Option<Found> {
+    let fates = |pid: u32| {
+        let mut fate = fates(pid)?;
+        fate.signal =
+            fate.signal.filter(|(time_ns, ..)| pid != close.by.name.pid || !survived(failure, close, *time_ns));
+        Some(fate)
+    };
     let fate = fates(close.by.name.pid);
     let fate = fate.as_ref();
     if close.by.ending == Ending::Alive {
@@ -108,6 +122,12 @@ pub(super) fn root(failure: &Failure, close: &Close<'_>, fates: impl Fn(u32) -> 
     let text = format!("{who} {end}{order}{with}");
     let root = record::Root { kind: kind(actor, &process), text, process: Some(process), listener: None };
     Some(Found { root, hint: Some(hint), evidence: Some(evidence(actor, closed_ns)) })
+}
+
+/// It took a new connection long after that signal, and exits: for another reason.
+fn survived(failure: &Failure, close: &Close<'_>, signal_ns: u64) -> bool {
+    let after = |connected_ns: u64| connected_ns.saturating_sub(signal_ns) >= LEAVING_NS;
+    !matches!(close.by.ending, Ending::Killed { .. }) && failure.connection.connected_ns.is_some_and(after)
 }
 
 /// What a process died of.
@@ -148,7 +168,13 @@ fn alive(
             let end = text::end(ended, fate.filter(|_| told.is_none()), *ended_ns)?;
             let later = text::duration(ended_ns - closed_ns);
             let text = format!("{who} closed the connection without answering{after}, and {end} {later} later");
-            (kind(ended, &process), process, text, remedy::hint(ended, fates, *ended_ns))
+            if told.is_none() && ended_ns - closed_ns >= ITSELF_NS {
+                // The one may have to do with the other, or not.
+                let process = text::process(actor, fate, *closed_ns);
+                (RootKind::ApplicationClosed, process, text, closed_by_itself(&actor.name))
+            } else {
+                (kind(ended, &process), process, text, remedy::hint(ended, fates, *ended_ns))
+            }
         }
         None => {
             let process = text::process(actor, fate, *closed_ns);
@@ -158,19 +184,20 @@ fn alive(
             };
             // It is about to end, as far as its signal says.
             let leaving = Actor { ending: Ending::Exited(0), ..(*actor).clone() };
-            let hint = if told.is_some() {
-                remedy::hint(&leaving, fates, *closed_ns)
-            } else {
-                format!(
-                    "look in the log of {} at that second: it closed by itself (an error, or a limit of its own)",
-                    text::name(&actor.name)
-                )
+            let hint = match told {
+                Some(_) => remedy::hint(&leaving, fates, *closed_ns),
+                None => closed_by_itself(&actor.name),
             };
             (RootKind::ApplicationClosed, process, text, hint)
         }
     };
     let root = record::Root { kind, text, process: Some(process), listener: None };
     Some(Found { root, hint: Some(hint), evidence: Some(evidence(actor, *closed_ns)) })
+}
+
+fn closed_by_itself(process: &Name) -> String {
+    let name = text::name(process);
+    format!("look in the log of {name} at that second: it closed by itself (an error, or a limit of its own)")
 }
 
 /// Somebody who was not exiting closed it, and had it from who listens there.
@@ -312,6 +339,36 @@ mod tests {
         assert!(root(&failure, &Close::new(&lives, 1_000, None), |_| None).is_none());
         let found = root(&failure, &Close::new(&dead, 1_000, None), |_| None).expect("a death says more");
         assert_eq!(found.root.kind, RootKind::ProcessKilled);
+    }
+
+    #[test]
+    fn an_end_much_later_may_have_another_reason() {
+        let (lives, failure) = (actor(Ending::Alive), failure(Cause::ClosedBeforeResponse));
+        let said = |later_ns: u64| {
+            let end = (actor(Ending::Exited(3)), 1_000 + later_ns);
+            let close = Close::new(&lives, 1_000, Some(&end));
+            assert!(close.has_ended(None));
+            let root = root(&failure, &close, |_| None).expect("a reason").root;
+            (root.kind, root.process.and_then(|process| process.code), root.text)
+        };
+        let text = |later| {
+            format!("python3[412] closed the connection without answering, and exited with code 3 {later} later")
+        };
+        assert_eq!(said(20_000_000), (RootKind::ProcessExited, Some(3), text("20 ms")));
+        assert_eq!(said(803_000_000), (RootKind::ApplicationClosed, None, text("803 ms")));
+    }
+
+    #[test]
+    fn a_signal_that_it_had_survived_did_not_end_it() {
+        let (exits, mut failure) = (actor(Ending::Exited(7)), failure(Cause::ClosedBeforeResponse));
+        let told = fate(None, Some((1_000_000_000, 15, 399)));
+        let mut said = |connected_ns| {
+            (failure.connection.connected_ns, failure.time_ns) = (Some(connected_ns), 12_000_000_000);
+            let close = Close::new(&exits, 12_000_000_000, None);
+            root(&failure, &close, |_| Some(told.clone())).expect("a reason").root.text
+        };
+        assert_eq!(said(11_900_000_000), "python3[412] exited with code 7 with the request unanswered");
+        assert!(said(900_000_000).starts_with("python3[412] exited with code 7 (11.0 s after SIGTERM from bash[399])"));
     }
 
     /// As gunicorn does with a worker that takes too long: it handles SIGABRT, closes, and exits.

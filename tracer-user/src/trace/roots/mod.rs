@@ -41,6 +41,8 @@ use crate::{
 };
 use ended::Close;
 
+/// What was seen so long before a failure is told to be that old.
+const OLD_NS: u64 = 300_000_000;
 /// Failures that wait for the end of a process.
 pub(super) const LEAVING: usize = 64;
 /// Failures that wait for whose their upstream's address is.
@@ -142,7 +144,12 @@ fn of_cause(failure: &Failure, host: &mut Host) -> Option<Found> {
 pub(super) fn of_socket(cause: Cause, answer: &Answer, host: &Host) -> Option<Found> {
     let Answer { asked, look } = answer;
     let last = host.sockets.places.last(&look.scope, &asked.path);
-    unix::find(cause, asked, look, last, |pid| host.peers.fate(pid))
+    let mut found = unix::find(cause, asked, look, last, |pid| host.peers.fate(pid))?;
+    let before_ns = asked.time_ns.saturating_sub(look.taken_ns);
+    if before_ns >= OLD_NS {
+        found.root.text += &format!(" (as seen {} before)", text::duration(before_ns));
+    }
+    Some(found)
 }
 
 /// Who closed the other end, of a unix socket or a TCP connection.
@@ -179,7 +186,7 @@ pub(super) fn left(host: &mut Host) -> Vec<(u64, Found)> {
         if closer_may_end(&failure, host) {
             let young = clock::monotonic_ns().saturating_sub(failure.time_ns) < ended::LEAVING_NS;
             young.then(|| host.leaving.push(failure));
-        } else {
+        } else if closer_has_ended(&failure, host) {
             let tcp = Tcp::new(&failure, host);
             found.extend(closed(&tcp, host).map(|told| (failure.id.0, told)));
         }
@@ -244,6 +251,13 @@ fn closer_may_end(failure: &Failure, host: &Host) -> bool {
         return closer_is_leaving(failure, host);
     }
     closer(failure, host).is_some_and(|(closed_ns, actor)| close(closed_ns, &actor, host).may_end())
+}
+
+/// Whoever closed its other end has ended since, and may have decided both.
+fn closer_has_ended(failure: &Failure, host: &Host) -> bool {
+    closer(failure, host).is_some_and(|(closed_ns, actor)| {
+        close(closed_ns, &actor, host).has_ended(host.peers.fate(actor.name.pid).as_ref())
+    })
 }
 
 fn close<'a>(closed_ns: u64, actor: &'a Actor, host: &Host) -> Close<'a> {

@@ -26,18 +26,20 @@ pub(super) struct Where<'a> {
     /// Listeners on that port at the moment of asking.
     pub(super) listeners: &'a [SocketAddr],
     pub(super) owners: &'a Owners,
+    /// The host's own network namespace, if that is another.
+    pub(super) outside: Option<u32>,
 }
 
 /// The reason; None: somebody does listen there (now). Asked only where it matters: `takes_ipv4`, whether IPv6 wildcards on that port
-/// take IPv4 too. What `own` processes, those of the nginx itself, listen on is no upstream.
+/// take IPv4 too. What nginx itself listens on is no upstream.
 pub(super) fn root(
     failure: &Failure,
     at: Where<'_>,
     takes_ipv4: impl Fn() -> bool,
-    own: impl Fn(u32) -> bool,
+    is_nginx: impl Fn(u32) -> bool,
     fate: impl Fn(u32) -> Option<Fate>,
 ) -> Option<Found> {
-    let Where { place: Place { netns, address: upstream }, listeners, owners } = at;
+    let Where { place: Place { netns, address: upstream }, listeners, owners, outside } = at;
     let served = |listener: &&SocketAddr| {
         serves(**listener, upstream) && (listener.is_ipv4() == upstream.is_ipv4() || takes_ipv4())
     };
@@ -83,13 +85,22 @@ pub(super) fn root(
         };
         return found(kind, format!("{nothing}; port {} is served on {elsewhere} only", upstream.port()), Some(hint));
     }
-    let whose = if failure.netns == Some(netns) {
-        "of this host".to_owned()
-    } else {
-        format!("in the network namespace of {}", upstream.ip())
+    let own = failure.netns == Some(netns);
+    let whose = match outside {
+        _ if !own => format!("in the network namespace of {}", upstream.ip()),
+        Some(_) => "in nginx's network namespace".to_owned(),
+        None => "of this host".to_owned(),
     };
     let nothing = format!("nothing listens on port {} {whose}", upstream.port());
-    match similar(upstream, netns, owners, &own) {
+    if let Some((address, owner)) = outside.filter(|_| own).and_then(|netns| same_port(upstream, netns, owners)) {
+        let text = format!("{nothing}; outside of it, on this host, {} does, on {address}", text::name(owner));
+        let hint = format!(
+            "{} is nginx's own there (a container's), not the host's: let nginx connect to an address of the host, or share its network",
+            upstream.ip()
+        );
+        return found(record::RootKind::NotListening, text, Some(hint));
+    }
+    match similar(upstream, netns, owners, &is_nginx) {
         Some((address, owner)) => {
             let there = if address.ip().is_unspecified() { upstream.ip() } else { address.ip() };
             let there = SocketAddr::new(there, address.port());
@@ -116,6 +127,14 @@ fn since(failure: &Failure, upstream: SocketAddr, place: Place, owners: &Owners)
 /// `[::1]:80 (node[412])`
 fn owned(address: SocketAddr, owner: Option<&Name>) -> String {
     owner.map_or_else(|| address.to_string(), |owner| format!("{address} ({})", text::name(owner)))
+}
+
+/// Who listens on the port of a loopback address in another namespace, which is taken for the host's all too easily.
+fn same_port(upstream: SocketAddr, netns: u32, owners: &Owners) -> Option<(SocketAddr, &Name)> {
+    let mut found = owners.in_namespace(netns).filter(|(address, _)| serves(*address, upstream));
+    let (address, live) = found.find(|(_, live)| live.owner().is_some())?;
+    upstream.ip().is_loopback().then_some(())?;
+    Some((address, live.owner()?))
 }
 
 /// The only listener there whose port is the wanted one with one digit wrong, or two of them exchanged.
@@ -186,7 +205,7 @@ mod tests {
         let mut failure = failure(Cause::ConnectRefused);
         failure.time_ns = 5_000_000_000;
         let place = Place { netns: NETNS, address: address(upstream) };
-        let at = Where { place, listeners: &listeners, owners: &owners };
+        let at = Where { place, listeners: &listeners, owners: &owners, outside: None };
         root(&failure, at, || true, |pid| pid == 7, |_| None).map(|found| (found.root.kind, found.root.text))
     }
 
@@ -204,7 +223,7 @@ mod tests {
     fn a_listener_that_takes_no_ipv4() {
         let place = Place { netns: NETNS, address: address("127.0.0.1:80") };
         let (failure, listeners) = (failure(Cause::ConnectRefused), [address("[::]:80")]);
-        let at = Where { place, listeners: &listeners, owners: &Owners::default() };
+        let at = Where { place, listeners: &listeners, owners: &Owners::default(), outside: None };
         let found = root(&failure, at, || false, |_| false, |_| None).expect("a reason").root;
         assert_eq!(found.kind, RootKind::AddressFamily);
         assert_eq!(found.text, "nothing listens on 127.0.0.1:80; port 80 is served on [::]:80 only");
@@ -240,11 +259,31 @@ mod tests {
     }
 
     #[test]
+    fn the_hosts_loopback_is_not_a_containers() {
+        let outside = Place { netns: NETNS + 1, address: address("0.0.0.0:3001") };
+        let mut owners = Owners::default();
+        let mut listens = event(1, 412, Ending::Alive, Change::Listens, "0.0.0.0:3001");
+        listens.change = Change::Listens(outside);
+        owners.event(&listens);
+        let failure = failure(Cause::ConnectRefused);
+        let said = |upstream: &str| {
+            let place = Place { netns: NETNS, address: address(upstream) };
+            let at = Where { place, listeners: &[], owners: &owners, outside: Some(outside.netns) };
+            root(&failure, at, || true, |_| false, |_| None).expect("a reason").root.text
+        };
+        let nothing = |port: u16| format!("nothing listens on port {port} in nginx's network namespace");
+        let there = "; outside of it, on this host, node[412] does, on 0.0.0.0:3001";
+        assert_eq!(said("127.0.0.1:3001"), nothing(3001) + there);
+        assert_eq!(said("127.0.0.1:3002"), nothing(3002));
+        assert_eq!(said("10.0.0.1:3001"), nothing(3001), "an address of that namespace");
+    }
+
+    #[test]
     fn elsewhere_is_not_this_host() {
         let place = Place { netns: NETNS + 1, address: address("10.99.0.2:80") };
         let failure = failure(Cause::ConnectRefused);
         let told = |listeners: &[SocketAddr]| {
-            let at = Where { place, listeners, owners: &Owners::default() };
+            let at = Where { place, listeners, owners: &Owners::default(), outside: None };
             root(&failure, at, || true, |pid| pid == 7, |_| None).expect("a reason")
         };
         assert_eq!(told(&[]).root.text, "nothing listens on port 80 in the network namespace of 10.99.0.2");
@@ -314,7 +353,7 @@ mod tests {
         let mut failure = failure(Cause::ConnectRefused);
         failure.time_ns = 5_000_000_000;
         let told = |signal_ns: u64| {
-            let at = Where { place, listeners: &[], owners: &owners };
+            let at = Where { place, listeners: &[], owners: &owners, outside: None };
             let fate = |pid: u32| {
                 let sender = Name { pid: 3, comm: "bash".to_owned() };
                 (pid == 413).then_some(Fate { oom_ns: None, signal: Some((signal_ns, 15, sender)), reload: None })

@@ -5,7 +5,7 @@
 
 use super::{Found, dropped, ended, icmp, of_close, proxy, queue, refused};
 use crate::{
-    context::{self, owners::Live, stat::Stat},
+    context::{self, namespaces::of_host, owners::Live, stat::Stat},
     model::{
         address::Address,
         cause::Cause,
@@ -172,7 +172,8 @@ pub(super) fn nobody_at(failure: &Failure, place: Place, host: &mut Host) -> Opt
     }
     let listeners = pid.map_or(Some(&[][..]), |pid| host.listeners.on_port(place.netns, pid, port))?;
     let takes_ipv4 = || pid.is_none_or(|pid| !context::backlog::on_port(pid, port).iter().any(|queue| queue.only_ipv6));
-    let at = refused::Where { place, listeners, owners: &host.owners };
+    let outside = of_host().map(|(netns, _)| netns).filter(|netns| *netns != place.netns);
+    let at = refused::Where { place, listeners, owners: &host.owners, outside };
     let is_master = |pid| Stat::read(failure.worker).is_some_and(|stat| stat.parent == pid);
     let own = |pid| pid == failure.worker || is_master(pid);
     refused::root(failure, at, takes_ipv4, own, |pid| host.peers.fate(pid))

@@ -47,6 +47,8 @@ const MEMORY_NS: u64 = 120_000_000_000;
 /// A signal is told of once it was delivered: by then its receiver may have died of it (__send_signal_locked(),
 /// kernel/signal.c, v6.12).
 const SENT_NS: u64 = 2_000_000;
+/// What it takes to exit is not worth telling, below that.
+const LONG_NS: u64 = 1_000_000_000;
 /// A master that was told to end ends its workers within this time.
 const ORDER_NS: u64 = 60_000_000_000;
 
@@ -126,7 +128,10 @@ pub(super) fn end(actor: &Actor, fate: Option<&Fate>, ended_ns: u64) -> Option<S
         }
         Ending::Exited(code) => {
             let after = sent.map_or_else(String::new, |(number, sender)| {
-                format!(" after {} from {}", signal(number), name(sender))
+                let sent_ns = fate.and_then(|fate| fate.signal.as_ref()).map_or(ended_ns, |(time_ns, ..)| *time_ns);
+                let ago_ns = ended_ns.saturating_sub(sent_ns);
+                let told = format!("after {} from {}", signal(number), name(sender));
+                if ago_ns < LONG_NS { format!(" {told}") } else { format!(" ({} {told})", duration(ago_ns)) }
             });
             format!("exited with code {code}{after}")
         }
