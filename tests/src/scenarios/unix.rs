@@ -1,5 +1,6 @@
 //! Unix sockets: php-fpm, gunicorn, uwsgi, puma.
 
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use anyhow::Result;
@@ -17,6 +18,10 @@ const MISSING: Attempt = socket(&["socket_missing"], "connect() to unix: … fai
 const DENIED: Attempt = socket(&["socket_denied"], "connect() to unix: … failed (13:", "EACCES").root("socket_file");
 const REFUSED: Attempt = socket(&["socket_refused"], "connect() to unix: … failed (111", "ECONNREFUSED");
 const FULL: Attempt = socket(&["socket_backlog_full"], "connect() to unix: … failed (11:", "EAGAIN");
+const CIRCLE: Attempt = socket(&["connect_failed"], "connect() to unix: … failed (40:", "ELOOP").root("socket_file");
+const BELOW: Attempt = socket(&["connect_failed"], "connect() to unix: … failed (20:", "ENOTDIR").root("socket_file");
+const DATAGRAM: Attempt =
+    socket(&["connect_failed"], "connect() to unix: … failed (91:", "EPROTOTYPE").root("socket_file");
 
 fn mode(path: &Path, mode: u32) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
@@ -42,16 +47,26 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         server: "location /directory { proxy_pass http://unix:<dir>/nowhere/app.sock; }\n\
                  location /dangling { proxy_pass http://unix:<dir>/dangling.sock; }\n\
                  location /file { proxy_pass http://unix:<dir>/file.sock; }\n\
-                 location /closed { proxy_pass http://unix:<dir>/closed/app.sock; }",
+                 location /closed { proxy_pass http://unix:<dir>/closed/app.sock; }\n\
+                 location /circle { proxy_pass http://unix:<dir>/circle.sock; }\n\
+                 location /below { proxy_pass http://unix:<dir>/file.sock/app.sock; }\n\
+                 location /datagram { proxy_pass http://unix:<dir>/datagram.sock; }",
         cases: &[
             get("/directory").fails(502, &[MISSING]).amount(Amount::AtMost(100)),
             get("/dangling").fails(502, &[MISSING]).amount(Amount::AtMost(100)),
             get("/file").fails(502, &[REFUSED.root("socket_file")]).amount(Amount::AtMost(100)),
             get("/closed").fails(502, &[DENIED]).amount(Amount::AtMost(100)),
+            get("/circle").fails(502, &[CIRCLE]).amount(Amount::AtMost(20)),
+            get("/below").fails(502, &[BELOW]).amount(Amount::AtMost(20)),
+            get("/datagram").fails(502, &[DATAGRAM]).amount(Amount::AtMost(20)),
         ],
         before: Some(|stage| {
             let directory = stage.directory.path();
             std::os::unix::fs::symlink("gone/app.sock", directory.join("dangling.sock"))?;
+            std::os::unix::fs::symlink("circle.sock", directory.join("circle.sock"))?;
+            // Bound for as long as the lab runs.
+            std::mem::forget(UnixDatagram::bind(directory.join("datagram.sock"))?);
+            mode(&directory.join("datagram.sock"), 0o666)?;
             std::fs::write(directory.join("file.sock"), "")?;
             mode(&directory.join("file.sock"), 0o666)?;
             std::fs::create_dir(directory.join("closed"))?;

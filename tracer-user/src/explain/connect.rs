@@ -170,14 +170,15 @@ const PORTS: Explanation = Explanation {
 const FAILED: Explanation = Explanation {
     cause: Cause::ConnectFailed,
     status: "502",
-    meaning: "connect(2) failed with an error that is none of the usual ones, such as EINVAL from a blackhole route. The \
-              record's errno names it.",
+    meaning: "connect(2) failed with an error that is none of the usual ones, such as EINVAL from a blackhole route, or \
+              ELOOP, ENOTDIR and EPROTOTYPE from the path of a unix socket. The record's errno names it.",
     kernel: "connect(2) fails at once.",
     nginx: &["connect() to … failed (N: …) while connecting to upstream"],
     check: &[
         check("The route", "ip route get ADDRESS"),
+        check("The path of a unix socket", "namei -l PATH"),
         check("The address as nginx uses it", "nginx -T | grep -n -e proxy_pass -e server"),
     ],
-    change: &["Correct the address or the route."],
+    change: &["Correct the address, the path or the route."],
     hint: "look at the errno, and at the route to the upstream (ip route get)",
 };

@@ -119,7 +119,7 @@ fn of_cause(failure: &Failure, host: &mut Host) -> Option<Found> {
         Cause::ResponseTimeoutKernel | Cause::SendTimeout => tcp.dropped(host).or_else(|| tcp.icmp(host)),
         Cause::ConnectUnreachable | Cause::ConnectFailed => {
             let found = tcp.dropped(host).or_else(|| tcp.icmp(host));
-            found.or_else(|| route::root(failure, host))
+            found.or_else(|| route::root(failure, host)).or_else(|| unix::failed::root(failure))
         }
         Cause::ConnectDenied => route::root(failure, host),
         Cause::ConnectReset | Cause::ResetBeforeResponse => {

@@ -1,6 +1,7 @@
 //! The reason behind a failure to connect to a unix socket, from a look at it in the worker's eyes.
 
 mod denied;
+pub(in crate::trace) mod failed;
 mod full;
 mod missing;
 mod refused;
