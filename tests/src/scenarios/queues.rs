@@ -188,8 +188,10 @@ fn full_before(why502: &Path, options: &Options) -> Result<String> {
     drop((accepted, fillers));
     let records = scene.records()?;
     let failure = failure(&records, &uri)?;
-    ensure!(failure["cause"] == "response_timeout" && failure["root"].is_null(), "{failure}");
-    Ok("no root".into())
+    // This process closed it then, if that was seen.
+    let other = failure["root"].is_null() || failure["root"]["kind"] == "application_silent";
+    ensure!(failure["cause"] == "response_timeout" && other, "{failure}");
+    Ok(format!("root {}", failure["root"]["kind"]))
 }
 
 /// Handshakes that others began fill the SYN queue, and there are no cookies: as far as the listener's limit allows, and the host's.

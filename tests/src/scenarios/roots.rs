@@ -32,6 +32,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     program("roots/nobody_listens_any_more", nobody_listens),
     program("roots/one_family_of_two", one_family),
     program("roots/stands_still", stands_still),
+    program("roots/leaves_with_nginx", leaves_with_nginx),
     program("roots/strangers_are_not_named", strangers),
 ];
 
@@ -256,6 +257,19 @@ fn stands_still(why502: &Path, options: &Options) -> Result<String> {
     }
     ensure!(!failure(&records, &uris[1])?["root"].to_string().contains("stopped"), "it was stopped only afterwards");
     Ok(format!("{} and {}", has.process.pid(), never.process.pid()))
+}
+
+/// It does not answer, and closes as soon as nginx does, as servers with an event loop do: nobody has the connection when it is looked at.
+fn leaves_with_nginx(why502: &Path, options: &Options) -> Result<String> {
+    let scene = Scene::set(&HOST, why502, options)?;
+    let server = Server::simple(&scene.stage)?;
+    let pid = server.process.pid();
+    let uri = server.uri("patient");
+    ensure!(scene.get(&uri)? == 504, "it did not time out");
+    let records = scene.records()?;
+    let said = ["had the connection and had not answered", "after nginx gave up"];
+    because(failure(&records, &uri)?, "application_silent", Some(pid), &("", Value::Null), &said)?;
+    Ok(format!("{pid}"))
 }
 
 /// Failures of one kind, while others die and overflow all the time: nobody of them may be named.

@@ -39,6 +39,10 @@ def serve(client):
         eaten = []
         while True:
             eaten.append(bytearray(os.urandom(1 << 20)))
+    elif "/patient" in path:
+        client.recv(1)
+        client.close()
+        return
     elif "/close" in path:
         client.close()
         return

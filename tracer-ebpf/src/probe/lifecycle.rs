@@ -61,7 +61,7 @@ pub(crate) fn set_state(context: BtfTracePointContext) -> i32 {
             let Some(sk) = TcpSock::of(sk) else { return 0 };
             // SAFETY: a live map entry, and one socket's transitions are serialised by its lock.
             changed(sk, unsafe { &mut *socket }, old, new);
-        } else if old == ESTABLISHED && new != CLOSE_WAIT {
+        } else if old != SYN_SENT && new != CLOSE_WAIT {
             let Some(sk) = TcpSock::of(sk) else { return 0 };
             peer::closing(sk);
         }

@@ -1,7 +1,7 @@
 //! The other end: a process of this host closes a connection that a traced one may have on its side.
 //!
-//! Hook: none of its own; asked by `lifecycle` at ESTABLISHED → FIN_WAIT1 or CLOSE of sockets that are not traced, and by
-//! `reset` when a close sends a RST. Context: the process that closes, exiting or not; its `exit_code` is final by then
+//! Hook: none of its own; asked by `lifecycle` at ESTABLISHED → FIN_WAIT1 or CLOSE and CLOSE_WAIT → LAST_ACK or CLOSE of sockets that
+//! are not traced, and by `reset` when a close sends a RST. Context: the process that closes, exiting or not; its `exit_code` is final by then
 //! (do_exit() in kernel/exit.c sets it before exit_files()).
 //! Cost: five reads per connection that is closed from its server's side.
 
@@ -24,7 +24,7 @@ const PF_KTHREAD: u32 = 0x0020_0000;
 /// shutdown(2) and close(2) set it before the state changes; what the network ends has it later.
 const SEND_SHUTDOWN: u8 = 2;
 
-/// A socket left ESTABLISHED otherwise than by the other side's FIN.
+/// A socket left ESTABLISHED otherwise than by the other side's FIN, or CLOSE_WAIT.
 #[inline(always)]
 pub(super) fn closing(sk: TcpSock) {
     // SAFETY: no arguments; the current task exists.

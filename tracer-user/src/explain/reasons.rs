@@ -126,9 +126,10 @@ pub(super) const REASONS: &[Reason] = &[
     },
     Reason {
         kind: RootKind::ApplicationSilent,
-        meaning: "A process of this host has the connection, runs, and had not answered when nginx gave up. It works on the request, or \
+        meaning: "A process of this host has the connection (or had it, and closed it because nginx did), runs, and had not answered when nginx gave up. It works on the request, or \
                   waits for something itself.",
-        known: "The kernel was asked for the other end of this very connection, and /proc for who has it open.",
+        known: "The kernel was asked for the other end of this very connection, and /proc for who has it open; or the kernel saw who \
+                closed it right after nginx had given up, without having sent anything since the request.",
         check: &[
             check("What it does at this moment", "cat /proc/PID/stack; cat /proc/PID/wchan"),
             check("What it waits for", "ss -tnp | grep pid=PID"),

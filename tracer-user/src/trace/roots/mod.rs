@@ -68,7 +68,8 @@ pub(super) fn find(failure: &Failure, host: &mut Host) -> Option<Found> {
     }
     // First, for it takes in the answer if that is there.
     let looks = looks_at_address(failure, host);
-    let found = other(failure, host).or(waiting).or_else(|| remote::root(failure, host));
+    let found = other(failure, host).or(waiting).or_else(|| gave_up(failure, host));
+    let found = found.or_else(|| remote::root(failure, host));
     if found.is_none() && failure.root.is_none() && looks {
         host.unsettled.push(failure.clone());
     }
@@ -166,8 +167,22 @@ fn of_close(failure: &Failure, mut actor: Actor, closed_ns: u64, host: &Host) ->
     ended::root(failure, &close(closed_ns, &actor, host), |pid| host.peers.fate(pid))
 }
 
-/// Who closed its other end, and when.
+/// Who had a request that was not answered in time, and let go of it when nginx had given up: it was not there to be looked at.
+fn gave_up(failure: &Failure, host: &mut Host) -> Option<Found> {
+    if !waiting::is_for_answer(failure.cause) {
+        return None;
+    }
+    let tcp = Tcp::new(failure, host);
+    let (closed_ns, mut actor) = tcp.closer(host)?;
+    host.knows(&mut actor);
+    waiting::gave_up(failure, &actor, closed_ns).map(|found| tcp.led(found))
+}
+
+/// Who closed its other end, and when: of a time-out that is no reason.
 fn closer(failure: &Failure, host: &Host) -> Option<(u64, Actor)> {
+    if waiting::is_for_answer(failure.cause) {
+        return None;
+    }
     let (closed_ns, mut actor) = match &failure.connection.closing {
         Some(closing) => (closing.time_ns, closing.by.clone()),
         None => {

@@ -9,7 +9,7 @@ use crate::{
     model::{
         address::Address,
         cause::Cause,
-        host::{Ending, Ends, Place},
+        host::{Actor, Ending, Ends, Place},
         verdict::{Failure, ResetBy, RootKind},
     },
     trace::host::Host,
@@ -104,12 +104,14 @@ impl<'a> Tcp<'a> {
         Some(self.led(found))
     }
 
+    /// Who closed the other end, whenever that was.
+    pub(super) fn closer(&self, host: &Host) -> Option<(u64, Actor)> {
+        self.ends().find_map(|ends| host.peers.closer(&ends))
+    }
+
     /// A process of this host closed the other end.
     pub(super) fn closed(&self, host: &mut Host) -> Option<Found> {
-        let closer = self.ends().find_map(|ends| {
-            let (closed_ns, actor) = host.peers.closer(&ends)?;
-            ended::ended_it(self.failure, closed_ns).then_some((closed_ns, actor))
-        });
+        let closer = self.closer(host).filter(|(closed_ns, _)| ended::ended_it(self.failure, *closed_ns));
         let Some((closed_ns, actor)) = closer else {
             return self.closed_by_proxy(host).or_else(|| self.closed_by_server(host));
         };

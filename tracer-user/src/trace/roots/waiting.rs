@@ -16,7 +16,7 @@ use crate::{
     },
     model::{
         cause::Cause,
-        host::Name,
+        host::{Actor, Ending, Name},
         verdict::{Failure, QueueFull},
     },
     record::{self, RootKind},
@@ -25,10 +25,7 @@ use crate::{
 
 /// The reason; None: nothing that was seen later explains it.
 pub(super) fn root(failure: &Failure, look: &Look, stops: &impl Stops) -> Option<Found> {
-    let timed_out = matches!(
-        failure.cause,
-        Cause::ResponseTimeout | Cause::SendTimeout | Cause::ResponseStalled | Cause::TlsTimeout
-    );
+    let timed_out = is_for_answer(failure.cause) || failure.cause == Cause::SendTimeout;
     match &look.seen {
         Seen::Held { by, .. } => held_still(failure, by, stops).or_else(|| silent(failure, look, by)),
         Seen::Queued(queue) if unanswered(failure) => {
@@ -42,6 +39,32 @@ pub(super) fn root(failure: &Failure, look: &Look, stops: &impl Stops) -> Option
             queue_still(failure, queue, stops).or_else(silent)
         }
     }
+}
+
+/// nginx gave up waiting for bytes over a connection that was made.
+pub(super) const fn is_for_answer(cause: Cause) -> bool {
+    matches!(cause, Cause::ResponseTimeout | Cause::ResponseStalled | Cause::TlsTimeout)
+}
+
+/// What lets go of a connection later than that did not because nginx had.
+const AT_ONCE_NS: u64 = 1_000_000_000;
+
+/// This process had it, and closed it at that time without having answered; None: that was another connection's end.
+pub(super) fn gave_up(failure: &Failure, actor: &Actor, closed_ns: u64) -> Option<Found> {
+    let after_ns = closed_ns.checked_sub(failure.time_ns).filter(|after_ns| *after_ns < AT_ONCE_NS)?;
+    if proxy::is_one(&actor.name) {
+        return proxy::silent(&actor.name);
+    }
+    let (who, after) = (text::who(actor), text::duration(after_ns));
+    let text = format!("{who} had the connection and had not answered; it closed it {after} after nginx gave up");
+    let process = text::process(&Actor { ending: Ending::Alive, ..actor.clone() }, None, closed_ns);
+    let root = record::Root { kind: RootKind::ApplicationSilent, text, process: Some(process), listener: None };
+    Some(Found { root, hint: Some(was_doing(&actor.name)), evidence: None })
+}
+
+fn was_doing(process: &Name) -> String {
+    let doing = Program::of(Some(process)).doing(process.pid);
+    format!("find out what {} was doing: {doing}", text::name(process))
 }
 
 /// Its SYN was never answered.
@@ -125,12 +148,7 @@ fn silent(failure: &Failure, look: &Look, by: &[Seat]) -> Option<Found> {
         process: Some(process(seat)),
         listener: None,
     };
-    let hint = format!(
-        "find out what {} was doing: {}",
-        text::name(&seat.name),
-        Program::of(Some(&seat.name)).doing(seat.name.pid)
-    );
-    Some(Found { root, hint: Some(hint), evidence: None })
+    Some(Found { root, hint: Some(was_doing(&seat.name)), evidence: None })
 }
 
 /// Nobody has accepted it, though somebody could.
@@ -187,7 +205,7 @@ mod tests {
         },
         model::{
             cause::Cause,
-            host::{Name, Stop},
+            host::{Actor, Ending, Name, Stop},
             verdict::{Failure, QueueFull},
         },
         record::RootKind,
@@ -343,6 +361,23 @@ mod tests {
         assert_eq!(text(pool(1, 0)), "gunicorn[10] has 2 workers, 1 of them at other connections");
         assert_eq!(text(vec![going(10, 1, 0)]), "gunicorn[10] has not accepted it");
         assert_eq!(text(vec![going(10, 1, 7)]), "gunicorn[10] has 7 other connections");
+    }
+
+    #[test]
+    fn who_let_go_of_it_when_nginx_had_given_up() {
+        let actor = Actor { name: name(977), parent: 970, master: Some(name(970)), ending: Ending::Alive };
+        let timeout = timeout();
+        let said = |after_ns: i64| {
+            let found = super::gave_up(&timeout, &actor, timeout.time_ns.saturating_add_signed(after_ns))?;
+            Some((found.root.kind, found.root.text))
+        };
+        let (kind, text) = said(3_000_000).expect("a reason");
+        assert_eq!(kind, RootKind::ApplicationSilent);
+        assert_eq!(
+            text,
+            "gunicorn[977], a worker of gunicorn[970], had the connection and had not answered; it closed it 3 ms after nginx gave up"
+        );
+        assert_eq!((said(-1), said(1_000_000_000)), (None, None), "before, or long after");
     }
 
     #[test]
