@@ -27,7 +27,7 @@ const NO_LIVE: Explanation = Explanation {
         "A name that resolves to ::1 and 127.0.0.1 is two servers: name the address that is listened on.",
         "A stale_keepalive failure counts against a healthy server: mend that first.",
     ],
-    hint: "look at the failures before it; max_fails=1 takes a server out for fail_timeout (10 s) after one",
+    hint: "look at the failures before it; max_fails=1 takes a server out for fail_timeout after one",
 };
 
 const DNS_TIMEOUT: Explanation = Explanation {

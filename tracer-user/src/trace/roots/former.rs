@@ -51,7 +51,7 @@ pub(super) fn root(
     let ago = |time_ns: u64| text::duration(failure.time_ns.saturating_sub(time_ns));
     let process = text::process(&actor, fate, end_ns);
     let stopped = format!("find out why {who} stopped listening");
-    let again = || format!("start {} again; {}", actor.name.comm, remedy::hint(&actor, fates, end_ns));
+    let again = || remedy::again(&actor, fates, end_ns);
     let lasted_ns = end_ns - closed_ns;
     let (kind, what, hint) = match text::end(&actor, fate, end_ns) {
         None => {

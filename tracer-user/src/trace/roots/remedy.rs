@@ -3,6 +3,19 @@
 use super::{program::Program, text};
 use crate::model::host::{Actor, Ending, Fate, Name};
 
+/// Where nobody serves any more: it is its end that counts, not what it was at.
+pub(super) fn again(actor: &Actor, fates: &impl Fn(u32) -> Option<Fate>, ended_ns: u64) -> String {
+    let fate = fates(actor.name.pid);
+    let sender = text::sender(actor, fate.as_ref(), ended_ns).filter(|(_, sender)| sender.pid != actor.name.pid);
+    let why = match sender {
+        Some((signal, sender)) if !text::oom(actor.ending, fate.as_ref(), ended_ns) => {
+            format!("find out why {} ended it with {}", text::name(sender), text::signal(signal))
+        }
+        _ => hint(actor, fates, ended_ns),
+    };
+    format!("start {} again; {why}", actor.name.comm)
+}
+
 /// By what ended it, and by whom it was told to.
 pub(super) fn hint(actor: &Actor, fates: &impl Fn(u32) -> Option<Fate>, ended_ns: u64) -> String {
     const SIGKILL: u32 = 9;

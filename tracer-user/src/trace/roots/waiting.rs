@@ -161,6 +161,10 @@ fn queued(queue: &Queue) -> Option<Found> {
     // Several that share a place, or a socket that they were given, need not be one server's.
     let family = accepting.iter().all(|seat| [seat.name.pid, seat.parent].contains(&owner.name.pid));
     let name = text::name(&owner.name);
+    let stopped = match accepting.iter().filter(|seat| seat.standing != Standing::Going).count() {
+        0 => String::new(),
+        count => format!(", {count} stand still"),
+    };
     let they = match (count, busy) {
         _ if !family => format!("{count} processes accept there, {name} one of them; {busy} are at other connections"),
         (_, 0) if !forked => format!("{name} has not accepted it"),
@@ -175,7 +179,10 @@ fn queued(queue: &Queue) -> Option<Found> {
     let wait = queue.queued.filter(|queued| *queued > 1).map_or_else(String::new, |queued| format!(" ({queued} wait)"));
     let root = record::Root {
         kind: RootKind::NotAccepted,
-        text: format!("nobody has accepted the connection, it waits in the queue of {}{wait}: {they}", queue.at),
+        text: format!(
+            "nobody has accepted the connection, it waits in the queue of {}{wait}: {they}{stopped}",
+            queue.at
+        ),
         process: None,
         listener: Some(listener(queue)),
     };

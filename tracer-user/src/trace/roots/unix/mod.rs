@@ -64,7 +64,7 @@ impl Past {
                     kind,
                     text: format!("{who}, which listened there, {end} {} before", ago(ended_ns)),
                     process,
-                    hint: format!("start {comm} again; {}", remedy::hint(actor, &fate, ended_ns)),
+                    hint: remedy::again(actor, &fate, ended_ns),
                 }
             }
             Afterwards::Alive => Self {
