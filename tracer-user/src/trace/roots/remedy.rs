@@ -3,12 +3,12 @@
 use super::{program::Program, text};
 use crate::model::host::{Actor, Ending, Fate, Name};
 
-/// Where nobody serves any more: it is its end that counts, not what it was at.
+/// Where nobody serves any more: a process that its supervisor has ended need not have been at work.
 pub(super) fn again(actor: &Actor, fates: &impl Fn(u32) -> Option<Fate>, ended_ns: u64) -> String {
     let fate = fates(actor.name.pid);
-    let sender = text::sender(actor, fate.as_ref(), ended_ns).filter(|(_, sender)| sender.pid != actor.name.pid);
-    let why = match sender {
-        Some((signal, sender)) if !text::oom(actor.ending, fate.as_ref(), ended_ns) => {
+    let is_master = |pid: u32| actor.master.as_ref().is_some_and(|master| master.pid == pid);
+    let why = match text::sender(actor, fate.as_ref(), ended_ns) {
+        Some((signal, sender)) if is_master(sender.pid) && !text::oom(actor.ending, fate.as_ref(), ended_ns) => {
             format!("find out why {} ended it with {}", text::name(sender), text::signal(signal))
         }
         _ => hint(actor, fates, ended_ns),
