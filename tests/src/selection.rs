@@ -89,6 +89,7 @@ const OF_THE_HOST: &[&str] = &[
     "mixed/rate",
     "unix/processes_that_end",
     "unix/listeners_that_end",
+    "unix/queue_of_one_that_ends",
     "unix/full_with_numbers",
 ];
 

@@ -21,6 +21,7 @@ const fn program(name: &'static str, run: fn(&Path, &Options) -> Result<String>)
 pub(super) const PROGRAMS: &[Program] = &[
     program("unix/processes_that_end", processes_that_end),
     program("unix/listeners_that_end", listeners_that_end),
+    program("unix/queue_of_one_that_ends", queue_of_one_that_ends),
     program("unix/where_it_went", where_it_went),
     program("unix/who_may_use_it", who_may_use_it),
     program("unix/full_with_numbers", full_with_numbers),
@@ -104,6 +105,28 @@ fn processes_that_end(why502: &Path, options: &Options) -> Result<String> {
         ensure!(closed["root"].is_null(), "nobody saw who closed: {}", closed["root"]);
     }
     Ok("SIGKILL, exit(3), SIGSEGV, SIGKILL in a response, close".into())
+}
+
+/// It has not accepted the connection, so that it is none of its descriptors.
+fn queue_of_one_that_ends(why502: &Path, options: &Options) -> Result<String> {
+    let stage = Stage::set(&HOST, options)?;
+    let mut server = Server::at(&stage, &stage.directory.path().join("killed.sock"), 0, PYTHON)?;
+    let pid = server.process.pid();
+    let scene = Scene::watch(stage, why502)?;
+    scene.meets(&[pid])?;
+    let mut client = scene.begin("/killed/queued")?;
+    // The listener's own line, and that of what waits in its queue.
+    let path = scene.stage.directory.path().join("killed.sock").display().to_string();
+    let lines = || fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let queued = || lines().lines().filter(|line| line.ends_with(&path)).count() == 2;
+    wait::until("nginx's connection to be queued", wait::SOON, queued)?;
+    server.process.signal(libc::SIGKILL)?;
+    ensure!(client.receive("GET")?.status == 502, "it did not fail");
+    server.process.wait(wait::SOON)?;
+    let records = scene.records()?;
+    let failure = failure(&records, "/killed/queued")?;
+    because(failure, "process_killed", Some(pid), &("signal", "SIGKILL".into()), &["unanswered"])?;
+    Ok(format!("{} {pid}", failure["cause"]))
 }
 
 fn listeners_that_end(why502: &Path, options: &Options) -> Result<String> {

@@ -132,6 +132,19 @@ impl Places {
         self.known.get(&(scope.clone(), path.to_owned())).filter(|place| !place.live)
     }
 
+    /// Who listened at this path, alone, and ended within these times, so that nobody had the socket any more.
+    pub fn ended_within(&self, path: &str, (from, until): (u64, u64)) -> Option<&(Actor, u64)> {
+        let mut at = self.known.iter().filter(|((_, known), _)| known == path).map(|(_, place)| place);
+        let (place, None) = (at.next()?, at.next()) else { return None };
+        let ended = |holder: &Holder| place.ended.iter().any(|(actor, _)| actor.name.pid == holder.name.pid);
+        if place.holders.iter().any(|holder| !ended(holder) && holder.is_alive()) {
+            return None;
+        }
+        let then =
+            |(actor, ended_ns): &&(Actor, u64)| actor.name.pid == place.owner.pid && (from..=until).contains(ended_ns);
+        place.ended.iter().rev().find(then)
+    }
+
     /// Holders by socket, of those that listened when last seen.
     pub fn holders(&self) -> Holders {
         let live = self.known.values().filter(|place| place.live);

@@ -124,7 +124,8 @@ fn of_cause(failure: &Failure, host: &mut Host) -> Option<Found> {
         }
         Cause::ConnectDenied => route::root(failure, host),
         Cause::ConnectReset | Cause::ResetBeforeResponse => {
-            tcp.full(host).or_else(|| closed(&tcp, host)).or_else(|| tcp.dropped(host))
+            let found = tcp.full(host).or_else(|| closed(&tcp, host)).or_else(|| tcp.dropped(host));
+            found.or_else(|| ended_with_queue(failure, host))
         }
         Cause::StaleKeepalive => closed(&tcp, host).or_else(|| tcp.dropped(host)).or_else(|| idle(failure, host)),
         Cause::SocketMissing | Cause::SocketDenied | Cause::SocketRefused | Cause::SocketBacklogFull => {
@@ -159,6 +160,15 @@ fn closed(tcp: &Tcp<'_>, host: &mut Host) -> Option<Found> {
     let found = of_close(tcp.failure, closing.by.clone(), closing.time_ns, host)?;
     // The failure has it already, as the kernel programs saw it.
     Some(Found { evidence: None, ..found })
+}
+
+/// The process that listened on its unix socket ended just then: what waits in the queue is reset with it (unix_release_sock(),
+/// net/unix/af_unix.c), and nothing else tells of that where no hook sees a close.
+fn ended_with_queue(failure: &Failure, host: &Host) -> Option<Found> {
+    let Some(Address::Unix(path)) = &failure.upstream else { return None };
+    let times_ns = (failure.time_ns.saturating_sub(ended::LEAVING_NS / 10), failure.time_ns);
+    let (actor, ended_ns) = host.sockets.places.ended_within(path, times_ns)?.clone();
+    of_close(failure, actor, ended_ns, host).map(|found| Found { evidence: None, ..found })
 }
 
 /// The reason, where this process closed the other end.
