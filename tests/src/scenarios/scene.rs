@@ -59,7 +59,8 @@ impl Scene {
 
     /// Waits until these processes are known to listen: on a unix socket that makes no event, it is looked up aside.
     pub(super) fn meets(&self, pids: &[u32]) -> Result<()> {
-        wait::until("why502 to know who listens", wait::SOON, || pids.iter().all(|pid| is_watched(*pid)))
+        let tracer = self.tracer.pid();
+        wait::until("why502 to know who listens", wait::SOON, || pids.iter().all(|pid| is_watched(*pid, tracer)))
     }
 
     /// Waits until there is a failure record of this request; gives its line.
@@ -128,12 +129,20 @@ pub(super) fn sees_resets(options: &Options) -> Result<bool> {
     Ok(found.is_some_and(|found| found["state"] == "full" || refusals(found)))
 }
 
-/// Whether some why502's kernel programs watch what becomes of this process.
-fn is_watched(pid: u32) -> bool {
-    let servers = loaded_maps().flatten().filter(|map| map.name_as_str() == Some("SERVERS"));
+/// Whether the kernel programs of this why502 watch what becomes of a process: others may run beside it.
+fn is_watched(pid: u32, tracer: u32) -> bool {
+    let own = maps_of(tracer);
+    let servers = loaded_maps().flatten().filter(|map| map.name_as_str() == Some("SERVERS") && own.contains(&map.id()));
     servers.filter_map(|map| MapData::from_id(map.id()).ok()).any(|map| {
         HashMap::<_, u32, u32>::try_from(Map::LruHashMap(map)).is_ok_and(|servers| servers.get(&pid, 0).is_ok())
     })
+}
+
+/// Maps that a process has open.
+fn maps_of(pid: u32) -> Vec<u32> {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten();
+    let told = descriptors.filter_map(|descriptor| fs::read_to_string(descriptor.path()).ok());
+    told.filter_map(|told| told.lines().find_map(|line| line.strip_prefix("map_id:")?.trim().parse().ok())).collect()
 }
 
 fn request(uri: &str) -> Request<'_> {

@@ -9,14 +9,19 @@ use tracer_common::{event::process as wire, loss::Program, process::TRACED};
 use super::fate;
 use crate::{maps::PROCESSES, owner, read, settings::setting};
 
-/// A process became another program: the old verdict is void.
+/// A process became another program: the old verdict is void. What nginx's master starts is its own for as long as it takes to exec.
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 pub(crate) fn process_exec(context: RawTracePointContext) -> i32 {
     let task: u64 = context.arg(0);
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     fate::replaced(tgid);
+    // SAFETY: a live map entry.
+    let was_traced = PROCESSES.get_ptr(tgid).is_some_and(|process| unsafe { (*process).verdict } == TRACED);
     let _ = PROCESSES.remove(tgid);
-    owner::judge(task, tgid, Program::ProcessExec);
+    if owner::judge(task, tgid, Program::ProcessExec) == 0 && was_traced {
+        let comm = read::current_comm();
+        owner::announce(wire::GONE, tgid, &comm, Program::ProcessExec);
+    }
     0
 }
 

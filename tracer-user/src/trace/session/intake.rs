@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, io};
 
-use super::Session;
+use super::{Newcomer, Session};
 use crate::{
     collect,
     context::process::{ProcessFacts, Role},
@@ -115,18 +115,18 @@ impl Session<'_> {
             self.storms.heard(&event.moment, complaint);
         }
         match &event.happening {
-            Happening::Appeared { pid, .. } if self.traced.insert(*pid) => {
+            Happening::Appeared { pid, comm } if self.traced.insert(*pid) => {
                 self.memories.forget(*pid);
                 self.configurations.forget(*pid);
                 self.listen(*pid);
-                self.newcomers.push((*pid, event.moment.time_ns));
+                self.newcomers.push(Newcomer { pid: *pid, time_ns: event.moment.time_ns, comm: comm.clone() });
             }
-            Happening::Gone { pid, .. } if self.traced.remove(pid) => {
+            Happening::Gone { pid, comm } if self.traced.remove(pid) => {
                 if self.outbox.texts.fallback.covers(*pid) {
                     self.hear_out(Some(*pid))?;
                 }
                 self.outbox.texts.gone(*pid);
-                self.gone(*pid, event.moment.time_ns)?;
+                self.gone(*pid, comm, event.moment.time_ns)?;
             }
             Happening::Closed { connection, .. } if self.outbox.texts.speaks(connection.worker) => {
                 if let Some(event) = self.outbox.texts.fallback.hold(event, clock::monotonic_ns()) {
@@ -191,11 +191,17 @@ impl Session<'_> {
         }
     }
 
-    fn gone(&mut self, pid: u32, time_ns: u64) -> io::Result<()> {
+    fn gone(&mut self, pid: u32, comm: &str, time_ns: u64) -> io::Result<()> {
         self.probes.forget_lines(pid);
         self.memories.forget(pid);
         self.configurations.forget(pid);
         self.decoder.forget(pid);
+        // Forked a moment ago, and another program by now: it never was a worker.
+        let changed = |newcomer: &Newcomer| newcomer.pid == pid && newcomer.comm != comm;
+        if let Some(index) = self.newcomers.iter().position(changed) {
+            self.newcomers.remove(index);
+            return Ok(());
+        }
         self.introduce(u64::MAX)?;
         self.storms.gone(pid, self.converter.time(time_ns));
         let Some(facts) = self.converter.processes.get(pid) else { return Ok(()) };
@@ -206,11 +212,10 @@ impl Session<'_> {
 
     /// Announces those who appeared before `before_ns`.
     pub(super) fn introduce(&mut self, before_ns: u64) -> io::Result<()> {
-        let (ready, rest) =
-            std::mem::take(&mut self.newcomers).into_iter().partition(|(_, time_ns)| *time_ns < before_ns);
+        let (ready, rest): (Vec<_>, _) =
+            std::mem::take(&mut self.newcomers).into_iter().partition(|newcomer| newcomer.time_ns < before_ns);
         self.newcomers = rest;
-        let ready: Vec<(u32, u64)> = ready;
-        for (pid, time_ns) in ready {
+        for Newcomer { pid, time_ns, .. } in ready {
             let Some(facts) = self.converter.processes.refresh(pid) else { continue };
             if facts.role == Role::Worker {
                 self.converter.advisor.watch(pid);

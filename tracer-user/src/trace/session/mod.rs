@@ -93,6 +93,13 @@ impl Signals {
     }
 }
 
+/// A process that appeared just now.
+struct Newcomer {
+    pid: u32,
+    time_ns: u64,
+    comm: String,
+}
+
 struct Session<'a> {
     settings: &'a WatchSettings,
     sinks: &'a mut Sinks,
@@ -118,7 +125,7 @@ struct Session<'a> {
     target: Target,
     traced: BTreeSet<u32>,
     /// Appeared just now: their title, hence their role, is not set yet.
-    newcomers: Vec<(u32, u64)>,
+    newcomers: Vec<Newcomer>,
     undecodable: u64,
 }
 
