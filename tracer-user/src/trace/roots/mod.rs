@@ -135,7 +135,7 @@ fn of_cause(failure: &Failure, host: &mut Host) -> Option<Found> {
         Cause::FdsExhausted => limits::descriptors(failure, || host.limits.descriptors(failure.worker), host_files),
         Cause::WorkerConnections => limits::connections(failure),
         Cause::SendFailed | Cause::TlsPeerClosed | Cause::ResetMidResponse => {
-            closed(&tcp, host).or_else(|| tcp.dropped(host))
+            closed(&tcp, host).or_else(|| tcp.dropped(host)).or_else(|| ended_with_queue(failure, host))
         }
         Cause::ClosedBeforeResponse | Cause::ClosedMidResponse => closed(&tcp, host),
         _ => None,
