@@ -70,7 +70,7 @@ fn wanted(task: u64, tgid: u32, comm: &Comm) -> bool {
 }
 
 #[inline(always)]
-fn is_traced(tgid: u32) -> bool {
+pub(crate) fn is_traced(tgid: u32) -> bool {
     // SAFETY: a live map entry.
     PROCESSES.get_ptr(tgid).is_some_and(|process| unsafe { (*process).verdict } == TRACED)
 }

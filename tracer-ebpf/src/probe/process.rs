@@ -15,8 +15,7 @@ pub(crate) fn process_exec(context: RawTracePointContext) -> i32 {
     let task: u64 = context.arg(0);
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     fate::replaced(tgid);
-    // SAFETY: a live map entry.
-    let was_traced = PROCESSES.get_ptr(tgid).is_some_and(|process| unsafe { (*process).verdict } == TRACED);
+    let was_traced = owner::is_traced(tgid);
     let _ = PROCESSES.remove(tgid);
     if owner::judge(task, tgid, Program::ProcessExec) == 0 && was_traced {
         let comm = read::current_comm();
@@ -30,9 +29,7 @@ pub(crate) fn process_exec(context: RawTracePointContext) -> i32 {
 pub(crate) fn process_fork(context: RawTracePointContext) -> i32 {
     let parent = (bpf_get_current_pid_tgid() >> 32) as u32;
     fate::forked(parent, context.arg(1));
-    let Some(process) = PROCESSES.get_ptr(parent) else { return 0 };
-    // SAFETY: a live map entry.
-    if unsafe { (*process).verdict } != TRACED {
+    if !owner::is_traced(parent) {
         return 0;
     }
     let child: u64 = context.arg(1);
