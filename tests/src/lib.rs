@@ -45,3 +45,4 @@ mod tls;
 pub mod tracer;
 pub mod upstream;
 pub mod wait;
+mod watchdog;

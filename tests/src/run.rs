@@ -12,6 +12,7 @@ use crate::scenario::{Need, Net, Scenario, Witness};
 use crate::scenarios::{self, Entry};
 use crate::stage::{Options, Stage};
 use crate::tracer::{self, Tracer};
+use crate::watchdog::Watchdog;
 use crate::{check, drive, oracle, schema, selection, wait};
 
 /// What came of a scenario.
@@ -72,12 +73,14 @@ fn each(
             Err(error) => println!("doctor says nothing: {error:#}"),
         }
     }
+    let watchdog = Watchdog::new();
     for entry in entries {
         if wait::interrupted() {
             println!("interrupted");
             totals.failed += 1;
             break;
         }
+        watchdog.begins(entry.name());
         let started = Instant::now();
         let ran = until_met(&entry, options);
         let took = started.elapsed().as_secs_f64();

@@ -2,18 +2,17 @@
 //!
 //! Every command that does something is echoed to stderr before it runs; questions (`output`, `succeeds`) are not.
 
+mod stream;
+
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::mpsc;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use rustix::process::{Pid, Signal};
+
+pub(crate) use stream::{Limits, StoodStill};
 
 /// A command line with its environment.
 #[derive(Clone, Debug)]
@@ -123,52 +122,6 @@ impl Invocation {
         String::from_utf8(output.stdout).with_context(|| format!("`{}` did not print text", self.name()))
     }
 
-    /// Runs it with no stdin; each line of its stdout is passed on to ours as it comes, and to `line`.
-    /// At the deadline it gets a SIGTERM, five seconds later a SIGKILL, and the run is an error.
-    pub(crate) fn stream(&self, deadline: Duration, mut line: impl FnMut(&str)) -> Result<ExitStatus> {
-        self.echo();
-        let mut child = self
-            .command()
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot run `{}`", self.name()))?;
-        let stdout = child.stdout.take().context("stdout was piped")?;
-        let (sender, receiver) = mpsc::channel();
-        let reader = thread::spawn(move || read_lines(stdout, &sender));
-        let pid = Pid::from_child(&child);
-        let started = Instant::now();
-        let mut stage = Stage::Running;
-        loop {
-            match receiver.recv_timeout(stage.end(started, deadline).saturating_duration_since(Instant::now())) {
-                Ok(text) => {
-                    line(&text);
-                    relay(self.label.as_deref(), &text);
-                }
-                Err(mpsc::RecvTimeoutError::Disconnected) => break,
-                Err(mpsc::RecvTimeoutError::Timeout) => match stage {
-                    Stage::Running => {
-                        eprintln!("xtask: no end after {} s: terminating `{}`", deadline.as_secs(), self.name());
-                        rustix::process::kill_process(pid, Signal::TERM).context("SIGTERM")?;
-                        stage = Stage::Terminated(Instant::now());
-                    }
-                    Stage::Terminated(_) => {
-                        child.kill().context("SIGKILL")?;
-                        stage = Stage::Killed(Instant::now());
-                    }
-                    // A grandchild holds the pipe: leave it, and the reader thread with it.
-                    Stage::Killed(_) => bail!("`{}` did not end in {} s", self.name(), deadline.as_secs()),
-                },
-            }
-        }
-        let status = child.wait().with_context(|| format!("waiting for `{}`", self.name()))?;
-        reader.join().map_err(|_| anyhow!("the reader of `{}` panicked", self.name()))?;
-        if !matches!(stage, Stage::Running) {
-            bail!("`{}` did not end in {} s", self.name(), deadline.as_secs());
-        }
-        Ok(status)
-    }
-
     /// The program and its first plain word, for messages.
     fn name(&self) -> String {
         let program = Path::new(&self.program).file_name().unwrap_or(&self.program).to_string_lossy();
@@ -178,42 +131,6 @@ impl Invocation {
             None => program.into_owned(),
         }
     }
-}
-
-enum Stage {
-    Running,
-    Terminated(Instant),
-    Killed(Instant),
-}
-
-impl Stage {
-    fn end(&self, started: Instant, deadline: Duration) -> Instant {
-        let grace = Duration::from_secs(5);
-        match self {
-            Self::Running => started + deadline,
-            Self::Terminated(since) | Self::Killed(since) => *since + grace,
-        }
-    }
-}
-
-fn read_lines(stdout: impl std::io::Read, lines: &mpsc::Sender<String>) {
-    let mut reader = BufReader::new(stdout);
-    let mut line = Vec::new();
-    while let Ok(1..) = reader.read_until(b'\n', &mut line) {
-        let text = String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_owned();
-        if lines.send(text).is_err() {
-            break;
-        }
-        line.clear();
-    }
-}
-
-/// A reader of ours that went away must not stop the work.
-fn relay(label: Option<&str>, line: &str) {
-    let label = label.map_or(String::new(), |label| format!("[{label}] "));
-    let mut stdout = std::io::stdout().lock();
-    // The only possible error is a closed pipe, and the exit code still tells the result.
-    let _ = writeln!(stdout, "{label}{line}").and_then(|()| stdout.flush());
 }
 
 impl fmt::Display for Invocation {

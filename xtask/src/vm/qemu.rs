@@ -13,13 +13,15 @@ use anyhow::{Context, Result};
 use super::initramfs::Image;
 use crate::arch::Arch;
 use crate::paths::Repository;
-use crate::process::{Invocation, which};
+use crate::process::{Invocation, Limits, StoodStill, which};
 
 /// Lines of a console that are shown when something went wrong.
 const EXCERPT: usize = 30;
 const VERDICT: &str = "VM-RESULT exit=";
 /// What init says first.
 const STARTED: &str = "VM-STARTED";
+/// A machine in which something waits uses a hundredth of a processor for its timers; none at all: it will never go on.
+const STANDSTILL: Duration = Duration::from_secs(180);
 /// How often a machine is booted that fails by no fault of what runs in it.
 const BOOTS: usize = 3;
 /// Variable of init with the name of the second port.
@@ -93,8 +95,8 @@ pub(super) enum Ending {
 pub(super) enum Whose {
     /// Possibly that of what ran in it.
     Command,
-    /// The emulator's: the kernel did not come to its init, or met a breakpoint that was gone already. Emulated processors may
-    /// run the old code of a place that another one patches (qemu 7.2.22 with a thread for each of them).
+    /// The emulator's: the kernel did not come to its init, or met a breakpoint that was gone already, or all its processors wait
+    /// for interrupts that never come, not even a timer's.
     Emulator,
 }
 
@@ -141,7 +143,7 @@ impl Qemu {
     ) -> Result<Ending> {
         let boot = self.boot(machine);
         let boot = label.into_iter().fold(boot, Invocation::labelled);
-        let status = boot.stream(deadline, line);
+        let status = boot.stream(Limits { deadline, standstill: Some(STANDSTILL) }, line);
         let console = fs::read(machine.console()).context("reading the console's log")?;
         let console = String::from_utf8_lossy(&console).replace('\r', "");
         for complaint in console.lines().filter(|line| line.starts_with("vm-init: ")) {
@@ -150,21 +152,26 @@ impl Qemu {
         if let Some(code) = verdict(&console) {
             return Ok(Ending::Exited(code));
         }
+        let stood_still = status.as_ref().is_err_and(|error| error.is::<StoodStill>());
         let what = if console.contains("Kernel panic") {
             "the kernel panicked"
+        } else if stood_still {
+            "the machine stood still"
         } else if status.is_err() {
             "the machine hung until its deadline"
         } else {
             "the machine ended without a verdict"
         };
-        Ok(Ending::Failed { what, whose: whose(&console), console: excerpt(&console) })
+        Ok(Ending::Failed { what, whose: whose(&console, stood_still), console: excerpt(&console) })
     }
 
     fn boot(&self, machine: &Machine<'_>) -> Invocation {
         let Board { machine: board, emulated, second_port, console, output } = Board::of(self.arch);
         let processor: &[&str] = match self.arch == Arch::HOST && has_kvm() {
             true => &["-accel", "kvm", "-accel", "tcg", "-cpu", "max"],
-            false => &["-accel", "tcg", "-cpu", emulated],
+            // With a thread for each of its processors a machine now and then runs the old code of a place that another processor
+            // has patched, or stands still for ever (qemu 7.2.22). With one for all of them it takes no longer.
+            false => &["-accel", "tcg,thread=single", "-cpu", emulated],
         };
         let option = |name: &str, path: &Path| format!("{name}{}", machine.repository.relative(path).display());
         self.command
@@ -234,9 +241,9 @@ fn has_kvm() -> bool {
     extended && OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok()
 }
 
-fn whose(console: &str) -> Whose {
+fn whose(console: &str, stood_still: bool) -> Whose {
     let started = console.lines().any(|line| line == STARTED);
-    if started && !console.contains("Oops: int3:") { Whose::Command } else { Whose::Emulator }
+    if started && !stood_still && !console.contains("Oops: int3:") { Whose::Command } else { Whose::Emulator }
 }
 
 fn verdict(console: &str) -> Option<u8> {
@@ -258,9 +265,11 @@ mod tests {
     fn what_ran_is_not_to_blame_before_it_ran() {
         let oops = "[    3.8] Oops: int3: 0000 [#1] PREEMPT SMP NOPTI\n";
         let panic = "[    4.2] Kernel panic - not syncing: Fatal exception\n";
-        assert_eq!(whose(&format!("[    0.1] boot\n{panic}")), Whose::Emulator);
-        assert_eq!(whose(&format!("VM-STARTED\n{oops}{panic}")), Whose::Emulator);
-        assert_eq!(whose(&format!("VM-STARTED\n[    4.1] BUG: unable to handle page fault\n{panic}")), Whose::Command);
-        assert_eq!(whose("VM-STARTED\n"), Whose::Command);
+        assert_eq!(whose(&format!("[    0.1] boot\n{panic}"), false), Whose::Emulator);
+        assert_eq!(whose(&format!("VM-STARTED\n{oops}{panic}"), false), Whose::Emulator);
+        let fault = format!("VM-STARTED\n[    4.1] BUG: unable to handle page fault\n{panic}");
+        assert_eq!(whose(&fault, false), Whose::Command);
+        assert_eq!(whose("VM-STARTED\n", false), Whose::Command);
+        assert_eq!(whose("VM-STARTED\n", true), Whose::Emulator);
     }
 }
