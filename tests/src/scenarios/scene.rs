@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{ChildStdout, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::{HashMap, Map, MapData, loaded_maps};
@@ -25,8 +25,10 @@ use crate::wait;
 
 /// How long a SYN is waited for that is dropped.
 const LITTLE: Duration = Duration::from_millis(100);
-/// How often a failure is met at most until what it met is seen.
+/// How often a failure is met at least until what it met must have been seen, and for how long: where packets are dropped is read
+/// from the kernel's symbols meanwhile, which an emulated machine takes seconds for.
 const ROUNDS: usize = 20;
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A stage with the tracer watching.
 pub(super) struct Scene {
@@ -42,8 +44,14 @@ impl Scene {
 
     /// The tracer comes to a stage that is set.
     pub(super) fn watch(stage: Stage, why502: &Path) -> Result<Self> {
+        let master = stage.nginx.pid();
+        Self::watch_process(stage, why502, master)
+    }
+
+    /// It is given another process than nginx's master.
+    pub(super) fn watch_process(stage: Stage, why502: &Path, pid: u32) -> Result<Self> {
         let hooks: Vec<&str> = stage.options.hooks.iter().flat_map(|hooks| ["--hooks", hooks]).collect();
-        let tracer = Tracer::attach(why502, stage.nginx.pid(), &hooks, stage.directory.path())?;
+        let tracer = Tracer::attach(why502, pid, &hooks, stage.directory.path())?;
         Ok(Self { stage, tracer })
     }
 
@@ -73,7 +81,11 @@ impl Scene {
     /// looked at only after a first failure that nobody is known for.
     pub(super) fn until_root(&self, uris: &[String], kind: &str) -> Result<()> {
         let sees_resets = sees_resets(&self.stage.options)?;
-        for round in 0..ROUNDS {
+        let began = Instant::now();
+        for round in 0.. {
+            if round >= ROUNDS && began.elapsed() >= PATIENCE {
+                break;
+            }
             let mut all = true;
             for uri in uris {
                 let uri = format!("{uri}/{round}/");
@@ -90,7 +102,7 @@ impl Scene {
                 return Ok(());
             }
         }
-        anyhow::bail!("no root {kind} in {ROUNDS} rounds")
+        anyhow::bail!("no root {kind} in {ROUNDS} rounds and {PATIENCE:?}")
     }
 
     /// Knocks at this listener, whose queue is full, until why502 has told of it: where no hook sees a SYN dropped, it looks only

@@ -12,7 +12,7 @@ use super::scene::{Scene, failure, free_port};
 use crate::child;
 use crate::scenario::Need;
 use crate::stage::{Options, Stage};
-use crate::tracer::{Tracer, of_type};
+use crate::tracer::of_type;
 use crate::wait;
 
 pub(super) const PROGRAMS: &[Program] =
@@ -22,12 +22,9 @@ const STRANGER: &str = "import socket, sys; sys.exit(socket.socket().connect_ex(
 
 /// Given is what started nginx, and something else besides, as a container's init does.
 fn below_an_init(why502: &Path, options: &Options) -> Result<String> {
-    let stage = Stage::set(&HOST, options)?;
-    let hooks: Vec<&str> = options.hooks.iter().flat_map(|hooks| ["--hooks", hooks]).collect();
-    let tracer = Tracer::attach(why502, process::id(), &hooks, stage.directory.path())?;
-    let (master, port) = (stage.nginx.pid(), free_port()?);
-    let workers = stage.nginx.workers();
-    let scene = Scene { tracer, stage };
+    let scene = Scene::watch_process(Stage::set(&HOST, options)?, why502, process::id())?;
+    let (master, port) = (scene.stage.nginx.pid(), free_port()?);
+    let workers = scene.stage.nginx.workers();
     let mut stranger = Command::new("python3");
     stranger.args(["-c", STRANGER, &port.to_string()]).stdin(Stdio::null());
     let mut stranger = child::start("a stranger", &mut stranger, None)?;

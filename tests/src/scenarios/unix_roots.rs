@@ -125,7 +125,9 @@ fn queue_of_one_that_ends(why502: &Path, options: &Options) -> Result<String> {
     server.process.wait(wait::SOON)?;
     let records = scene.records()?;
     let failure = failure(&records, "/killed/queued")?;
-    because(failure, "process_killed", Some(pid), &("signal", "SIGKILL".into()), &["unanswered"])?;
+    // Nothing waits until nginx has sent its request, too.
+    let queued = if failure["cause"] == "connect_reset" { "before it accepted the connection" } else { "unanswered" };
+    because(failure, "process_killed", Some(pid), &("signal", "SIGKILL".into()), &[queued])?;
     Ok(format!("{} {pid}", failure["cause"]))
 }
 

@@ -119,7 +119,7 @@ impl Drops {
         self.places = thread.map_or(Places::Told, Places::Sought);
     }
 
-    /// Whether drops can be looked at: the places have been found, or cannot be.
+    /// Whether all drops can be told: the places have been found, or cannot be.
     pub fn knows_places(&mut self) -> bool {
         match std::mem::replace(&mut self.places, Places::Told) {
             Places::Sought(thread) if thread.is_finished() => {

@@ -148,13 +148,14 @@ impl Host {
     pub(super) fn watch_drops(&mut self, probes: &mut Probes) -> Option<String> {
         let last_ns = self.drops.last_wanted_ns();
         let wanted = last_ns != 0 && clock::monotonic_ns().saturating_sub(last_ns) < DROPS_NS;
-        let complaint = probes.watch_drops(wanted && self.drops.knows_places());
-        self.drops_watched_ns =
-            probes.watches_drops().then(|| self.drops_watched_ns.unwrap_or_else(clock::monotonic_ns));
+        let complaint = probes.watch_drops(wanted);
+        // What the kernel gives a reason for is seen at once; the rest only where its places are known.
+        let sees_all = probes.watches_drops() && self.drops.knows_places();
+        self.drops_watched_ns = sees_all.then(|| self.drops_watched_ns.unwrap_or_else(clock::monotonic_ns));
         complaint
     }
 
-    /// Dropped packets are looked at since this time, or longer.
+    /// All dropped packets are looked at since this time, or longer.
     pub(super) fn watches_drops_since(&self, time_ns: u64) -> bool {
         self.drops_watched_ns.is_some_and(|watched_ns| watched_ns <= time_ns)
     }
