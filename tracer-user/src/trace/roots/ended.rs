@@ -21,6 +21,21 @@ pub(super) fn ended_it(failure: &Failure, closed_ns: u64) -> bool {
         && closed_ns <= failure.time_ns + SLACK_NS
 }
 
+/// May it be the other end that ended it, by closing or by a reset?
+pub(super) const fn is_by_other_end(cause: Cause) -> bool {
+    matches!(
+        cause,
+        Cause::ConnectReset
+            | Cause::StaleKeepalive
+            | Cause::SendFailed
+            | Cause::TlsPeerClosed
+            | Cause::ClosedBeforeResponse
+            | Cause::ClosedMidResponse
+            | Cause::ResetBeforeResponse
+            | Cause::ResetMidResponse
+    )
+}
+
 /// A process that was told to end, or closed something on its way out, does so within this time.
 pub(super) const LEAVING_NS: u64 = 1_000_000_000;
 

@@ -59,17 +59,18 @@ pub(super) struct Found {
 /// Finds the reason; None: none beyond what the rules found.
 pub(super) fn find(failure: &Failure, host: &mut Host) -> Option<Found> {
     host.looked_around(Duration::ZERO);
-    if closer_may_end(failure, host) {
+    let tcp = Tcp::new(failure, host);
+    if closer_may_end(&tcp, host) {
         host.leaving.push(failure.clone());
     }
-    let waiting = host.waits.answer(failure).and_then(|look| of_wait(failure, &look, host));
+    let waiting = host.waits.answer(failure).and_then(|look| of_wait(&tcp, &look, host));
     if waiting.as_ref().is_some_and(|found| found.root.kind == record::RootKind::ProcessStopped) {
         return waiting;
     }
     // First, for it takes in the answer if that is there.
     let looks = looks_at_address(failure, host);
-    let found = other(failure, host).or(waiting).or_else(|| gave_up(failure, host));
-    let found = found.or_else(|| remote::root(failure, host));
+    let found = other(&tcp, host).or(waiting).or_else(|| gave_up(&tcp, host));
+    let found = found.or_else(|| remote::root(&tcp, host));
     if found.is_none() && failure.root.is_none() && looks {
         host.unsettled.push(failure.clone());
     }
@@ -92,14 +93,16 @@ pub(super) fn settled(host: &mut Host, patience: Duration) -> Vec<(u64, Found)> 
         if looks_at_address(&failure, host) {
             host.unsettled.push(failure);
         } else {
-            found.extend(remote::root(&failure, host).map(|told| (failure.id.0, told)));
+            let tcp = Tcp::new(&failure, host);
+            found.extend(remote::root(&tcp, host).map(|told| (failure.id.0, told)));
         }
     }
     found
 }
 
-fn other(failure: &Failure, host: &mut Host) -> Option<Found> {
-    let found = of_cause(failure, host);
+fn other(tcp: &Tcp<'_>, host: &mut Host) -> Option<Found> {
+    let failure = tcp.failure;
+    let found = of_cause(tcp, host);
     let open = (found.is_none() && failure.root.is_none()) || host.may_have_missed_a_rule(failure);
     if open && (dropped::may_be_rejected(failure.cause) || waiting::unanswered(failure)) {
         // After a rule that rejects nothing is sent again, nor before a short proxy_connect_timeout, so that nothing was looked
@@ -109,8 +112,8 @@ fn other(failure: &Failure, host: &mut Host) -> Option<Found> {
     found
 }
 
-fn of_cause(failure: &Failure, host: &mut Host) -> Option<Found> {
-    let tcp = Tcp::new(failure, host);
+fn of_cause(tcp: &Tcp<'_>, host: &mut Host) -> Option<Found> {
+    let failure = tcp.failure;
     match failure.cause {
         Cause::ConnectRefused => tcp.dropped(host).or_else(|| tcp.refused(host)).or_else(|| tcp.icmp(host)),
         Cause::ConnectTimeout | Cause::ConnectTimeoutKernel => {
@@ -124,10 +127,10 @@ fn of_cause(failure: &Failure, host: &mut Host) -> Option<Found> {
         }
         Cause::ConnectDenied => route::root(failure, host),
         Cause::ConnectReset | Cause::ResetBeforeResponse => {
-            let found = tcp.full(host).or_else(|| closed(&tcp, host)).or_else(|| tcp.dropped(host));
+            let found = tcp.full(host).or_else(|| closed(tcp, host)).or_else(|| tcp.dropped(host));
             found.or_else(|| ended_with_queue(failure, host))
         }
-        Cause::StaleKeepalive => closed(&tcp, host).or_else(|| tcp.dropped(host)).or_else(|| idle(failure, host)),
+        Cause::StaleKeepalive => closed(tcp, host).or_else(|| tcp.dropped(host)).or_else(|| idle(failure, host)),
         Cause::SocketMissing | Cause::SocketDenied | Cause::SocketRefused | Cause::SocketBacklogFull => {
             let answer = host.sockets.answer(failure)?;
             of_socket(failure.cause, &answer, host)
@@ -135,9 +138,9 @@ fn of_cause(failure: &Failure, host: &mut Host) -> Option<Found> {
         Cause::FdsExhausted => limits::descriptors(failure, || host.limits.descriptors(failure.worker), host_files),
         Cause::WorkerConnections => limits::connections(failure),
         Cause::SendFailed | Cause::TlsPeerClosed | Cause::ResetMidResponse => {
-            closed(&tcp, host).or_else(|| tcp.dropped(host)).or_else(|| ended_with_queue(failure, host))
+            closed(tcp, host).or_else(|| tcp.dropped(host)).or_else(|| ended_with_queue(failure, host))
         }
-        Cause::ClosedBeforeResponse | Cause::ClosedMidResponse => closed(&tcp, host),
+        Cause::ClosedBeforeResponse | Cause::ClosedMidResponse => closed(tcp, host),
         _ => None,
     }
 }
@@ -178,27 +181,23 @@ fn of_close(failure: &Failure, mut actor: Actor, closed_ns: u64, host: &Host) ->
 }
 
 /// Who had a request that was not answered in time, and let go of it when nginx had given up: it was not there to be looked at.
-fn gave_up(failure: &Failure, host: &mut Host) -> Option<Found> {
-    if !waiting::is_for_answer(failure.cause) {
+fn gave_up(tcp: &Tcp<'_>, host: &Host) -> Option<Found> {
+    if !waiting::is_for_answer(tcp.failure.cause) {
         return None;
     }
-    let tcp = Tcp::new(failure, host);
     let (closed_ns, mut actor) = tcp.closer(host)?;
     host.knows(&mut actor);
-    waiting::gave_up(failure, &actor, closed_ns).map(|found| tcp.led(found))
+    waiting::gave_up(tcp.failure, &actor, closed_ns).map(|found| tcp.led(found))
 }
 
-/// Who closed its other end, and when: of a time-out that is no reason.
-fn closer(failure: &Failure, host: &Host) -> Option<(u64, Actor)> {
-    if waiting::is_for_answer(failure.cause) {
+/// Who closed its other end and so ended it, and when.
+fn closer(tcp: &Tcp<'_>, host: &Host) -> Option<(u64, Actor)> {
+    if !ended::is_by_other_end(tcp.failure.cause) {
         return None;
     }
-    let (closed_ns, mut actor) = match &failure.connection.closing {
+    let (closed_ns, mut actor) = match &tcp.failure.connection.closing {
         Some(closing) => (closing.time_ns, closing.by.clone()),
-        None => {
-            let closer = host.peers.closer(&tcp::here(failure)?);
-            closer.filter(|(closed_ns, _)| ended::ended_it(failure, *closed_ns))?
-        }
+        None => tcp.ended_by(host)?,
     };
     host.knows(&mut actor);
     Some((closed_ns, actor))
@@ -208,11 +207,11 @@ fn closer(failure: &Failure, host: &Host) -> Option<(u64, Actor)> {
 pub(super) fn left(host: &mut Host) -> Vec<(u64, Found)> {
     let mut found = Vec::new();
     for failure in host.leaving.take() {
-        if closer_may_end(&failure, host) {
+        let tcp = Tcp::new(&failure, host);
+        if closer_may_end(&tcp, host) {
             let young = clock::monotonic_ns().saturating_sub(failure.time_ns) < ended::LEAVING_NS;
             young.then(|| host.leaving.push(failure));
-        } else if closer_has_ended(&failure, host) {
-            let tcp = Tcp::new(&failure, host);
+        } else if closer_has_ended(&tcp, host) {
             found.extend(closed(&tcp, host).map(|told| (failure.id.0, told)));
         }
     }
@@ -220,9 +219,8 @@ pub(super) fn left(host: &mut Host) -> Vec<(u64, Found)> {
 }
 
 /// The reason behind a request that was not answered in time, from where it was seen to wait.
-fn of_wait(failure: &Failure, look: &Look, host: &mut Host) -> Option<Found> {
-    let found = waiting::root(failure, look, host)?;
-    let tcp = Tcp::new(failure, host);
+fn of_wait(tcp: &Tcp<'_>, look: &Look, host: &Host) -> Option<Found> {
+    let found = waiting::root(tcp.failure, look, host)?;
     match (&look.seen, tcp.there()) {
         // Its SYNs went past that one: that they are led elsewhere (NAT) was not known when it was looked for.
         (Seen::Queued(queue), Some(there)) if !queue.at.parse().is_ok_and(|at| serves(at, there.remote)) => None,
@@ -232,8 +230,9 @@ fn of_wait(failure: &Failure, look: &Look, host: &mut Host) -> Option<Found> {
 
 /// The same, for a failure that was told before it was seen: None where that said as much.
 pub(super) fn of_late(failure: &Failure, look: &Look, host: &mut Host) -> Option<Found> {
-    let found = of_wait(failure, look, host)?;
-    (found.root.kind == record::RootKind::ProcessStopped || other(failure, host).is_none()).then_some(found)
+    let tcp = Tcp::new(failure, host);
+    let found = of_wait(&tcp, look, host)?;
+    (found.root.kind == record::RootKind::ProcessStopped || other(&tcp, host).is_none()).then_some(found)
 }
 
 /// What runs the process that a reason is about.
@@ -260,27 +259,27 @@ pub(super) fn waits(failure: &Failure, host: &mut Host) -> bool {
     looks_at_address(failure, host)
         || host.sockets.waits(failure)
         || host.waits.waits(failure)
-        || closer_is_leaving(failure, host)
+        || (ended::is_by_other_end(failure.cause) && closer_is_leaving(&Tcp::new(failure, host), host))
 }
 
 /// Whoever closed its other end was told to end, and has not yet.
-fn closer_is_leaving(failure: &Failure, host: &Host) -> bool {
-    closer(failure, host).is_some_and(|(closed_ns, actor)| {
+fn closer_is_leaving(tcp: &Tcp<'_>, host: &Host) -> bool {
+    closer(tcp, host).is_some_and(|(closed_ns, actor)| {
         close(closed_ns, &actor, host).is_leaving(host.peers.fate(actor.name.pid).as_ref())
     })
 }
 
 /// Whoever closed its other end may be ending: told to, or by itself. One that closed a connection that it had kept needs a reason.
-fn closer_may_end(failure: &Failure, host: &Host) -> bool {
-    if failure.cause == Cause::StaleKeepalive {
-        return closer_is_leaving(failure, host);
+fn closer_may_end(tcp: &Tcp<'_>, host: &Host) -> bool {
+    if tcp.failure.cause == Cause::StaleKeepalive {
+        return closer_is_leaving(tcp, host);
     }
-    closer(failure, host).is_some_and(|(closed_ns, actor)| close(closed_ns, &actor, host).may_end())
+    closer(tcp, host).is_some_and(|(closed_ns, actor)| close(closed_ns, &actor, host).may_end())
 }
 
 /// Whoever closed its other end has ended since, and may have decided both.
-fn closer_has_ended(failure: &Failure, host: &Host) -> bool {
-    closer(failure, host).is_some_and(|(closed_ns, actor)| {
+fn closer_has_ended(tcp: &Tcp<'_>, host: &Host) -> bool {
+    closer(tcp, host).is_some_and(|(closed_ns, actor)| {
         close(closed_ns, &actor, host).has_ended(host.peers.fate(actor.name.pid).as_ref())
     })
 }

@@ -3,7 +3,11 @@
 //! The last that is asked. It takes that the address belongs to nobody on this host and is not rewritten here, and that this
 //! host itself is out of the question: TCP here has not sent the RST, and dropped packets were looked at.
 
-use super::{Found, tcp, text};
+use super::{
+    Found,
+    tcp::{self, Tcp},
+    text,
+};
 use crate::{
     model::{
         cause::Cause,
@@ -23,12 +27,13 @@ struct Here {
 }
 
 /// The reason; None: it is no other host's, or this host may have done it.
-pub(super) fn root(failure: &Failure, host: &mut Host) -> Option<Found> {
+pub(super) fn root(tcp: &Tcp<'_>, host: &mut Host) -> Option<Found> {
+    let failure = tcp.failure;
     let here = tcp::here(failure)?;
     if failure.root.is_some()
         || host.addresses.is_own(here.remote.ip()) != Some(false)
         || host.conntrack.is_mute(here.netns, failure.worker)
-        || host.conntrack.translated(here, failure.worker).is_some()
+        || tcp.there().is_some()
     {
         return None;
     }

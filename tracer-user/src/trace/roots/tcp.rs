@@ -109,10 +109,14 @@ impl<'a> Tcp<'a> {
         self.ends().find_map(|ends| host.peers.closer(&ends))
     }
 
+    /// The same, where that ended it.
+    pub(super) fn ended_by(&self, host: &Host) -> Option<(u64, Actor)> {
+        self.closer(host).filter(|(closed_ns, _)| ended::ended_it(self.failure, *closed_ns))
+    }
+
     /// A process of this host closed the other end.
     pub(super) fn closed(&self, host: &mut Host) -> Option<Found> {
-        let closer = self.closer(host).filter(|(closed_ns, _)| ended::ended_it(self.failure, *closed_ns));
-        let Some((closed_ns, actor)) = closer else {
+        let Some((closed_ns, actor)) = self.ended_by(host) else {
             return self.closed_by_proxy(host).or_else(|| self.closed_by_server(host));
         };
         if let Some(found) = proxy::root(self.failure, &actor.name, actor.ending, closed_ns, host) {
