@@ -34,6 +34,13 @@ pub(crate) const IS_SILENT: u16 = 82;
 pub(crate) const REFUSES: u16 = 83;
 /// Resets the connection as soon as it is made, whatever comes: as a box on the way may.
 pub(crate) const CUTS: u16 = 84;
+/// Acknowledges the request, and then a reset comes from a box that is nearer.
+pub(crate) const CUTS_NEARER: u16 = 85;
+/// Hops to the box, and to this host.
+pub(crate) const NEARER: u8 = 2;
+pub(crate) const FARTHER: u8 = 7;
+/// What packets begin with.
+const TTL: u8 = 64;
 /// How soon: nginx has sent the request by then.
 const SOON: std::time::Duration = std::time::Duration::from_millis(100);
 
@@ -115,10 +122,10 @@ fn live(mut device: TunTapInterface, distance: std::time::Duration, ends: &Atomi
         let _ = address.map(|address| addresses.push(IpCidr::new(address, 24)));
     });
     let mut sockets = SocketSet::new(Vec::new());
-    let all: Vec<(u16, SocketHandle)> = [CLOSES, RESETS, IS_SILENT, CUTS]
+    let all: Vec<(u16, SocketHandle)> = [CLOSES, RESETS, IS_SILENT, CUTS, CUTS_NEARER]
         .into_iter()
         .flat_map(|port| [port; AT_ONCE])
-        .map(|port| (port, sockets.add(Socket::new(buffer(), buffer()))))
+        .map(|port| (port, sockets.add(socket())))
         .collect();
     while !ends.load(Ordering::Relaxed) {
         for Flood { port, count } in floods.try_iter() {
@@ -181,6 +188,13 @@ fn syn(device: &mut TunTapInterface, port: u16, number: u32) {
     });
 }
 
+fn socket() -> Socket<'static> {
+    let mut socket = Socket::new(buffer(), buffer());
+    socket.set_hop_limit(Some(TTL - FARTHER));
+    socket.set_ack_delay(None);
+    socket
+}
+
 fn buffer() -> SocketBuffer<'static> {
     SocketBuffer::new(vec![0; BUFFER])
 }
@@ -195,6 +209,7 @@ fn serve(socket: &mut Socket<'_>, port: u16) {
     if !socket.is_open() {
         // A closed socket may always listen.
         let _ = socket.listen(port);
+        socket.set_hop_limit(Some(TTL - FARTHER));
     }
     if !socket.can_recv() {
         // nginx has closed its end.
@@ -208,6 +223,11 @@ fn serve(socket: &mut Socket<'_>, port: u16) {
         _ if read.is_err() => {}
         CLOSES => socket.close(),
         RESETS => socket.abort(),
+        CUTS_NEARER => {
+            // The acknowledgement is on its way.
+            socket.set_hop_limit(Some(TTL - NEARER));
+            socket.abort();
+        }
         _ => {}
     }
 }

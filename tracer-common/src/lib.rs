@@ -18,6 +18,7 @@ pub mod reset;
 pub mod settings;
 pub mod socket;
 pub mod storm;
+pub mod ttl;
 pub mod unix;
 pub mod upstream;
 

@@ -32,10 +32,11 @@ pub enum Program {
     CgroupUnfreeze = 25,
     Refuse = 26,
     Refuse6 = 27,
+    TcpProbe = 28,
 }
 
 impl Program {
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::SetState,
         Self::DestroySock,
         Self::ReceiveReset,
@@ -64,6 +65,7 @@ impl Program {
         Self::CgroupUnfreeze,
         Self::Refuse,
         Self::Refuse6,
+        Self::TcpProbe,
     ];
 
     /// Its place is in the kernel, not in nginx.
@@ -101,6 +103,7 @@ impl Program {
             Self::CgroupUnfreeze => "cgroup_unfreeze",
             Self::Refuse => "tcp_v4_send_reset",
             Self::Refuse6 => "tcp_v6_send_reset",
+            Self::TcpProbe => "tcp_probe",
         }
     }
 }

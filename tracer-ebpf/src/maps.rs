@@ -16,6 +16,7 @@ use tracer_common::{
     reset::{RESET_PAIRS, ResetSlot},
     socket::{NO_REASON, Socket},
     storm::{CALM, RequestId, Spoken, Storm, StormKey},
+    ttl::Ttls,
     unix::{UnixClosed, UnixConnect},
     upstream::{IdleCloses, UpstreamCounts, UpstreamKey},
 };
@@ -55,6 +56,14 @@ pub(crate) static IDLE: LruPerCpuHashMap<UpstreamKey, IdleCloses> = LruPerCpuHas
 /// host, each with a key of its own, and to insert one of those costs more than all else that is done about it.
 #[map]
 pub(crate) static RESETS: Array<ResetSlot> = Array::with_max_entries(2 * RESET_PAIRS, 0);
+
+/// How far traced connections' segments have come, while that is looked at.
+#[map]
+pub(crate) static TTLS: LruHashMap<DropKey, Ttls> = LruHashMap::with_max_entries(4096, 0);
+
+/// The last time to live of a segment, no RST, by upstream, while that is looked at.
+#[map]
+pub(crate) static UPSTREAM_TTL: LruHashMap<UpstreamKey, u32> = LruHashMap::with_max_entries(512, 0);
 
 /// Ends closed by processes of this host a moment ago, where something about it was not plainly healthy.
 #[map]

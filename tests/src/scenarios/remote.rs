@@ -8,14 +8,16 @@ use serde_json::Value;
 
 use super::Program;
 use super::scene::{Scene, Server, because, failure, fill, sees_resets};
-use crate::elsewhere::{ADDRESS, CLOSES, CUTS, Elsewhere, IS_SILENT, REFUSES, RESETS};
+use crate::elsewhere::{ADDRESS, CLOSES, CUTS, CUTS_NEARER, Elsewhere, FARTHER, IS_SILENT, NEARER, REFUSES, RESETS};
 use crate::scenario::{BASE, Need, Net, Scenario};
 use crate::stage::{Options, Stage};
 use crate::tracer::of_type;
+use crate::wait;
 
 pub(super) const PROGRAMS: &[Program] = &[
     Program { name: "remote/what_another_host_did", needs: &[Need::Tun], run: another_host },
     Program { name: "remote/cut_on_the_way", needs: &[Need::Tun], run: cut },
+    Program { name: "remote/cut_nearer", needs: &[Need::Tun], run: cut_nearer },
     Program { name: "remote/same_port_here", needs: &[Need::Tun, Need::Python], run: same_port },
 ];
 
@@ -89,6 +91,40 @@ fn cut(why502: &Path, options: &Options) -> Result<String> {
     let sooner = text.is_some_and(|text| text.contains("sooner than the request can have got there"));
     ensure!(sooner && hint.is_some_and(|hint| hint.contains("cannot have seen the request")), "{text:?}, {hint:?}");
     Ok("sooner than an answer can come".into())
+}
+
+/// A reset that has not come as far as the answers.
+fn cut_nearer(why502: &Path, options: &Options) -> Result<String> {
+    if !sees_resets(options)? {
+        return Ok("a rule may have rejected it, as far as this kernel tells".into());
+    }
+    let stage = Stage::set(&NGINX, options)?;
+    let _elsewhere = Elsewhere::behind(stage.near().context("a namespace")?)?;
+    let scene = Scene::watch(stage, why502)?;
+    let other = format!("/p{RESETS}/reset");
+    scene.until_root(std::slice::from_ref(&other), "remote_reset")?;
+    // It is looked at since the first of these.
+    let mut round = 0;
+    let mut nearer = || -> Result<Option<String>> {
+        round += 1;
+        let uri = format!("/p{CUTS_NEARER}/nearer/{round}/");
+        ensure!(scene.get(&uri)? == 502, "{uri} did not fail");
+        Ok(scene.told(&uri)?.contains("TTL").then_some(uri))
+    };
+    let near = wait::until_some("a reset with its TTL", wait::SOON, || nearer().transpose())??;
+    let own = format!("/p{RESETS}/own/");
+    ensure!(scene.get(&own)? == 502, "it was not reset");
+    let records = scene.records()?;
+    let near = failure(&records, &near)?;
+    let words =
+        format!("has come {NEARER} hops, its answers {FARTHER} (TTL 62 and 57): most likely another one sent it");
+    because(near, "remote_reset", None, &NOBODY, &[&words])?;
+    let hint = near["hint"].as_str().unwrap_or_default();
+    ensure!(hint.starts_with(&format!("look {NEARER} hops from here")), "{hint}");
+    let own = failure(&records, &own)?;
+    let own = own["root"]["text"].as_str().unwrap_or_default();
+    ensure!(!own.contains("another one"), "the upstream itself has reset it: {own}");
+    Ok(own.to_owned())
 }
 
 /// What listens here on that port, for all addresses, has nothing to do with the other host's silence, however full its queue is.

@@ -14,4 +14,5 @@ mod peer;
 mod process;
 mod reset;
 mod retransmit;
+mod ttl;
 mod unix;

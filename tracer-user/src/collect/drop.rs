@@ -91,7 +91,7 @@ pub struct Drops {
     code: Array<MapData, [u64; 2]>,
     places: Places,
     reasons: BTreeMap<u32, String>,
-    suspected_ns: u64,
+    suspected_ns: Option<u64>,
 }
 
 /// Where the code of [`PLACES`] is: /proc/kallsyms takes the kernel a tenth of a second to write.
@@ -109,7 +109,7 @@ impl Drops {
         code: Array<MapData, [u64; 2]>,
         reasons: BTreeMap<u32, String>,
     ) -> Self {
-        Self { map, last_retransmit, code, places: Places::Unknown, reasons, suspected_ns: 0 }
+        Self { map, last_retransmit, code, places: Places::Unknown, reasons, suspected_ns: None }
     }
 
     /// Begins to look for the places where packets are dropped, aside.
@@ -135,14 +135,15 @@ impl Drops {
         matches!(self.places, Places::Told)
     }
 
-    /// When a traced connection last had to send something again, or something was suspected; 0: never.
-    pub fn last_wanted_ns(&self) -> u64 {
-        self.last_retransmit.get(&0, 0).unwrap_or(0).max(self.suspected_ns)
+    /// When a traced connection last had to send something again, or something was suspected; None: never.
+    pub fn last_wanted_ns(&self) -> Option<u64> {
+        let retransmit_ns = self.last_retransmit.get(&0, 0).ok().filter(|time_ns| *time_ns != 0);
+        retransmit_ns.max(self.suspected_ns)
     }
 
     /// A connection ended at this time as if packets of it had been dropped.
     pub const fn suspect(&mut self, time_ns: u64) {
-        self.suspected_ns = time_ns;
+        self.suspected_ns = Some(time_ns);
     }
 
     /// What was dropped of the connection, in either direction.

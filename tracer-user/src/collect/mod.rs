@@ -12,4 +12,5 @@ pub mod memory;
 pub mod overflow;
 pub mod reset;
 pub mod ring;
+pub mod ttl;
 mod unix;

@@ -69,6 +69,7 @@ pub struct Probes {
     /// In the order of the plan.
     tried: Vec<Tried>,
     drops: Tried,
+    ttl: Tried,
     lines: Lines,
 }
 
@@ -118,6 +119,7 @@ impl Probes {
         // Without it nothing but old listeners is missed.
         let listeners = iterator(&mut ebpf)?.load("tcp", &btf).err().map(|error| error_chain(&error));
         let drops = Tried::load(&mut ebpf, &btf, &plan.drops);
+        let ttl = Tried::load(&mut ebpf, &btf, &plan.ttl);
         let writers = take(&mut ebpf, "WRITERS")?;
         let lines = Lines::load(&mut ebpf, &btf, writers, &plan.lines);
         for (tried, planned) in tried.iter_mut().zip(&plan.probes) {
@@ -140,7 +142,7 @@ impl Probes {
             let set = hooked.set(index, u32::from(attached(&tried, program)), 0);
             set.map_err(|source| AttachError::Map { name: "HOOKED", source })?;
         }
-        Ok(Self { ebpf, binaries: BTreeMap::new(), no_listeners: listeners, tried, drops, lines })
+        Ok(Self { ebpf, binaries: BTreeMap::new(), no_listeners: listeners, tried, drops, ttl, lines })
     }
 
     /// How well each observation is made.
@@ -257,18 +259,12 @@ impl Probes {
 
     /// Looks at dropped packets, or ceases to. Some, once: it cannot, and why.
     pub fn watch_drops(&mut self, wanted: bool) -> Option<String> {
-        match (wanted, self.drops.is_attached()) {
-            (true, false) if self.drops.way().is_some() => {
-                self.drops.attach(&mut self.ebpf, None);
-                // Asked again, it would fail again: there is no way left.
-                self.drops.way().is_none().then(|| self.drops.reasons.join("; "))
-            }
-            (false, true) => {
-                self.drops.detach();
-                None
-            }
-            _ => None,
-        }
+        self.drops.keep(&mut self.ebpf, wanted)
+    }
+
+    /// Looks how far segments have come, or ceases to. Some, once: it cannot, and why.
+    pub fn watch_ttl(&mut self, wanted: bool) -> Option<String> {
+        self.ttl.keep(&mut self.ebpf, wanted)
     }
 
     /// Whether dropped packets are looked at now.

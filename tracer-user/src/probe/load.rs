@@ -68,6 +68,22 @@ impl Tried {
         self.links.clear();
     }
 
+    /// Is attached while it is wanted. Some, once: it cannot be, and why.
+    pub(super) fn keep(&mut self, ebpf: &mut Ebpf, wanted: bool) -> Option<String> {
+        match (wanted, self.is_attached()) {
+            (true, false) if self.way.is_some() => {
+                self.attach(ebpf, None);
+                // Asked again, it would fail again: there is no way left.
+                self.way.is_none().then(|| self.reasons.join("; "))
+            }
+            (false, true) => {
+                self.detach();
+                None
+            }
+            _ => None,
+        }
+    }
+
     pub(super) const fn is_attached(&self) -> bool {
         !self.links.is_empty()
     }
@@ -110,7 +126,7 @@ pub(super) fn ahead(
     uprobes: &[&str],
     btf: JoinHandle<Result<Btf, BtfError>>,
 ) -> Result<Btf, BtfError> {
-    let planned = plan.probes.iter().chain([&plan.drops, &plan.lines]);
+    let planned = plan.probes.iter().chain([&plan.drops, &plan.ttl, &plan.lines]);
     let best = planned.filter_map(|planned| planned.ways.iter().flatten().next());
     let hooks: HashMap<&str, &Hook> = best.flat_map(|way| way.hooks).map(|hook| (hook.symbol, hook)).collect();
     let (mut typed, mut rest) = (Vec::new(), VecDeque::new());

@@ -13,6 +13,7 @@ use tracer_common::{
     process::Process,
     reset::ResetSlot,
     storm::{Storm, StormKey},
+    ttl::Ttls,
     upstream::{IdleCloses, UpstreamCounts, UpstreamKey},
 };
 
@@ -82,6 +83,11 @@ impl Probes {
     /// Packets dropped lately.
     pub fn take_drops(&mut self) -> Result<HashMap<MapData, DropKey, Dropped>, AttachError> {
         self.take("DROPS")
+    }
+
+    /// How far segments have come lately.
+    pub fn take_ttls(&mut self) -> Result<HashMap<MapData, DropKey, Ttls>, AttachError> {
+        self.take("TTLS")
     }
 
     /// RSTs sent lately.

@@ -3,7 +3,7 @@
 
 use super::{
     hook::{Avoided, Facility, Hook},
-    table::{DROPS, FREE_SKB_REASON, LINES, Otherwise, PROBES, Probe, SEND_RESET_REASON, VICTIM_TASK, Way},
+    table::{DROPS, FREE_SKB_REASON, LINES, Otherwise, PROBES, Probe, SEND_RESET_REASON, TTL, VICTIM_TASK, Way},
 };
 use crate::{
     kernel::{facts::KernelFacts, prototype::misfit},
@@ -58,6 +58,7 @@ impl Planned {
 pub struct Plan {
     pub probes: Vec<Planned>,
     pub drops: Planned,
+    pub ttl: Planned,
     pub lines: Planned,
     /// Required places that this kernel does not have: no verdict is possible.
     pub impossible: Vec<String>,
@@ -85,6 +86,7 @@ pub fn plan(facts: &KernelFacts, avoided: &[Avoided], nginx_word: bool) -> Plan 
         victim_is_task: first_has(VICTIM_TASK),
         nginx_word,
         drops,
+        ttl: planned(&TTL, facts, avoided),
         lines: planned(&LINES, facts, avoided),
         probes,
     }
@@ -121,7 +123,7 @@ fn obstacle(way: &Way, facts: &KernelFacts, avoided: &[Avoided]) -> Option<Strin
 /// Places whose arguments are others than the programs count on, whatever the way: what is tested on every kernel.
 pub fn misfits(facts: &KernelFacts) -> Vec<String> {
     let hooks: Vec<&Hook> =
-        PROBES.iter().chain([&DROPS, &LINES]).flat_map(|probe| probe.ways).flat_map(|way| way.hooks).collect();
+        PROBES.iter().chain([&DROPS, &TTL, &LINES]).flat_map(|probe| probe.ways).flat_map(|way| way.hooks).collect();
     let misfit = |hook: &Hook| {
         misfit(hook.arguments, hook.kind.arity(), facts.prototype(hook.kind.is_tracepoint(), hook.place()))
     };

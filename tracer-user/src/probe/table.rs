@@ -147,6 +147,13 @@ pub const DROPS: Probe = Probe {
     otherwise: Otherwise::None("dropped packets cannot be looked at"),
 };
 
+/// Looked at only while other hosts reset connections: it runs for every segment received on the host.
+pub const TTL: Probe = Probe {
+    name: Name::Reset,
+    ways: &[full(&[hook(Program::TcpProbe, Kind::RawTp, "raw_tp/tcp_probe", "segment", &[SOCK, SK_BUFF])])],
+    otherwise: Otherwise::None("how far a reset has come is not told"),
+};
+
 /// Lines taken as nginx writes them: only while a process has no log that can be read, for every write of the host passes
 /// there.
 pub const LINES: Probe = Probe {
@@ -297,11 +304,11 @@ pub const PROBES: &[Probe] = &[
 
 #[cfg(test)]
 mod tests {
-    use super::{DROPS, LINES, PROBES};
+    use super::{DROPS, LINES, PROBES, TTL};
 
     #[test]
     fn a_hook_is_called_after_its_kind_and_its_place() {
-        for hook in PROBES.iter().chain([&DROPS, &LINES]).flat_map(|probe| probe.ways).flat_map(|way| way.hooks) {
+        for hook in PROBES.iter().chain([&DROPS, &TTL, &LINES]).flat_map(|probe| probe.ways).flat_map(|way| way.hooks) {
             assert_eq!(hook.name, format!("{}/{}", hook.kind.name(), hook.place()));
         }
     }

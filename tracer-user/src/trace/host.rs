@@ -15,7 +15,7 @@ use tracer_common::{listener::Overflowed, loss::Program, server::LISTENS};
 
 use super::{backlogs::Backlogs, roots, sockets::Sockets, waits::Waits};
 use crate::{
-    collect::{drop::Drops, host::Peers, icmp::Icmps, idle::Idle, overflow::Overflows, reset::Resets},
+    collect::{drop::Drops, host::Peers, icmp::Icmps, idle::Idle, overflow::Overflows, reset::Resets, ttl::Ttls},
     context::{
         addresses::Addresses,
         conntrack::Conntrack,
@@ -38,8 +38,13 @@ use crate::{
 };
 
 /// Dropped packets are looked at for so long after the last segment that had to be sent again, or was refused by nobody
-/// that is known: on a quiet site the next failure takes its time.
-const DROPS_NS: u64 = 600_000_000_000;
+/// that is known, and how far segments come after another host's last reset: on a quiet site the next failure takes its time.
+const WATCH_NS: u64 = 600_000_000_000;
+
+/// Whether something is still to be looked at that was last wanted then.
+fn is_wanted(last_ns: Option<u64>) -> bool {
+    last_ns.is_some_and(|last_ns| clock::monotonic_ns().saturating_sub(last_ns) < WATCH_NS)
+}
 
 pub(super) struct Host {
     pub(super) listeners: Listeners,
@@ -53,6 +58,7 @@ pub(super) struct Host {
     pub(super) limits: Limits,
     pub(super) sockets: Sockets,
     pub(super) resets: Resets,
+    pub(super) ttls: Ttls,
     pub(super) conntrack: Conntrack,
     pub(super) namespaces: Namespaces,
     pub(super) routes: Routes,
@@ -99,6 +105,7 @@ impl Host {
             limits: Limits::default(),
             sockets: Sockets::default(),
             resets: Resets::new(probes.take_resets()?),
+            ttls: Ttls::new(probes.take_ttls()?),
             conntrack: Conntrack::default(),
             namespaces: Namespaces::default(),
             routes: Routes::default(),
@@ -146,13 +153,17 @@ impl Host {
     /// Lets dropped packets be looked at while connections have to send things again, and for a while after.
     /// Some: it cannot, and why.
     pub(super) fn watch_drops(&mut self, probes: &mut Probes) -> Option<String> {
-        let last_ns = self.drops.last_wanted_ns();
-        let wanted = last_ns != 0 && clock::monotonic_ns().saturating_sub(last_ns) < DROPS_NS;
-        let complaint = probes.watch_drops(wanted);
+        let complaint = probes.watch_drops(is_wanted(self.drops.last_wanted_ns()));
         // What the kernel gives a reason for is seen at once; the rest only where its places are known.
         let sees_all = probes.watches_drops() && self.drops.knows_places();
         self.drops_watched_ns = sees_all.then(|| self.drops_watched_ns.unwrap_or_else(clock::monotonic_ns));
         complaint
+    }
+
+    /// Lets it be looked at how far segments come while other hosts reset connections, and for a while after.
+    /// Some: it cannot, and why.
+    pub(super) fn watch_ttl(&self, probes: &mut Probes) -> Option<String> {
+        probes.watch_ttl(is_wanted(self.ttls.last_wanted_ns()))
     }
 
     /// All dropped packets are looked at since this time, or longer.

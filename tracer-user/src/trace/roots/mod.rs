@@ -3,6 +3,7 @@
 //! Asked when a failure is about to be told; nothing here waits. A reason is named only where it belongs to this very
 //! connection, or to the place it was refused at: that something else died or overflowed at the same time is no reason.
 
+mod distance;
 mod dropped;
 mod ended;
 mod former;

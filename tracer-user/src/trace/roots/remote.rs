@@ -5,10 +5,12 @@
 
 use super::{
     Found,
+    distance::Distance,
     tcp::{self, Tcp},
     text,
 };
 use crate::{
+    collect::ttl::Ttl,
     model::{
         cause::Cause,
         verdict::{Failure, ResetBy},
@@ -17,13 +19,15 @@ use crate::{
     trace::host::Host,
 };
 
-/// What is known of this host's own part.
+/// What is known besides.
 #[derive(Clone, Copy, Debug)]
-struct Here {
+struct Known {
     /// Every RST that its TCP sends is seen, and packets that it drops were since the attempt began: no rule rejected.
     excludes_rules: bool,
     /// Something was sent while packets that it drops were looked at.
     excludes_drops: bool,
+    /// How far the reset has come.
+    distance: Option<Distance>,
 }
 
 /// The reason; None: it is no other host's, or this host may have done it.
@@ -46,22 +50,32 @@ pub(super) fn root(tcp: &Tcp<'_>, host: &mut Host) -> Option<Found> {
             return None;
         }
     }
+    // One that refuses is not among the segments that are looked at.
+    let distance = if failure.connection.reset == Some(ResetBy::Unseen) && failure.cause != Cause::ConnectRefused {
+        host.ttls.want(failure.time_ns);
+        let of_this = |ttl: &Ttl| (began_ns..=failure.time_ns + tcp::SLACK_NS).contains(&ttl.reset_ns);
+        host.ttls.of_reset(&here).filter(of_this).and_then(Distance::of)
+    } else {
+        None
+    };
     let last_sent_ns = failure.connection.last_retransmit_ns.unwrap_or(began_ns).max(began_ns);
-    let known = Here {
+    let known = Known {
         excludes_rules: host.sees_all_resets && host.watches_drops_since(began_ns),
         excludes_drops: host.watches_drops_since(last_sent_ns),
+        distance,
     };
     let place = if tracks { ", another host (or where it is translated to)" } else { ", another host" };
     of(failure, &here.remote.ip().to_string(), place, known)
 }
 
-fn of(failure: &Failure, upstream: &str, place: &str, here: Here) -> Option<Found> {
+fn of(failure: &Failure, upstream: &str, place: &str, known: Known) -> Option<Found> {
     let after = text::duration(failure.time_ns.saturating_sub(failure.started_ns?));
     let other = format!("{upstream}{place}");
     let pace = Pace::of(failure);
     let trip = pace.map_or_else(String::new, Pace::text);
+    let distance = known.distance.map_or_else(String::new, Distance::text);
     let (kind, text, hint) = match failure.cause {
-        Cause::ConnectRefused if reset(failure, here) => (
+        Cause::ConnectRefused if reset(failure, known) => (
             RootKind::RemoteReset,
             format!("{other}, refuses, or a firewall before it does: nothing of this host sent the reset"),
             format!("on {upstream}: see whether anything listens on that port, and for rules that reject"),
@@ -72,13 +86,19 @@ fn of(failure: &Failure, upstream: &str, place: &str, here: Here) -> Option<Foun
         | Cause::StaleKeepalive
         | Cause::SendFailed
         | Cause::TlsPeerClosed
-            if reset(failure, here) =>
+            if reset(failure, known) =>
         {
             (
                 RootKind::RemoteReset,
-                format!("the reset came from {other}, or from a box on the way, {after} after the attempt began{trip}"),
-                match pace {
-                    Some(Pace { sooner: true, .. }) => format!(
+                format!(
+                    "the reset came from {other}, or from a box on the way, {after} after the attempt began{trip}{distance}"
+                ),
+                match (known.distance.and_then(Distance::of_another), pace) {
+                    (Some(hops), _) => format!(
+                        "look {hops} hops from here for a firewall or balancer that resets connections (traceroute): {upstream} \
+                         may know nothing of it"
+                    ),
+                    (None, Some(Pace { sooner: true, .. })) => format!(
                         "{upstream} cannot have seen the request: look for its restart at that second, or for a box on the way \
                          that resets, perhaps because of what it read in the request"
                     ),
@@ -97,7 +117,7 @@ fn of(failure: &Failure, upstream: &str, place: &str, here: Here) -> Option<Foun
                 format!("look in the upstream's log on {upstream} at that second; a round time is a time-out's"),
             )
         }
-        Cause::ConnectTimeout | Cause::ConnectTimeoutKernel if here.excludes_drops => {
+        Cause::ConnectTimeout | Cause::ConnectTimeoutKernel if known.excludes_drops => {
             let again = failure.connection.syn_retransmits.filter(|count| *count > 0);
             let again = again.map_or_else(String::new, |count| format!(", sent again {count} times"));
             (
@@ -126,7 +146,7 @@ fn of(failure: &Failure, upstream: &str, place: &str, here: Here) -> Option<Foun
         Cause::ResponseTimeout | Cause::ResponseTimeoutKernel | Cause::TlsTimeout
             if failure.connection.all_acknowledged == Some(false)
                 && failure.connection.last_retransmit_ns.is_some()
-                && here.excludes_drops =>
+                && known.excludes_drops =>
         {
             (
                 RootKind::RemoteSilent,
@@ -170,13 +190,13 @@ impl Pace {
 }
 
 /// A RST from the network, and no rule's of this host.
-fn reset(failure: &Failure, here: Here) -> bool {
-    failure.connection.reset == Some(ResetBy::Unseen) && here.excludes_rules
+fn reset(failure: &Failure, known: Known) -> bool {
+    failure.connection.reset == Some(ResetBy::Unseen) && known.excludes_rules
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Here, of};
+    use super::{Known, of};
     use crate::{
         model::{
             cause::Cause,
@@ -186,15 +206,15 @@ mod tests {
         trace::roots::samples,
     };
 
-    const BLIND: Here = Here { excludes_rules: false, excludes_drops: false };
-    const SEES: Here = Here { excludes_rules: true, excludes_drops: true };
+    const BLIND: Known = Known { excludes_rules: false, excludes_drops: false, distance: None };
+    const SEES: Known = Known { excludes_rules: true, excludes_drops: true, distance: None };
 
     fn failure(cause: Cause) -> Failure {
         Failure { started_ns: Some(0), time_ns: 60_000_000_000, ..samples::failure(cause) }
     }
 
-    fn said(failure: &Failure, here: Here) -> Option<(RootKind, String)> {
-        of(failure, "10.0.0.7", ", another host", here).map(|found| (found.root.kind, found.root.text))
+    fn said(failure: &Failure, known: Known) -> Option<(RootKind, String)> {
+        of(failure, "10.0.0.7", ", another host", known).map(|found| (found.root.kind, found.root.text))
     }
 
     #[test]

@@ -77,6 +77,9 @@ impl Session<'_> {
         if let Some(why) = self.converter.host.watch_drops(&mut self.probes) {
             say(&format!("cannot look at dropped packets: {why}"));
         }
+        if let Some(why) = self.converter.host.watch_ttl(&mut self.probes) {
+            say(&format!("cannot look how far resets have come: {why}"));
+        }
         self.later(Duration::ZERO)?;
         let now_ns = clock::monotonic_ns();
         if self.storms.poll(self.converter.time(now_ns)) && self.overload.goes_on(now_ns) {

@@ -1,0 +1,21 @@
+//! Time to live (IPv6: hop limit) that was left to segments when they came in, kept for a moment by connection.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Of a connection's segments; the key is a [`crate::drop::DropKey`] as an incoming one has it. 0: none came while they were looked
+/// at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Ttls {
+    /// When the RST came.
+    pub reset_ns: u64,
+    /// Of the RST.
+    pub reset: u8,
+    /// Of the last other segment.
+    pub answer: u8,
+    /// Of the last segment, no RST, of another connection to the same address and port before the RST came.
+    pub elsewhere: u8,
+    pub reserved: [u8; 5],
+}
+
+crate::wire_pod!(Ttls, 16);

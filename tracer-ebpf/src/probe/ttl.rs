@@ -1,0 +1,70 @@
+//! How far an upstream's segments have come, by the time to live that is left to them: a RST that another host on the way sends has
+//! often come less far than the answers.
+//!
+//! Hook: raw tracepoint `tcp:tcp_probe`, `(struct sock *, struct sk_buff *)`, 4.16 and later: at the beginning of
+//! tcp_rcv_established(), net/ipv4/tcp_input.c, so that RSTs that refuse are not among them, nor those after a FIN.
+//! Context: softirq, or backlog. Cost: a map look-up for each segment that any connection of the host receives, hence user space
+//! attaches it only while other hosts reset traced connections.
+
+use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::raw_tracepoint, programs::RawTracePointContext};
+use tracer_common::{address::is_loopback, drop::DropKey, socket::Socket, ttl::Ttls};
+
+use super::lifecycle::upstream_key;
+use crate::{
+    maps::{SOCKETS, TTLS, UPSTREAM_TTL},
+    read,
+    settings::setting,
+};
+
+/// RST among the flags in the 14th octet of a TCP header.
+const RST: u8 = 4;
+
+#[raw_tracepoint(tracepoint = "tcp_probe")]
+pub(crate) fn segment(context: RawTracePointContext) -> i32 {
+    let sk: u64 = context.arg(0);
+    let Some(socket) = SOCKETS.get_ptr(sk) else { return 0 };
+    // SAFETY: a live map entry, of which what never changes is read.
+    let socket = unsafe { &*socket };
+    if is_loopback(socket.remote_address) {
+        return 0;
+    }
+    received(sk, socket, context.arg(1))
+}
+
+#[inline(never)]
+fn received(sk: u64, socket: &Socket, skb: u64) -> i32 {
+    let head: u64 = read::kernel(skb, setting!(offsets.skb_head));
+    let network = head + u64::from(read::kernel::<u16>(skb, setting!(offsets.skb_network_header)));
+    let transport = head + u64::from(read::kernel::<u16>(skb, setting!(offsets.skb_transport_header)));
+    let start: [u8; 9] = read::kernel(network, 0);
+    let ttl = match start[0] >> 4 {
+        4 => start[8],
+        6 => start[7],
+        _ => return 0,
+    };
+    let flags: u8 = read::kernel(transport, 13);
+    let key = DropKey {
+        source: socket.remote_address,
+        destination: read::local_address(sk, socket.family),
+        source_port: socket.remote_port,
+        destination_port: read::local_port(sk),
+        netns: 0,
+    };
+    // SAFETY: a live map entry, which is copied.
+    let before = TTLS.get_ptr(key).map_or(Ttls::default(), |ttls| unsafe { *ttls });
+    let ttls = if flags & RST != 0 {
+        // SAFETY: no arguments, no effects.
+        let reset_ns = unsafe { bpf_ktime_get_ns() };
+        // SAFETY: a live map entry, which is copied.
+        let elsewhere = UPSTREAM_TTL.get_ptr(upstream_key(socket)).map_or(0, |ttl| unsafe { *ttl });
+        Ttls { reset_ns, reset: ttl, elsewhere: elsewhere as u8, ..before }
+    } else if before.answer == ttl && before.reset == 0 {
+        return 0;
+    } else {
+        let _ = UPSTREAM_TTL.insert(upstream_key(socket), u32::from(ttl), 0);
+        // What was reset before, with the same addresses and ports, is another connection.
+        Ttls { answer: ttl, ..Ttls::default() }
+    };
+    // An LRU map: there is always room.
+    i32::from(TTLS.insert(key, ttls, 0).is_ok())
+}

@@ -1,0 +1,91 @@
+//! How far away a reset was sent, beside the answers, by what was left of their time to live.
+
+use crate::collect::ttl::Ttl;
+
+/// What senders begin with: Linux and macOS, Windows, and much of what stands on the way.
+const INITIAL: [u8; 3] = [64, 128, 255];
+
+/// How far a reset has come, where something else of the upstream has come, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Distance {
+    ttl: Ttl,
+    answer: u8,
+    own: bool,
+}
+
+impl Distance {
+    /// None: there is nothing that it could be held against.
+    pub(super) fn of(ttl: Ttl) -> Option<Self> {
+        let (answer, own) = ttl.answer?;
+        Some(Self { ttl, answer, own })
+    }
+
+    /// Hops to who sent the reset, where the answers come from farther away, or from nearer: then another one sent it.
+    pub(super) fn of_another(self) -> Option<u8> {
+        let (reset, answer) = (hops(self.ttl.reset), hops(self.answer));
+        (reset != answer).then_some(reset)
+    }
+
+    /// Goes on behind where and when it came.
+    pub(super) fn text(self) -> String {
+        let answers = if self.own { "its answers" } else { "the answers over other connections" };
+        let (reset, answer) = (self.ttl.reset, self.answer);
+        match self.of_another() {
+            None if reset == answer => format!("; its TTL is that of {answers} ({reset})"),
+            None => format!("; it has come as far as {answers} (TTL {reset} and {answer})"),
+            Some(near) => {
+                let far = hops(answer);
+                let other = if self.own {
+                    "most likely another one sent it"
+                } else {
+                    "another one sent it, or over another way"
+                };
+                format!("; it has come {near} hops, {answers} {far} (TTL {reset} and {answer}): {other}")
+            }
+        }
+    }
+}
+
+const fn hops(ttl: u8) -> u8 {
+    let mut place = 0;
+    while INITIAL[place] < ttl {
+        place += 1;
+    }
+    INITIAL[place] - ttl
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Distance, hops};
+    use crate::collect::ttl::Ttl;
+
+    fn distance(reset: u8, answer: u8, own: bool) -> Distance {
+        Distance::of(Ttl { reset_ns: 1, reset, answer: Some((answer, own)) }).expect("a distance")
+    }
+
+    #[test]
+    fn hops_are_counted_from_what_senders_begin_with() {
+        assert_eq!([0, 1, 57, 64, 65, 128, 129, 250, 255].map(hops), [64, 63, 7, 0, 63, 0, 126, 5, 0]);
+    }
+
+    #[test]
+    fn another_one_is_nearer_or_farther() {
+        assert_eq!(distance(57, 57, true).of_another(), None);
+        assert_eq!(distance(248, 57, true).of_another(), None, "7 hops each");
+        assert_eq!(distance(62, 57, true).of_another(), Some(2));
+        assert_eq!(distance(57, 62, true).of_another(), Some(7));
+        assert_eq!(Distance::of(Ttl { reset_ns: 1, reset: 57, answer: None }), None);
+    }
+
+    #[test]
+    fn what_is_compared_is_said() {
+        assert_eq!(distance(57, 57, true).text(), "; its TTL is that of its answers (57)");
+        assert_eq!(distance(57, 57, false).text(), "; its TTL is that of the answers over other connections (57)");
+        assert_eq!(distance(248, 57, true).text(), "; it has come as far as its answers (TTL 248 and 57)");
+        assert_eq!(
+            distance(62, 57, true).text(),
+            "; it has come 2 hops, its answers 7 (TTL 62 and 57): most likely another one sent it"
+        );
+        assert!(distance(62, 57, false).text().ends_with("another one sent it, or over another way"));
+    }
+}
