@@ -36,7 +36,7 @@ pub(crate) const REFUSES: u16 = 83;
 pub(crate) const CUTS: u16 = 84;
 /// Acknowledges the request, and then a reset comes from a box that is nearer.
 pub(crate) const CUTS_NEARER: u16 = 85;
-/// Hops to the box, and to this host.
+/// Routers between the box and this host, and between the other host and this one.
 pub(crate) const NEARER: u8 = 2;
 pub(crate) const FARTHER: u8 = 7;
 /// What packets begin with.

@@ -48,10 +48,12 @@ pub mod tcp_state {
     pub const ESTABLISHED: u8 = 1;
     pub const SYN_SENT: u8 = 2;
     pub const FIN_WAIT1: u8 = 4;
+    pub const TIME_WAIT: u8 = 6;
     pub const CLOSE: u8 = 7;
     pub const CLOSE_WAIT: u8 = 8;
     pub const LAST_ACK: u8 = 9;
     pub const LISTEN: u8 = 10;
+    pub const NEW_SYN_RECV: u8 = 12;
 }
 
 /// Lets aya carry a wire type in a map or a global (user space only).

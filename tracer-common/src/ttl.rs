@@ -7,6 +7,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Ttls {
+    /// Which of the connections with these ends: its [`crate::socket::Socket::started_ns`].
+    pub started_ns: u64,
     /// When the RST came.
     pub reset_ns: u64,
     /// Of the RST.
@@ -18,4 +20,4 @@ pub struct Ttls {
     pub reserved: [u8; 5],
 }
 
-crate::wire_pod!(Ttls, 16);
+crate::wire_pod!(Ttls, 24);

@@ -107,7 +107,7 @@ fn who_listened(why502: &Path, options: &Options) -> Result<String> {
     // The one may have to do with the other, or not.
     because(failure(&records, &left)?, "application_closed", Some(leaver), &("code", Value::Null), &words)?;
     let cut = failure(&records, &cut)?;
-    because(cut, "application_closed", None, &null, &["was not exiting"])?;
+    because(cut, "application_closed", None, &null, &["was not seen exiting"])?;
     let owner = &cut["root"]["listener"]["owner"]["pid"];
     ensure!(*owner == half.process.pid(), "{owner} is not {}: {cut}", half.process.pid());
     Ok(format!("two groups, one that ceased, {} of IPv6 alone, one that left", family.iter().count()))

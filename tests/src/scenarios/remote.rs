@@ -117,10 +117,10 @@ fn cut_nearer(why502: &Path, options: &Options) -> Result<String> {
     let records = scene.records()?;
     let near = failure(&records, &near)?;
     let words =
-        format!("has come {NEARER} hops, its answers {FARTHER} (TTL 62 and 57): most likely another one sent it");
+        format!("has passed {NEARER} routers, its answers {FARTHER} (TTL 62 and 57): most likely another one sent it");
     because(near, "remote_reset", None, &NOBODY, &[&words])?;
     let hint = near["hint"].as_str().unwrap_or_default();
-    ensure!(hint.starts_with(&format!("look {NEARER} hops from here")), "{hint}");
+    ensure!(hint.starts_with(&format!("look {} hops from here", NEARER + 1)), "{hint}");
     let own = failure(&records, &own)?;
     let own = own["root"]["text"].as_str().unwrap_or_default();
     ensure!(!own.contains("another one"), "the upstream itself has reset it: {own}");

@@ -41,7 +41,9 @@ pub(crate) fn free_skb(context: RawTracePointContext) -> i32 {
 #[inline(always)]
 fn place(location: u64) -> Option<u32> {
     for place in 0..DROP_PLACES as u32 {
+        // User space may be writing it: an end without a beginning is none.
         if let Some([begin, end]) = DROP_CODE.get(place)
+            && *begin != 0
             && location >= *begin
             && location < *end
         {

@@ -14,7 +14,7 @@ use tracer_common::{
     address::{is_loopback, mapped},
     reset::{ResetKey, ResetSent, ResetSlot},
     socket::{NO_REASON, NO_SOCKET, RESET_RECEIVED, RESET_SENT},
-    tcp_state::LISTEN,
+    tcp_state::{LISTEN, NEW_SYN_RECV, TIME_WAIT},
 };
 
 use super::{overflow, peer};
@@ -79,10 +79,24 @@ pub(crate) fn refuse6_kprobe(context: ProbeContext) -> u32 {
     without_socket(context.arg(0).unwrap_or(1), context.arg(1).unwrap_or(0))
 }
 
-/// A segment is answered for which there is no socket; of the others the tracepoint tells.
+/// A segment is answered for which there is no socket any more; of the others the tracepoint tells.
 #[inline(always)]
 fn without_socket(sk: u64, skb: u64) -> u32 {
-    if sk == 0 && skb != 0 { remember(0, skb, NO_SOCKET, 0) } else { 0 }
+    if skb == 0 {
+        return 0;
+    }
+    if sk == 0 {
+        return remember(0, skb, NO_SOCKET, 0);
+    }
+    if is_whole(sk) { 0 } else { remember(sk, skb, NO_REASON, 0) }
+}
+
+/// A `struct sock`, and not one of the small ones that stand for it: those begin with the same `struct sock_common` and have nothing of
+/// what follows it (sk_fullsock(), include/net/sock.h).
+#[inline(always)]
+fn is_whole(sk: u64) -> bool {
+    let state: u8 = read::kernel(sk, setting!(offsets.sock_state));
+    state != TIME_WAIT && state != NEW_SYN_RECV
 }
 
 /// A process's own close sent the RST.
@@ -136,7 +150,7 @@ fn put(key: &ResetKey, sent: &ResetSent) {
 fn receiver(sk: u64, skb: u64) -> Option<(ResetKey, bool, u32)> {
     let header: u16 =
         if skb == 0 { NO_TRANSPORT_HEADER } else { read::kernel(skb, setting!(offsets.skb_transport_header)) };
-    if sk != 0 && read::kernel::<u8>(sk, setting!(offsets.sock_state)) != LISTEN {
+    if sk != 0 && is_whole(sk) && read::kernel::<u8>(sk, setting!(offsets.sock_state)) != LISTEN {
         let family: u16 = read::kernel(sk, setting!(offsets.sock_family));
         let remote_address = read::local_address(sk, family);
         let netns = sk.network_namespace();

@@ -50,8 +50,11 @@ fn received(sk: u64, socket: &Socket, skb: u64) -> i32 {
         destination_port: read::local_port(sk),
         netns: 0,
     };
+    let new = Ttls { started_ns: socket.started_ns, ..Ttls::default() };
     // SAFETY: a live map entry, which is copied.
-    let before = TTLS.get_ptr(key).map_or(Ttls::default(), |ttls| unsafe { *ttls });
+    let before = TTLS.get_ptr(key).map_or(new, |ttls| unsafe { *ttls });
+    // The same addresses and ports may have served another before.
+    let before = if before.started_ns == new.started_ns { before } else { new };
     let ttls = if flags & RST != 0 {
         // SAFETY: no arguments, no effects.
         let reset_ns = unsafe { bpf_ktime_get_ns() };
@@ -62,8 +65,8 @@ fn received(sk: u64, socket: &Socket, skb: u64) -> i32 {
         return 0;
     } else {
         let _ = UPSTREAM_TTL.insert(upstream_key(socket), u32::from(ttl), 0);
-        // What was reset before, with the same addresses and ports, is another connection.
-        Ttls { answer: ttl, ..Ttls::default() }
+        // What came after a RST shows that it was none of this connection's.
+        Ttls { answer: ttl, ..new }
     };
     // An LRU map: there is always room.
     i32::from(TTLS.insert(key, ttls, 0).is_ok())

@@ -92,14 +92,17 @@ pub struct Drops {
     places: Places,
     reasons: BTreeMap<u32, String>,
     suspected_ns: Option<u64>,
+    is_said_blind: bool,
 }
 
 /// Where the code of [`PLACES`] is: /proc/kallsyms takes the kernel a tenth of a second to write.
 enum Places {
     Unknown,
     Sought(JoinHandle<[[u64; 2]; DROP_PLACES]>),
-    /// The program that looks at drops knows them.
-    Told,
+    /// The program that looks at drops knows them, that of rules among them, or not: they are hidden (kernel.kptr_restrict).
+    Told {
+        rules: bool,
+    },
 }
 
 impl Drops {
@@ -109,30 +112,45 @@ impl Drops {
         code: Array<MapData, [u64; 2]>,
         reasons: BTreeMap<u32, String>,
     ) -> Self {
-        Self { map, last_retransmit, code, places: Places::Unknown, reasons, suspected_ns: None }
+        Self { map, last_retransmit, code, places: Places::Unknown, reasons, suspected_ns: None, is_said_blind: false }
+    }
+
+    /// Whether all drops can be told: the kernel gives reasons, or the places have been found. None: they are being looked for.
+    pub fn sees_all(&mut self) -> Option<bool> {
+        self.take_places();
+        match self.places {
+            Places::Unknown | Places::Sought(_) => None,
+            Places::Told { rules } => Some(rules || !self.reasons.is_empty()),
+        }
     }
 
     /// Begins to look for the places where packets are dropped, aside.
     pub fn seek_places(&mut self) {
         let thread = thread::Builder::new().name("look-at-symbols".into()).spawn(|| code_of(PLACES));
         // Without a thread the reasons that the kernel names are still told.
-        self.places = thread.map_or(Places::Told, Places::Sought);
+        self.places = thread.map_or(Places::Told { rules: false }, Places::Sought);
     }
 
-    /// Whether all drops can be told: the places have been found, or cannot be.
-    pub fn knows_places(&mut self) -> bool {
-        match std::mem::replace(&mut self.places, Places::Told) {
-            Places::Sought(thread) if thread.is_finished() => {
-                let found = thread.join().unwrap_or_default();
-                for (index, code) in (0..).zip(found) {
-                    // An array: there is a place for each.
-                    let _ = self.code.set(index, code, 0);
-                }
+    /// Why rules that drop cannot be seen, once that is known.
+    pub fn take_blindness(&mut self) -> Option<&'static str> {
+        let blind = self.sees_all() == Some(false) && !std::mem::replace(&mut self.is_said_blind, true);
+        blind.then_some(
+            "this kernel names no reasons, and where its functions are is hidden from this process (kernel.kptr_restrict, CAP_SYSLOG)",
+        )
+    }
+
+    fn take_places(&mut self) {
+        if let Places::Sought(thread) = &self.places
+            && thread.is_finished()
+            && let Places::Sought(thread) = std::mem::replace(&mut self.places, Places::Told { rules: false })
+        {
+            let found = thread.join().unwrap_or_default();
+            for (index, code) in (0..).zip(found) {
+                // An array: there is a place for each.
+                let _ = self.code.set(index, code, 0);
             }
-            Places::Told => {}
-            sought => self.places = sought,
+            self.places = Places::Told { rules: found[0] != [0; 2] };
         }
-        matches!(self.places, Places::Told)
     }
 
     /// When a traced connection last had to send something again, or something was suspected; None: never.

@@ -9,7 +9,10 @@ use aya::maps::{Array, MapData};
 use tracer_common::reset::{ResetKey, ResetSent, ResetSlot};
 
 use super::address::{from_wire, on_wire};
-use crate::model::{address::Address, host::Ends};
+use crate::{
+    kernel::clock,
+    model::{address::Address, host::Ends},
+};
 
 /// How long the whole table is good for, once it was read.
 const FRESH: Duration = Duration::from_millis(250);
@@ -28,8 +31,8 @@ pub struct Sent {
 #[expect(missing_debug_implementations, reason = "aya's map has none")]
 pub struct Resets {
     table: Array<MapData, ResetSlot>,
-    /// The whole of it, when it was last read.
-    seen: Option<(Instant, Vec<ResetSlot>)>,
+    /// The whole of it, and when it was last read.
+    seen: Option<Seen>,
 }
 
 impl Resets {
@@ -53,13 +56,25 @@ impl Resets {
         found.filter_map(move |slot| ends(&slot, times_ns))
     }
 
-    /// All that were sent within these times; the very latest may be missing.
+    /// All that were sent within these times; the very latest may be missing: see [`Self::knows_until`].
     pub fn within(&mut self, times_ns: (u64, u64)) -> impl Iterator<Item = (SocketAddr, SocketAddr, Sent)> {
-        if self.seen.as_ref().is_none_or(|(read, _)| read.elapsed() > FRESH) {
-            self.seen = Some((Instant::now(), self.table.iter().flatten().filter(is_whole).collect()));
+        self.read().slots.iter().filter_map(move |slot| ends(slot, times_ns))
+    }
+
+    /// Whether all are known that were sent before this time: the whole table is read a few times a second at most.
+    pub fn knows_until(&mut self, time_ns: u64) -> bool {
+        self.read().until_ns >= time_ns
+    }
+
+    fn read(&mut self) -> &Seen {
+        if self.seen.as_ref().is_some_and(|seen| seen.read.elapsed() > FRESH) {
+            self.seen = None;
         }
-        let seen = self.seen.as_ref().map_or(&[][..], |(_, seen)| seen.as_slice());
-        seen.iter().filter_map(move |slot| ends(slot, times_ns))
+        self.seen.get_or_insert_with(|| Seen {
+            read: Instant::now(),
+            until_ns: clock::monotonic_ns(),
+            slots: self.table.iter().flatten().filter(is_whole).collect(),
+        })
     }
 
     /// Where those to this port are.
@@ -67,6 +82,13 @@ impl Resets {
         let first = 2 * ResetKey::pair(port);
         [first, first + 1].into_iter().filter_map(|place| self.table.get(&place, 0).ok()).filter(is_whole)
     }
+}
+
+struct Seen {
+    read: Instant,
+    /// Kernel time before it was read.
+    until_ns: u64,
+    slots: Vec<ResetSlot>,
 }
 
 /// Not empty, nor a mixture of two.

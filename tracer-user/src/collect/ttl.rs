@@ -48,7 +48,8 @@ impl Ttls {
             destination_port: ends.local.port(),
             netns: 0,
         };
-        let ttl::Ttls { reset_ns, reset, answer, elsewhere, reserved: _ } = self.map.get(&key, 0).ok()?;
+        let ttl::Ttls { started_ns: _, reset_ns, reset, answer, elsewhere, reserved: _ } =
+            self.map.get(&key, 0).ok()?;
         let seen = |ttl: u8, own| (ttl != 0).then_some((ttl, own));
         (reset_ns != 0).then(|| Ttl { reset_ns, reset, answer: seen(answer, true).or_else(|| seen(elsewhere, false)) })
     }

@@ -20,9 +20,10 @@ impl Distance {
         Some(Self { ttl, answer, own })
     }
 
-    /// Hops to who sent the reset, where the answers come from farther away, or from nearer: then another one sent it.
+    /// Routers on the way from who sent the reset, where the answers come from farther away, or from nearer: then another one sent
+    /// it.
     pub(super) fn of_another(self) -> Option<u8> {
-        let (reset, answer) = (hops(self.ttl.reset), hops(self.answer));
+        let (reset, answer) = (routers(self.ttl.reset), routers(self.answer));
         (reset != answer).then_some(reset)
     }
 
@@ -34,19 +35,20 @@ impl Distance {
             None if reset == answer => format!("; its TTL is that of {answers} ({reset})"),
             None => format!("; it has come as far as {answers} (TTL {reset} and {answer})"),
             Some(near) => {
-                let far = hops(answer);
+                let far = routers(answer);
                 let other = if self.own {
                     "most likely another one sent it"
                 } else {
                     "another one sent it, or over another way"
                 };
-                format!("; it has come {near} hops, {answers} {far} (TTL {reset} and {answer}): {other}")
+                format!("; it has passed {near} routers, {answers} {far} (TTL {reset} and {answer}): {other}")
             }
         }
     }
 }
 
-const fn hops(ttl: u8) -> u8 {
+/// Each on the way takes one off.
+const fn routers(ttl: u8) -> u8 {
     let mut place = 0;
     while INITIAL[place] < ttl {
         place += 1;
@@ -56,7 +58,7 @@ const fn hops(ttl: u8) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Distance, hops};
+    use super::{Distance, routers};
     use crate::collect::ttl::Ttl;
 
     fn distance(reset: u8, answer: u8, own: bool) -> Distance {
@@ -64,14 +66,14 @@ mod tests {
     }
 
     #[test]
-    fn hops_are_counted_from_what_senders_begin_with() {
-        assert_eq!([0, 1, 57, 64, 65, 128, 129, 250, 255].map(hops), [64, 63, 7, 0, 63, 0, 126, 5, 0]);
+    fn routers_are_counted_from_what_senders_begin_with() {
+        assert_eq!([0, 1, 57, 64, 65, 128, 129, 250, 255].map(routers), [64, 63, 7, 0, 63, 0, 126, 5, 0]);
     }
 
     #[test]
     fn another_one_is_nearer_or_farther() {
         assert_eq!(distance(57, 57, true).of_another(), None);
-        assert_eq!(distance(248, 57, true).of_another(), None, "7 hops each");
+        assert_eq!(distance(248, 57, true).of_another(), None, "7 routers each");
         assert_eq!(distance(62, 57, true).of_another(), Some(2));
         assert_eq!(distance(57, 62, true).of_another(), Some(7));
         assert_eq!(Distance::of(Ttl { reset_ns: 1, reset: 57, answer: None }), None);
@@ -84,7 +86,7 @@ mod tests {
         assert_eq!(distance(248, 57, true).text(), "; it has come as far as its answers (TTL 248 and 57)");
         assert_eq!(
             distance(62, 57, true).text(),
-            "; it has come 2 hops, its answers 7 (TTL 62 and 57): most likely another one sent it"
+            "; it has passed 2 routers, its answers 7 (TTL 62 and 57): most likely another one sent it"
         );
         assert!(distance(62, 57, false).text().ends_with("another one sent it, or over another way"));
     }

@@ -42,7 +42,11 @@ pub(super) fn root(failure: &Failure, seen: &Drop) -> Option<Found> {
     let rejected = answered && netfilter && *outgoing && failure.time_ns.saturating_sub(*last_ns) < REJECTED_NS;
     // What was dropped in silence does not explain an answer; a host without a way has its own (ICMP).
     let explains = !answered || rejected || failure.cause == Cause::ConnectUnreachable;
-    if !explains || !lasts(failure, since, *last_ns) || failure.connection.reset == Some(ResetBy::ThisHost) {
+    if !explains
+        || !lasts(failure, since, *last_ns)
+        || !is_every_syn(failure, seen)
+        || failure.connection.reset == Some(ResetBy::ThisHost)
+    {
         return None;
     }
     let whose = if *outgoing { "what nginx sent" } else { "the upstream's answer" };
@@ -76,6 +80,21 @@ pub(super) fn lasts(failure: &Failure, since: u64, last_ns: u64) -> bool {
     let waits = matches!(failure.cause, Cause::ResponseTimeout | Cause::ResponseTimeoutKernel | Cause::SendTimeout);
     let begin = failure.started_ns.unwrap_or(since);
     !waits || last_ns.saturating_sub(begin) >= failure.time_ns.saturating_sub(begin) / 4
+}
+
+/// The kernel tells of a segment that is sent again after it has been sent, and dropped.
+const AGAIN_NS: u64 = 20_000_000;
+
+/// One SYN that was dropped explains no connect that timed out, where others got through after it.
+fn is_every_syn(failure: &Failure, seen: &Drop) -> bool {
+    let connects = matches!(failure.cause, Cause::ConnectTimeout | Cause::ConnectTimeoutKernel);
+    let last_ns = failure.connection.last_retransmit_ns.filter(|_| connects);
+    // The answer to the last SYN need not have come yet; that to the one before it has, which is half as old as all of it.
+    let began_ns = failure.connection.connected_ns.unwrap_or_default();
+    last_ns.is_none_or(|last_ns| {
+        let due_ns = if seen.outgoing { last_ns } else { began_ns + last_ns.saturating_sub(began_ns) / 4 };
+        seen.last_ns + AGAIN_NS >= due_ns
+    })
 }
 
 struct Dropper {
@@ -173,6 +192,21 @@ mod tests {
         assert_eq!(late(4 * SECOND), Some(RootKind::Firewall));
         assert_eq!(late(8 * SECOND), None);
         assert_eq!(said(Cause::ConnectTimeout, None, "NETFILTER_DROP", 9 * SECOND, true), Some(RootKind::Firewall));
+    }
+
+    #[test]
+    fn one_syn_lost_is_not_every_syn() {
+        let mut failure = failure(Cause::ConnectTimeout);
+        failure.time_ns = 60 * SECOND;
+        failure.connection.connected_ns = Some(0);
+        failure.connection.last_retransmit_ns = Some(31 * SECOND);
+        let at = |last_ns, outgoing| {
+            let seen = Drop { reason: "QDISC_DROP".into(), count: 1, first_ns: last_ns, last_ns, outgoing };
+            root(&failure, &seen).is_some()
+        };
+        assert!(!at(SECOND, true), "four more got through");
+        assert!(at(31 * SECOND - 1000, true), "dropped while it was being sent");
+        assert!(!at(SECOND, false) && at(15 * SECOND, false));
     }
 
     #[test]

@@ -170,7 +170,7 @@ fn alive(
             return None;
         }
     }
-    let who = text::who(actor);
+    let (who, closed) = (text::who(actor), closed(failure));
     let ended = then.map(|(ending, ended_ns)| (Actor { ending, ..(*actor).clone() }, ended_ns));
     let after = told.map_or_else(String::new, |(signal, sender, ago_ns)| {
         let ago = if ago_ns < 1_000_000 { "right".to_owned() } else { text::duration(ago_ns) };
@@ -182,7 +182,7 @@ fn alive(
             // Whom it had the signal from is said before.
             let end = text::end(ended, fate.filter(|_| told.is_none()), *ended_ns)?;
             let later = text::duration(ended_ns - closed_ns);
-            let text = format!("{who} closed the connection without answering{after}, and {end} {later} later");
+            let text = format!("{who} {closed}{after}, and {end} {later} later");
             if told.is_none() && ended_ns - closed_ns >= ITSELF_NS {
                 // The one may have to do with the other, or not.
                 let process = text::process(actor, fate, *closed_ns);
@@ -194,8 +194,8 @@ fn alive(
         None => {
             let process = text::process(actor, fate, *closed_ns);
             let text = match told {
-                Some(_) => format!("{who} closed the connection without answering{after}"),
-                None => format!("{who} closed the connection without answering, and was not exiting then"),
+                Some(_) => format!("{who} {closed}{after}"),
+                None => format!("{who} {closed}, and was not exiting then"),
             };
             // It is about to end, as far as its signal says.
             let leaving = Actor { ending: Ending::Exited(0), ..(*actor).clone() };
@@ -210,6 +210,19 @@ fn alive(
     Some(Found { root, hint: Some(hint), evidence: Some(evidence(actor, *closed_ns)) })
 }
 
+/// What it did, beside its answer: a close that sends a RST is remembered whether it had answered or not.
+fn closed(failure: &Failure) -> &'static str {
+    let nothing_came = failure.connection.bytes_received.is_none_or(|bytes| bytes == 0);
+    match failure.cause {
+        Cause::ClosedMidResponse | Cause::ResetMidResponse => "closed the connection in the middle of the response",
+        Cause::StaleKeepalive => "closed a connection that nginx had kept",
+        Cause::ClosedBeforeResponse | Cause::ResetBeforeResponse | Cause::ConnectReset if nothing_came => {
+            "closed the connection without answering"
+        }
+        _ => "closed the connection",
+    }
+}
+
 fn closed_by_itself(process: &Name) -> String {
     let name = text::name(process);
     format!("look in the log of {name} at that second: it closed by itself (an error, or a limit of its own)")
@@ -222,7 +235,7 @@ pub(super) fn by_server(failure: &Failure, at: SocketAddr, owner: &Name, fate: O
         format!(", {} after {} from {} to {who}", text::duration(ago_ns), text::signal(signal), text::name(sender))
     });
     let text = format!(
-        "{who}, which listens on {at}, or a process that it let have the connection, closed it and was not exiting then{after}"
+        "{who}, which listens on {at}, or a process that it let have the connection, closed it and was not seen exiting then{after}"
     );
     let listener = record::Listener { address: at.to_string(), limit: None, queued: None, owner: Some(owner.into()) };
     let root = record::Root { kind: RootKind::ApplicationClosed, text, process: None, listener: Some(listener) };

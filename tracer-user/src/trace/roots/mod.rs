@@ -69,7 +69,7 @@ pub(super) fn find(failure: &Failure, host: &mut Host) -> Option<Found> {
         return waiting;
     }
     // First, for it takes in the answer if that is there.
-    let looks = looks_at_address(failure, host);
+    let looks = looks_at_address(failure, host) || remote::waits(failure, host);
     let found = other(&tcp, host).or(waiting).or_else(|| gave_up(&tcp, host));
     let found = found.or_else(|| remote::root(&tcp, host));
     if found.is_none() && failure.root.is_none() && looks {
@@ -83,7 +83,8 @@ fn looks_at_address(failure: &Failure, host: &mut Host) -> bool {
     tcp::here(failure).is_some_and(|here| host.addresses.waits(here.remote.ip()))
 }
 
-/// Reasons of failures that were told before it was known whose their upstream's address is; waits so long for that.
+/// Reasons of failures that were told before it was known whose their upstream's address is, or what this host has sent; waits so
+/// long for the one.
 pub(super) fn settled(host: &mut Host, patience: Duration) -> Vec<(u64, Found)> {
     if host.unsettled.is_empty() {
         return Vec::new();
@@ -91,7 +92,7 @@ pub(super) fn settled(host: &mut Host, patience: Duration) -> Vec<(u64, Found)> 
     host.addresses.settle(patience);
     let mut found = Vec::new();
     for failure in host.unsettled.take() {
-        if looks_at_address(&failure, host) {
+        if looks_at_address(&failure, host) || remote::waits(&failure, host) {
             host.unsettled.push(failure);
         } else {
             let tcp = Tcp::new(&failure, host);

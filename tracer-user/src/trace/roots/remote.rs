@@ -42,13 +42,18 @@ pub(super) fn root(tcp: &Tcp<'_>, host: &mut Host) -> Option<Found> {
         return None;
     }
     let began_ns = failure.started_ns.or(failure.connection.connected_ns)?;
-    // Of what is translated and refused at once, connection tracking knows nothing any more: it may have been led back here.
+    // TCP of this host has sent a reset to that port: it may have been led back here, by whatever is not told of.
+    let times_ns = (began_ns, failure.time_ns + tcp::SLACK_NS);
+    if failure.connection.reset.is_some() && host.resets.to_port(here.local.port(), times_ns).next().is_some() {
+        return None;
+    }
+    // Of what is translated and refused at once, connection tracking knows nothing any more, nor need its port be the same.
     let tracks = host.conntrack.tracks(here.netns, failure.worker);
-    if tracks && failure.cause == Cause::ConnectRefused {
-        let mut answers = host.resets.within((began_ns, failure.time_ns + tcp::SLACK_NS));
-        if answers.any(|(_, _, sent)| sent.answer) {
-            return None;
-        }
+    if tracks
+        && failure.cause == Cause::ConnectRefused
+        && (waits(failure, host) || host.resets.within(times_ns).any(|(_, _, sent)| sent.answer))
+    {
+        return None;
     }
     // One that refuses is not among the segments that are looked at.
     let distance = if failure.connection.reset == Some(ResetBy::Unseen) && failure.cause != Cause::ConnectRefused {
@@ -66,6 +71,14 @@ pub(super) fn root(tcp: &Tcp<'_>, host: &mut Host) -> Option<Found> {
     };
     let place = if tracks { ", another host (or where it is translated to)" } else { ", another host" };
     of(failure, &here.remote.ip().to_string(), place, known)
+}
+
+/// Does it wait for all resets to be known that this host sent meanwhile?
+pub(super) fn waits(failure: &Failure, host: &mut Host) -> bool {
+    failure.cause == Cause::ConnectRefused
+        && failure.connection.reset == Some(ResetBy::Unseen)
+        && tcp::here(failure).is_some_and(|here| host.conntrack.tracks(here.netns, failure.worker))
+        && !host.resets.knows_until(failure.time_ns + tcp::SLACK_NS)
 }
 
 fn of(failure: &Failure, upstream: &str, place: &str, known: Known) -> Option<Found> {
@@ -94,9 +107,10 @@ fn of(failure: &Failure, upstream: &str, place: &str, known: Known) -> Option<Fo
                     "the reset came from {other}, or from a box on the way, {after} after the attempt began{trip}{distance}"
                 ),
                 match (known.distance.and_then(Distance::of_another), pace) {
-                    (Some(hops), _) => format!(
-                        "look {hops} hops from here for a firewall or balancer that resets connections (traceroute): {upstream} \
-                         may know nothing of it"
+                    (Some(routers), _) => format!(
+                        "look {} hops from here (as traceroute counts them) for a firewall or balancer that resets connections: \
+                         {upstream} may know nothing of it",
+                        u16::from(routers) + 1
                     ),
                     (None, Some(Pace { sooner: true, .. })) => format!(
                         "{upstream} cannot have seen the request: look for its restart at that second, or for a box on the way \
@@ -144,9 +158,7 @@ fn of(failure: &Failure, upstream: &str, place: &str, known: Known) -> Option<Fo
             )
         }
         Cause::ResponseTimeout | Cause::ResponseTimeoutKernel | Cause::TlsTimeout
-            if failure.connection.all_acknowledged == Some(false)
-                && failure.connection.last_retransmit_ns.is_some()
-                && known.excludes_drops =>
+            if failure.connection.all_acknowledged == Some(false) && sends_again(failure) && known.excludes_drops =>
         {
             (
                 RootKind::RemoteSilent,
@@ -187,6 +199,15 @@ impl Pace {
             format!(" (a round trip takes {round_trip} at best)")
         }
     }
+}
+
+/// What it sends again to no avail it sends again and again, at distances that double: the last time is not long ago. Once was a
+/// segment lost, or another request's.
+fn sends_again(failure: &Failure) -> bool {
+    let (Some(began_ns), Some(last_ns)) = (failure.started_ns, failure.connection.last_retransmit_ns) else {
+        return false;
+    };
+    last_ns.checked_sub(began_ns).is_some_and(|after_ns| after_ns >= failure.time_ns.saturating_sub(began_ns) / 4)
 }
 
 /// A RST from the network, and no rule's of this host.
@@ -286,6 +307,8 @@ mod tests {
         waiting.connection.all_acknowledged = Some(false);
         assert_eq!(said(&waiting, SEES), None, "the acknowledgement may be on its way");
         waiting.connection.last_retransmit_ns = Some(1);
+        assert_eq!(said(&waiting, SEES), None, "one segment, long ago");
+        waiting.connection.last_retransmit_ns = Some(31_000_000_000);
         assert!(said(&waiting, SEES).expect("a reason").1.contains("does not acknowledge"));
         assert_eq!(said(&waiting, BLIND), None);
     }

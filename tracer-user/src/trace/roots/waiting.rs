@@ -56,7 +56,12 @@ pub(super) fn gave_up(failure: &Failure, actor: &Actor, closed_ns: u64) -> Optio
         return proxy::silent(&actor.name);
     }
     let (who, after) = (text::who(actor), text::duration(after_ns));
-    let text = format!("{who} had the connection and had not answered; it closed it {after} after nginx gave up");
+    let what = match failure.cause {
+        Cause::ResponseStalled => "had not gone on with the answer",
+        Cause::TlsTimeout => "had not gone on with the handshake",
+        _ => "had not answered",
+    };
+    let text = format!("{who} had the connection and {what}; it closed it {after} after nginx gave up");
     let process = text::process(&Actor { ending: Ending::Alive, ..actor.clone() }, None, closed_ns);
     let root = record::Root { kind: RootKind::ApplicationSilent, text, process: Some(process), listener: None };
     Some(Found { root, hint: Some(was_doing(&actor.name)), evidence: None })

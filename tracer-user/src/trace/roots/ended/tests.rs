@@ -1,6 +1,6 @@
 //! Ends of processes and what they explain.
 
-use super::{Close, by_server, ended_it, root};
+use super::{Close, by_server, closed, ended_it, root};
 use crate::{
     model::{
         cause::Cause,
@@ -63,6 +63,27 @@ fn how_it_ended() {
 }
 
 #[test]
+fn what_was_answered_is_not_called_unanswered() {
+    let said = |cause, bytes_received| {
+        let mut failure = failure(cause);
+        failure.connection.bytes_received = bytes_received;
+        closed(&failure)
+    };
+    for bytes in [None, Some(0)] {
+        assert_eq!(said(Cause::ClosedBeforeResponse, bytes), "closed the connection without answering");
+        assert_eq!(said(Cause::ResetBeforeResponse, bytes), "closed the connection without answering");
+    }
+    assert_eq!(said(Cause::ResetBeforeResponse, Some(17)), "closed the connection", "a part of a header");
+    assert_eq!(said(Cause::ResetMidResponse, Some(17)), "closed the connection in the middle of the response");
+    assert_eq!(
+        said(Cause::SendFailed, Some(17)),
+        "closed the connection",
+        "it may have answered while nginx was sending"
+    );
+    assert_eq!(said(Cause::StaleKeepalive, Some(17)), "closed a connection that nginx had kept");
+}
+
+#[test]
 fn who_closed_after_an_answer_is_not_known_better_than_who_listens() {
     let name = |pid, comm: &str| Name { pid, comm: comm.into() };
     let at = "127.0.0.1:80".parse().expect("an address");
@@ -72,7 +93,7 @@ fn who_closed_after_an_answer_is_not_known_better_than_who_listens() {
     let root = said(None);
     assert_eq!((root.kind, root.process), (RootKind::ApplicationClosed, None));
     assert_eq!(root.listener.expect("a listener").owner.expect("an owner").pid, 412);
-    assert!(root.text.ends_with("closed it and was not exiting then"), "{}", root.text);
+    assert!(root.text.ends_with("closed it and was not seen exiting then"), "{}", root.text);
     let told = Fate { oom_ns: None, signal: Some((2_600_000_000, 15, name(1, "systemd"))), reload: None };
     assert!(said(Some(&told)).text.ends_with("then, 400 ms after SIGTERM from systemd[1] to node[412]"));
 }
