@@ -57,32 +57,38 @@ pub(super) const HOST: Scenario = Scenario { name: "roots/nginx", workers: Some(
 fn processes_that_end(why502: &Path, options: &Options) -> Result<String> {
     let scene = Scene::set(&HOST, why502, options)?;
     let mut pids = Vec::new();
-    for (what, signal) in [("hang", libc::SIGKILL), ("exit", 0), ("crash", 0), ("half", libc::SIGTERM), ("close", 0)] {
+    let fates = [("hang", libc::SIGKILL), ("exit", 0), ("crash", 0), ("half", libc::SIGTERM), ("close", 0), ("cut", 0)];
+    for (what, signal) in fates {
         let mut server = Server::simple(&scene.stage)?;
         let uri = server.uri(what);
         let mut client = scene.begin(&uri)?;
-        pids.push((uri, server.hears(if what == "half" { "half" } else { "request" })?));
+        pids.push((uri, server.hears(if ["half", "cut"].contains(&what) { "half" } else { "request" })?));
         if signal != 0 {
             server.process.signal(signal)?;
         }
         let answer = client.receive("GET");
-        ensure!(what == "half" || answer.is_ok_and(|answer| answer.status == 502), "{what} did not fail");
-        if what != "close" {
+        ensure!(
+            ["half", "cut"].contains(&what) || answer.is_ok_and(|answer| answer.status == 502),
+            "{what} did not fail"
+        );
+        if !["close", "cut"].contains(&what) {
             server.process.wait(wait::SOON)?;
         }
     }
     let lab = std::process::id();
-    let seen = || scene.tracer.lines().iter().filter(|line| line.contains("\"type\":\"failure\"")).count() == 5;
-    wait::until("five failures", wait::SOON, seen)?;
+    let seen =
+        || scene.tracer.lines().iter().filter(|line| line.contains("\"type\":\"failure\"")).count() == fates.len();
+    wait::until("a failure for each", wait::SOON, seen)?;
     let records = scene.records()?;
     let by = format!("lab[{lab}]");
     let null = Value::Null;
-    let expected: [(&str, (&str, Value), &[&str]); 5] = [
+    let expected: [(&str, (&str, Value), &[&str]); 6] = [
         ("process_killed", ("signal", "SIGKILL".into()), &[&by, "unanswered"]),
         ("process_exited", ("code", 3.into()), &["exited with code 3"]),
         ("process_killed", ("signal", "SIGSEGV".into()), &["SIGSEGV"]),
         ("process_killed", ("signal", "SIGTERM".into()), &[&by, "in the middle of the response"]),
-        ("application_closed", ("signal", null), &["closed the connection without answering"]),
+        ("application_closed", ("signal", null.clone()), &["closed the connection without answering"]),
+        ("application_closed", ("signal", null), &["closed the connection in the middle of the response"]),
     ];
     for ((uri, pid), (kind, fate, words)) in pids.iter().zip(expected) {
         because(failure(&records, uri)?, kind, Some(*pid), &fate, words)?;
@@ -94,7 +100,7 @@ fn processes_that_end(why502: &Path, options: &Options) -> Result<String> {
         let told = of_type(&records, "exit").any(|exit| exit["pid"] == *pid);
         ensure!(told || lost > 0, "no exit record of {pid} among {pids:?}, and nothing was lost");
     }
-    Ok("SIGKILL, exit(3), SIGSEGV, SIGTERM, close".into())
+    Ok("SIGKILL, exit(3), SIGSEGV, SIGTERM, close with a FIN and with a RST".into())
 }
 
 fn killed_for_memory(why502: &Path, options: &Options) -> Result<String> {

@@ -1,5 +1,5 @@
 # An upstream that fails as the path of a request says: server.py ADDRESS PORT BACKLOG WORKERS; the address may be a path
-import ctypes, os, signal, socket, sys, threading, time
+import ctypes, os, signal, socket, struct, sys, threading, time
 
 address, port, backlog, workers = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 if address.startswith("/"):
@@ -26,7 +26,7 @@ def serve(client):
         head += more
     path = head.split()[1].decode()
     say("request")
-    if "/half" in path:
+    if "/half" in path or "/cut" in path:
         client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
         say("half")
     if "/hang" in path or "/half" in path:
@@ -43,7 +43,11 @@ def serve(client):
         client.recv(1)
         client.close()
         return
-    elif "/close" in path:
+    elif "/close" in path or "/cut" in path:
+        if "/cut" in path:
+            # It has been read by then; a close that sends a RST.
+            time.sleep(0.1)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
         return
     client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n")
