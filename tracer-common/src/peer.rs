@@ -20,6 +20,8 @@ crate::wire_pod!(PeerKey, 40);
 pub const PEER_EXITING: u32 = 1 << 0;
 /// The parent has the same name: a worker of a prefork server.
 pub const PEER_WORKER: u32 = 1 << 1;
+/// Its close sent a RST.
+pub const PEER_RESETS: u32 = 1 << 2;
 
 /// A process of this host closed its end. Written in that process's context.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]

@@ -8,7 +8,7 @@
 use aya_ebpf::helpers::{bpf_get_current_task, bpf_ktime_get_ns};
 use tracer_common::{
     address::is_loopback,
-    peer::{PEER_EXITING, PEER_WORKER, PeerClosed, PeerKey},
+    peer::{PEER_EXITING, PEER_RESETS, PEER_WORKER, PeerClosed, PeerKey},
     process::Comm,
 };
 
@@ -34,7 +34,7 @@ pub(super) fn closing(sk: TcpSock) {
         return;
     }
     if flags & PF_KTHREAD == 0 && sk.field::<u8>(setting!(offsets.sock_shutdown)) & SEND_SHUTDOWN != 0 {
-        closed(sk, task);
+        closed(sk, task, 0);
     }
 }
 
@@ -44,7 +44,7 @@ pub(super) fn reset(sk: u64) {
     // SAFETY: no arguments; the current task exists.
     let task = unsafe { bpf_get_current_task() };
     if read::kernel::<u32>(task, setting!(offsets.task_flags)) & PF_KTHREAD == 0 {
-        closed(sk, task);
+        closed(sk, task, PEER_RESETS);
     }
 }
 
@@ -62,7 +62,7 @@ fn unanswered(sk: TcpSock) -> bool {
 
 /// Remembers who closed.
 #[inline(never)]
-fn closed(sk: impl Sock, task: u64) -> i32 {
+fn closed(sk: impl Sock, task: u64, how: u32) -> i32 {
     let family: u16 = sk.field(setting!(offsets.sock_family));
     if family != read::AF_INET && family != read::AF_INET6 {
         return 0;
@@ -75,7 +75,8 @@ fn closed(sk: impl Sock, task: u64) -> i32 {
         remote_port: read::local_port(sk),
         netns: if is_loopback(local_address) { sk.network_namespace() } else { 0 },
     };
-    let closed = ending(task).closes();
+    let mut closed = ending(task).closes();
+    closed.flags |= how;
     // An LRU map: there is always room.
     i32::from(PEERS.insert(&key, &closed, 0).is_ok())
 }

@@ -4,7 +4,7 @@ use aya::maps::{HashMap, MapData};
 use tracer_common::{
     event::{Header, exit, kind, listener},
     listener::ListenerKey,
-    peer::{Fate as WireFate, PEER_EXITING, PEER_WORKER, PeerClosed, PeerKey, Stop as WireStop},
+    peer::{Fate as WireFate, PEER_EXITING, PEER_RESETS, PEER_WORKER, PeerClosed, PeerKey, Stop as WireStop},
     process::Comm,
 };
 use zerocopy::{FromBytes, IntoBytes as _};
@@ -87,7 +87,7 @@ impl Peers {
     }
 
     /// Who closed the other end of the connection, and when; None: not a process of this host, or not remembered.
-    pub fn closer(&self, ends: &Ends) -> Option<(u64, Actor)> {
+    pub fn closer(&self, ends: &Ends) -> Option<Closer> {
         let Ends { netns, local, remote } = *ends;
         let key = PeerKey {
             local_address: on_wire(local),
@@ -97,7 +97,8 @@ impl Peers {
             netns: if remote.ip().is_loopback() { netns } else { 0 },
         };
         let seen = self.closed.get(&key, 0).ok()?;
-        Some(closer(&seen))
+        let (time_ns, by) = closer(&seen);
+        Some(Closer { time_ns, by, resets: seen.flags & PEER_RESETS != 0 })
     }
 
     /// Who closed connections to this address within these times: their ends there.
@@ -129,6 +130,15 @@ impl Peers {
             reload,
         })
     }
+}
+
+/// Who closed an end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closer {
+    pub time_ns: u64,
+    pub by: Actor,
+    /// That sent a RST.
+    pub resets: bool,
 }
 
 /// When it was closed, and by whom.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::{Found, remedy, text};
 use crate::{
+    collect::host::Closer,
     model::{
         cause::Cause,
         host::{Actor, Ending, Fate, Name},
@@ -12,13 +13,17 @@ use crate::{
     record,
 };
 
-/// A close is seen before its FIN or RST arrives; a RST that the accept queue's end sends is seen after.
+/// A close is seen before its FIN arrives; that the queue of a listener ends, after.
 const SLACK_NS: u64 = 2_000_000;
+/// A RST is sent first and told of then (tcp_send_active_reset(), net/ipv4/tcp_output.c), and whoever sends it may have to let
+/// others go first.
+const RESET_SLACK_NS: u64 = 100_000_000;
 
 /// Did this close belong to this connection, and end it? The same addresses and ports may have served another before.
-pub(super) fn ended_it(failure: &Failure, closed_ns: u64) -> bool {
-    failure.connection.connected_ns.is_none_or(|connected_ns| connected_ns <= closed_ns)
-        && closed_ns <= failure.time_ns + SLACK_NS
+pub(super) fn ended_it(failure: &Failure, closer: &Closer) -> bool {
+    let slack_ns = if closer.resets && failure.connection.reset.is_some() { RESET_SLACK_NS } else { SLACK_NS };
+    failure.connection.connected_ns.is_none_or(|connected_ns| connected_ns <= closer.time_ns)
+        && closer.time_ns <= failure.time_ns + slack_ns
 }
 
 /// May it be the other end that ended it, by closing or by a reset?

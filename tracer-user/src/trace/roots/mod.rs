@@ -187,9 +187,9 @@ fn gave_up(tcp: &Tcp<'_>, host: &Host) -> Option<Found> {
     if !waiting::is_for_answer(tcp.failure.cause) {
         return None;
     }
-    let (closed_ns, mut actor) = tcp.closer(host)?;
-    host.knows(&mut actor);
-    waiting::gave_up(tcp.failure, &actor, closed_ns).map(|found| tcp.led(found))
+    let mut closer = tcp.closer(host)?;
+    host.knows(&mut closer.by);
+    waiting::gave_up(tcp.failure, &closer.by, closer.time_ns).map(|found| tcp.led(found))
 }
 
 /// Who closed its other end and so ended it, and when.

@@ -5,6 +5,7 @@
 
 use super::{Found, dropped, ended, icmp, of_close, proxy, queue, refused};
 use crate::{
+    collect::host::Closer,
     context::{self, namespaces::of_host, owners::Live, stat::Stat},
     model::{
         address::Address,
@@ -105,13 +106,14 @@ impl<'a> Tcp<'a> {
     }
 
     /// Who closed the other end, whenever that was.
-    pub(super) fn closer(&self, host: &Host) -> Option<(u64, Actor)> {
+    pub(super) fn closer(&self, host: &Host) -> Option<Closer> {
         self.ends().find_map(|ends| host.peers.closer(&ends))
     }
 
     /// The same, where that ended it.
     pub(super) fn ended_by(&self, host: &Host) -> Option<(u64, Actor)> {
-        self.closer(host).filter(|(closed_ns, _)| ended::ended_it(self.failure, *closed_ns))
+        let closer = self.closer(host).filter(|closer| ended::ended_it(self.failure, closer))?;
+        Some((closer.time_ns, closer.by))
     }
 
     /// A process of this host closed the other end.

@@ -2,10 +2,11 @@
 
 use super::{Close, by_server, closed, ended_it, root};
 use crate::{
+    collect::host::Closer,
     model::{
         cause::Cause,
         host::{Actor, Ending, Fate, Name},
-        verdict::{Root, RootKind},
+        verdict::{ResetBy, Root, RootKind},
     },
     trace::roots::samples::failure,
 };
@@ -115,9 +116,16 @@ fn the_same_ports_served_another_connection_before() {
     let mut failure = failure(Cause::ClosedBeforeResponse);
     failure.connection.connected_ns = Some(500);
     failure.time_ns = 10_000_000;
-    assert!(!ended_it(&failure, 400), "closed before this connection was made");
-    assert!(ended_it(&failure, 600));
-    assert!(!ended_it(&failure, 20_000_000), "closed long after it had ended");
+    let name = Name { pid: 412, comm: "python3".into() };
+    let by = Actor { name, parent: 1, master: None, ending: Ending::Alive };
+    let at = |time_ns, resets| Closer { time_ns, by: by.clone(), resets };
+    assert!(!ended_it(&failure, &at(400, false)), "closed before this connection was made");
+    assert!(ended_it(&failure, &at(600, false)));
+    assert!(!ended_it(&failure, &at(20_000_000, false)), "closed long after it had ended");
+    assert!(!ended_it(&failure, &at(20_000_000, true)), "no RST came");
+    failure.connection.reset = Some(ResetBy::Unseen);
+    assert!(ended_it(&failure, &at(20_000_000, true)), "told of after it was sent");
+    assert!(!ended_it(&failure, &at(20_000_000, false)));
 }
 
 #[test]
