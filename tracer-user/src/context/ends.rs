@@ -142,15 +142,26 @@ fn in_namespaces(worker: u32, questions: &[Question], indices: &[usize], found: 
     if missing.is_empty() {
         return;
     }
+    // How many have the address of a listener for their own, by question.
+    let mut owners = HashMap::<usize, usize>::new();
     for (netns, pid) in namespaces::Snapshot::read().with(None) {
         if netns == own || enter(pid).is_err() {
             continue;
         }
         for index in &missing {
+            if let Wanted::Listener(Address::Tcp(upstream)) = &questions[*index].wanted
+                && namespaces::owns_here(upstream.ip())
+            {
+                *owners.entry(*index).or_default() += 1;
+            }
             if found[*index].is_none() {
                 found[*index] = sockets(&questions[*index]);
             }
         }
+    }
+    // Networks of containers may have the same addresses: where the SYNs went is not known then.
+    for (index, _) in owners.into_iter().filter(|(_, count)| *count > 1) {
+        found[index] = None;
     }
 }
 

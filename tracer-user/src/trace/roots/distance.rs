@@ -5,6 +5,9 @@ use crate::collect::ttl::Ttl;
 /// What senders begin with: Linux and macOS, Windows, and much of what stands on the way.
 const INITIAL: [u8; 3] = [64, 128, 255];
 
+/// Ways of more routers than these are not met.
+const LONGEST: u8 = 40;
+
 /// How far a reset has come, where something else of the upstream has come, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Distance {
@@ -24,7 +27,12 @@ impl Distance {
     /// it.
     pub(super) fn of_another(self) -> Option<u8> {
         let (reset, answer) = (routers(self.ttl.reset), routers(self.answer));
-        (reset != answer).then_some(reset)
+        (self.is_plausible() && reset != answer).then_some(reset)
+    }
+
+    /// Both began with what senders begin with, as far as can be told: no way is longer.
+    fn is_plausible(self) -> bool {
+        [self.ttl.reset, self.answer].into_iter().all(|ttl| routers(ttl) <= LONGEST)
     }
 
     /// Goes on behind where and when it came.
@@ -33,6 +41,7 @@ impl Distance {
         let (reset, answer) = (self.ttl.reset, self.answer);
         match self.of_another() {
             None if reset == answer => format!("; its TTL is that of {answers} ({reset})"),
+            None if !self.is_plausible() => format!("; its TTL is {reset}, that of {answers} {answer}"),
             None => format!("; it has come as far as {answers} (TTL {reset} and {answer})"),
             Some(near) => {
                 let far = routers(answer);
@@ -75,6 +84,8 @@ mod tests {
         assert_eq!(distance(57, 57, true).of_another(), None);
         assert_eq!(distance(248, 57, true).of_another(), None, "7 routers each");
         assert_eq!(distance(62, 57, true).of_another(), Some(2));
+        assert_eq!(distance(65, 64, true).of_another(), None, "it began with neither 64 nor 128");
+        assert_eq!(distance(65, 64, true).text(), "; its TTL is 65, that of its answers 64");
         assert_eq!(distance(57, 62, true).of_another(), Some(7));
         assert_eq!(Distance::of(Ttl { reset_ns: 1, reset: 57, answer: None }), None);
     }

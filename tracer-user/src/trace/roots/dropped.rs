@@ -12,6 +12,8 @@ use crate::{
 
 /// What a rule rejects is answered while it is being dropped; the failure follows as soon as nginx has read the answer.
 const REJECTED_NS: u64 = 1_000_000_000;
+/// And the answer has arrived by then, before or after: it goes no farther than to this host.
+const ANSWERED_NS: u64 = 10_000_000;
 
 /// Whether a firewall rule of this host that rejects could be behind this cause: it sends the RST or the ICMP error itself.
 pub(super) const fn may_be_rejected(cause: Cause) -> bool {
@@ -39,7 +41,11 @@ pub(super) fn root(failure: &Failure, seen: &Drop) -> Option<Found> {
     let Dropper { kind, what } = dropper(reason);
     let netfilter = matches!(reason.as_str(), "NETFILTER_DROP" | "nf_hook_slow()");
     let answered = may_be_rejected(failure.cause);
-    let rejected = answered && netfilter && *outgoing && failure.time_ns.saturating_sub(*last_ns) < REJECTED_NS;
+    let at_once = match failure.connection.ended_ns {
+        Some(ended_ns) => ended_ns.abs_diff(*last_ns) < ANSWERED_NS,
+        None => failure.time_ns.saturating_sub(*last_ns) < REJECTED_NS,
+    };
+    let rejected = answered && netfilter && *outgoing && at_once;
     // What was dropped in silence does not explain an answer; a host without a way has its own (ICMP).
     let explains = !answered || rejected || failure.cause == Cause::ConnectUnreachable;
     if !explains
@@ -184,6 +190,20 @@ mod tests {
         assert_eq!(refused(unseen, "NETFILTER_DROP", 1000, false), None, "what was answered is not dropped");
         assert_eq!(refused(unseen, "NEIGH_FAILED", 1000, true), None, "that is no answer");
         assert_eq!(said(Cause::ResetBeforeResponse, unseen, "XDP", 1000, true), None);
+    }
+
+    #[test]
+    fn what_was_dropped_before_the_answer_came_from_elsewhere_was_not_rejected() {
+        let mut failure = failure(Cause::ResetBeforeResponse);
+        failure.time_ns = 10 * SECOND;
+        (failure.connection.connected_ns, failure.connection.reset) = (Some(SECOND), Some(ResetBy::Unseen));
+        failure.connection.ended_ns = Some(10 * SECOND - 1_000_000);
+        let at = |last_ns| {
+            let seen = Drop { reason: "NETFILTER_DROP".into(), count: 1, first_ns: last_ns, last_ns, outgoing: true };
+            root(&failure, &seen).is_some()
+        };
+        assert!(at(10 * SECOND - 1_100_000) && at(10 * SECOND - 900_000));
+        assert!(!at(10 * SECOND - 21_000_000));
     }
 
     #[test]
