@@ -23,11 +23,11 @@ impl Distance {
         Some(Self { ttl, answer, own })
     }
 
-    /// Routers on the way from who sent the reset, where the answers come from farther away, or from nearer: then another one sent
-    /// it.
+    /// Routers on the way from who sent the reset, where the answers come from farther away: then another one sent it. One router
+    /// more or less may be another way's.
     pub(super) fn of_another(self) -> Option<u8> {
         let (reset, answer) = (routers(self.ttl.reset), routers(self.answer));
-        (self.is_plausible() && reset != answer).then_some(reset)
+        (self.is_plausible() && reset + 1 < answer).then_some(reset)
     }
 
     /// Both began with what senders begin with, as far as can be told: no way is longer.
@@ -39,17 +39,14 @@ impl Distance {
     pub(super) fn text(self) -> String {
         let answers = if self.own { "its answers" } else { "the answers over other connections" };
         let (reset, answer) = (self.ttl.reset, self.answer);
-        match self.of_another() {
-            None if reset == answer => format!("; its TTL is that of {answers} ({reset})"),
-            None if !self.is_plausible() => format!("; its TTL is {reset}, that of {answers} {answer}"),
-            None => format!("; it has come as far as {answers} (TTL {reset} and {answer})"),
-            Some(near) => {
-                let far = routers(answer);
-                let other = if self.own {
-                    "most likely another one sent it"
-                } else {
-                    "another one sent it, or over another way"
-                };
+        match (routers(reset), routers(answer)) {
+            _ if reset == answer => format!("; its TTL is that of {answers} ({reset})"),
+            _ if !self.is_plausible() => format!("; its TTL is {reset}, that of {answers} {answer}"),
+            (one, other) if one == other => format!("; it has come as far as {answers} (TTL {reset} and {answer})"),
+            (near, far) => {
+                let surely = self.own && self.of_another().is_some();
+                let other =
+                    if surely { "most likely another one sent it" } else { "another one sent it, or over another way" };
                 format!("; it has passed {near} routers, {answers} {far} (TTL {reset} and {answer}): {other}")
             }
         }
@@ -80,13 +77,18 @@ mod tests {
     }
 
     #[test]
-    fn another_one_is_nearer_or_farther() {
+    fn another_one_is_nearer() {
         assert_eq!(distance(57, 57, true).of_another(), None);
         assert_eq!(distance(248, 57, true).of_another(), None, "7 routers each");
         assert_eq!(distance(62, 57, true).of_another(), Some(2));
         assert_eq!(distance(65, 64, true).of_another(), None, "it began with neither 64 nor 128");
         assert_eq!(distance(65, 64, true).text(), "; its TTL is 65, that of its answers 64");
-        assert_eq!(distance(57, 62, true).of_another(), Some(7));
+        assert_eq!(
+            distance(57, 62, true).of_another(),
+            None,
+            "what is farther may be the upstream, and the answers a proxy's"
+        );
+        assert_eq!(distance(58, 57, true).of_another(), None, "over another way");
         assert_eq!(Distance::of(Ttl { reset_ns: 1, reset: 57, answer: None }), None);
     }
 
@@ -99,6 +101,8 @@ mod tests {
             distance(62, 57, true).text(),
             "; it has passed 2 routers, its answers 7 (TTL 62 and 57): most likely another one sent it"
         );
-        assert!(distance(62, 57, false).text().ends_with("another one sent it, or over another way"));
+        for one in [distance(62, 57, false), distance(56, 57, true), distance(50, 57, true)] {
+            assert!(one.text().ends_with("another one sent it, or over another way"), "{}", one.text());
+        }
     }
 }

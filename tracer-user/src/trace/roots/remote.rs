@@ -133,7 +133,7 @@ fn of(failure: &Failure, upstream: &str, place: &str, known: Known) -> Option<Fo
         }
         Cause::ConnectTimeout | Cause::ConnectTimeoutKernel if known.excludes_drops => {
             let again = failure.connection.syn_retransmits.filter(|count| *count > 0);
-            let again = again.map_or_else(String::new, |count| format!(", sent again {count} times"));
+            let again = again.map_or_else(String::new, |count| format!(", sent again {}", text::times(count)));
             (
                 RootKind::RemoteSilent,
                 format!("{other}, has not answered the SYN{again}, and this host was not seen to drop it"),

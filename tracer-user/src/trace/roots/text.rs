@@ -185,6 +185,11 @@ pub(super) fn round_trip(microseconds: u32) -> String {
     }
 }
 
+/// `once`, `2 times`
+pub(super) fn times(count: u32) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
+}
+
 /// `40 ms`, `2.1 s`, `3 min`, `5 h`
 pub(super) fn duration(nanoseconds: u64) -> String {
     let milliseconds = nanoseconds / 1_000_000;
