@@ -215,10 +215,12 @@ impl Host {
         }
     }
 
-    /// Names the master of a worker that has given itself another name than its master has.
+    /// Names the master of a worker that has given itself another name than its master has. Whoever started it, and serves nothing, is
+    /// none, whatever its name.
     pub(super) fn knows(&self, actor: &mut Actor) {
-        if actor.master.is_none()
-            && (self.owners.is_server(actor.parent) || self.sockets.places.is_server(actor.parent))
+        if !self.owners.is_server(actor.parent) && !self.sockets.places.is_server(actor.parent) {
+            actor.master = None;
+        } else if actor.master.is_none()
             && let Some(master) = name(actor.parent).filter(|master| same_program(&master.comm, &actor.name.comm))
         {
             actor.master = Some(master);
