@@ -72,6 +72,8 @@ pub struct Queue {
     pub queued: Option<u32>,
     /// No more fit in, at one of them where several share the place.
     pub full: bool,
+    /// It is in another network namespace than nginx, which has that address: that the way leads there is taken for granted.
+    pub by_address: bool,
     pub open: Vec<Seat>,
 }
 
@@ -149,13 +151,16 @@ fn in_namespaces(worker: u32, questions: &[Question], indices: &[usize], found: 
             continue;
         }
         for index in &missing {
+            if found[*index].is_none() {
+                found[*index] = sockets(&questions[*index]);
+            }
             if let Wanted::Listener(Address::Tcp(upstream)) = &questions[*index].wanted
                 && namespaces::owns_here(upstream.ip())
             {
                 *owners.entry(*index).or_default() += 1;
-            }
-            if found[*index].is_none() {
-                found[*index] = sockets(&questions[*index]);
+                if let Some(Sockets::Queued { queue, .. }) = &mut found[*index] {
+                    queue.by_address = true;
+                }
             }
         }
     }
@@ -192,7 +197,7 @@ fn sockets(Question { worker, time_ns, wanted }: &Question) -> Option<Sockets> {
             };
             let (limit, queued) = (served.listener.limit, served.listener.queued);
             let full = limit.zip(queued).is_some_and(|(limit, queued)| is_full(queued, limit));
-            let queue = Queue { at: wanted_address(path), limit, queued, full, open: Vec::new() };
+            let queue = Queue { at: wanted_address(path), limit, queued, full, by_address: false, open: Vec::new() };
             Some(Sockets::Queued { queue, listeners: vec![served.listener.inode], accepted })
         }
         Wanted::Listener(Address::Name(_)) => None,
@@ -225,6 +230,7 @@ fn tcp_queue(upstream: SocketAddr, meant: fn(&Listener) -> bool) -> Option<Socke
         limit: first.limit.filter(|_| alone),
         queued: alone.then_some(first.queued),
         full: listeners.iter().any(Listener::is_full),
+        by_address: false,
         open: Vec::new(),
     };
     let listeners = listeners.iter().map(|listener| listener.inode).collect();
@@ -302,7 +308,14 @@ mod tests {
             standing: Standing::Going,
             connections: 0,
         };
-        let queue = |open: Vec<Seat>| Queue { at: String::new(), limit: None, queued: None, full: false, open };
+        let queue = |open: Vec<Seat>| Queue {
+            at: String::new(),
+            limit: None,
+            queued: None,
+            full: false,
+            by_address: false,
+            open,
+        };
         let said = |open: Vec<Seat>| {
             let queue = queue(open);
             let pids = queue.accepting().iter().map(|seat| seat.name.pid).collect::<Vec<_>>();

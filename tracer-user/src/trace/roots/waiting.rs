@@ -85,8 +85,13 @@ fn full_now(failure: &Failure, look: &Look, queue: &Queue) -> Option<Found> {
     let owner = queue.owner().map(|seat| &seat.name);
     let mut found = queue::root(QueueFull::Accept, at, owner, seen.as_ref());
     let later = text::duration(look.taken_ns.saturating_sub(failure.time_ns));
-    found.root.text += &format!(" (seen {later} after)");
+    found.root.text += &format!(" (seen {later} after{})", place(queue).trim_end_matches(','));
     Some(found)
+}
+
+/// Where it is, where no more than its address says so.
+const fn place(queue: &Queue) -> &'static str {
+    if queue.by_address { ", in another network namespace, which has that address," } else { "" }
 }
 
 fn who(seat: &Seat) -> String {
@@ -107,7 +112,7 @@ fn queue_still(failure: &Failure, queue: &Queue, stops: &impl Stops) -> Option<F
     let (seat, first) = (*accepting.first()?, all?.into_iter().next()?);
     let full = match (failure.connection.queue_full, failure.cause) {
         (Some(_), _) | (_, Cause::SocketBacklogFull | Cause::ConnectTimeout | Cause::ConnectTimeoutKernel) => {
-            format!("the accept queue of {} was full", queue.at)
+            format!("the accept queue of {}{} was full", queue.at, place(queue))
         }
         _ => format!("nobody has accepted the connection to {}", queue.at),
     };

@@ -64,7 +64,14 @@ fn held(standing: Standing) -> Seen {
 }
 
 fn queue(open: Vec<Seat>) -> Seen {
-    Seen::Queued(Queue { at: "127.0.0.1:80".into(), limit: Some(64), queued: Some(2), full: false, open })
+    Seen::Queued(Queue {
+        at: "127.0.0.1:80".into(),
+        limit: Some(64),
+        queued: Some(2),
+        full: false,
+        by_address: false,
+        open,
+    })
 }
 
 #[test]
@@ -206,4 +213,12 @@ fn a_syn_without_an_answer_is_explained_by_a_queue_that_is_full() {
     assert!(text.ends_with("(seen 4 ms after)"), "{text}");
     let (kind, _) = said(&failure, seen(Standing::Stopped, true), &stops).expect("a reason");
     assert_eq!(kind, RootKind::ProcessStopped);
+    let elsewhere = |standing| {
+        let Seen::Queued(queue) = seen(standing, true) else { unreachable!() };
+        said(&failure, Seen::Queued(Queue { by_address: true, ..queue }), &stops).expect("a reason").1
+    };
+    let text = elsewhere(Standing::Going);
+    assert!(text.ends_with("(seen 4 ms after, in another network namespace, which has that address)"), "{text}");
+    let text = elsewhere(Standing::Stopped);
+    assert!(text.contains("127.0.0.1:80, in another network namespace, which has that address, was full"), "{text}");
 }
