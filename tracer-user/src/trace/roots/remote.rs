@@ -77,7 +77,9 @@ pub(super) fn root(tcp: &Tcp<'_>, host: &mut Host) -> Option<Found> {
 pub(super) fn waits(failure: &Failure, host: &mut Host) -> bool {
     failure.cause == Cause::ConnectRefused
         && failure.connection.reset == Some(ResetBy::Unseen)
-        && tcp::here(failure).is_some_and(|here| host.conntrack.tracks(here.netns, failure.worker))
+        && tcp::here(failure).is_some_and(|here| {
+            host.addresses.is_own(here.remote.ip()) == Some(false) && host.conntrack.tracks(here.netns, failure.worker)
+        })
         && !host.resets.knows_until(failure.time_ns + tcp::SLACK_NS)
 }
 
