@@ -2,7 +2,10 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use tracer_common::address::{Ip, from_octets, octets};
+use tracer_common::{
+    address::{Ip, from_octets, octets},
+    drop::DropKey,
+};
 
 use crate::model::address::Address;
 
@@ -19,6 +22,17 @@ pub fn on_wire(address: SocketAddr) -> Ip {
         IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
         IpAddr::V6(address) => address.octets(),
     })
+}
+
+/// The key of segments from one end of a connection to the other; `netns` is where they are.
+pub fn segments(from: SocketAddr, to: SocketAddr, netns: u32) -> DropKey {
+    DropKey {
+        source: on_wire(from),
+        destination: on_wire(to),
+        source_port: from.port(),
+        destination_port: to.port(),
+        netns: if to.ip().is_loopback() { netns } else { 0 },
+    }
 }
 
 #[cfg(test)]

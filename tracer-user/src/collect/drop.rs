@@ -12,7 +12,7 @@ use tracer_common::{
     settings::DROP_REASON_WORDS,
 };
 
-use super::address::on_wire;
+use super::address::segments;
 use crate::{kernel::symbols::code_of, model::host::Ends};
 
 /// Drops that tell of the network, and not of a connection that ends: by the names of `enum skb_drop_reason`.
@@ -168,13 +168,7 @@ impl Drops {
     pub fn of(&self, ends: &Ends) -> Option<Drop> {
         let Ends { netns, local, remote } = *ends;
         let one_way = |from: SocketAddr, to: SocketAddr, outgoing| {
-            let key = DropKey {
-                source: on_wire(from),
-                destination: on_wire(to),
-                source_port: from.port(),
-                destination_port: to.port(),
-                netns: if to.ip().is_loopback() { netns } else { 0 },
-            };
+            let key = segments(from, to, netns);
             let Dropped { first_ns, last_ns, reason, count } = self.map.get(&key, 0).ok()?;
             let reason = name(&self.reasons, reason);
             Some(Drop { reason, count, first_ns, last_ns, outgoing })

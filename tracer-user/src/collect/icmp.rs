@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use aya::maps::{HashMap, MapData};
 use tracer_common::{drop::DropKey, icmp::IcmpError, loss::Program};
 
-use super::address::{from_wire, on_wire};
+use super::address::{from_wire, segments};
 use crate::model::{address::Address, host::Ends};
 
 /// The last error about a connection.
@@ -39,13 +39,7 @@ impl Icmps {
     /// The last error about what was sent on the connection.
     pub fn about(&self, ends: &Ends) -> Option<Icmp> {
         let Ends { netns, local, remote } = *ends;
-        let key = DropKey {
-            source: on_wire(local),
-            destination: on_wire(remote),
-            source_port: local.port(),
-            destination_port: remote.port(),
-            netns: if remote.ip().is_loopback() { netns } else { 0 },
-        };
+        let key = segments(local, remote, netns);
         let IcmpError { time_ns, sender, kind, code, version, reserved: _ } = self.map.get(&key, 0).ok()?;
         let Address::Tcp(sender) = from_wire(sender, 0) else { return None };
         let is_v6 = version == 6;

@@ -3,7 +3,7 @@
 use aya::maps::{HashMap, MapData};
 use tracer_common::{drop::DropKey, ttl};
 
-use super::address::on_wire;
+use super::address::segments;
 use crate::model::host::Ends;
 
 /// Times to live that were left when segments of a connection came in.
@@ -41,13 +41,7 @@ impl Ttls {
 
     /// Of the RST that the connection received.
     pub fn of_reset(&self, ends: &Ends) -> Option<Ttl> {
-        let key = DropKey {
-            source: on_wire(ends.remote),
-            destination: on_wire(ends.local),
-            source_port: ends.remote.port(),
-            destination_port: ends.local.port(),
-            netns: 0,
-        };
+        let key = segments(ends.remote, ends.local, ends.netns);
         let ttl::Ttls { started_ns: _, reset_ns, reset, answer, elsewhere, reserved: _ } =
             self.map.get(&key, 0).ok()?;
         let seen = |ttl: u8, own| (ttl != 0).then_some((ttl, own));

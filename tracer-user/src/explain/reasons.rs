@@ -221,7 +221,7 @@ pub(super) const REASONS: &[Reason] = &[
         meaning: "A reset or a FIN came from another host. That host's kernel or a box on the way sent it; for whom cannot be told from \
                   here. What comes sooner than half of the shortest round trip is no answer to the request: it was under way \
                   already (a restart, an idle time-out), or a box on the way sent it. One whose time to live (TTL) shows that it has \
-                  passed fewer or more routers than the answers was most likely sent by another one: a firewall, a balancer.",
+                  passed fewer routers than the answers was most likely sent by another one: a firewall, a balancer.",
         known: "It arrived from the network: no network namespace of this host has the address, no process of this host closed the \
                 other end, and, for a reset, this host's TCP did not send it and no rule of this host had dropped what it answers. The round trip \
                 is the kernel's own figure for this connection (tcp_min_rtt). TTLs are looked at from the first such reset on; routers \

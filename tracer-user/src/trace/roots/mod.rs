@@ -69,10 +69,10 @@ pub(super) fn find(failure: &Failure, host: &mut Host) -> Option<Found> {
         return waiting;
     }
     // First, for it takes in the answer if that is there.
-    let looks = looks_at_address(failure, host) || remote::waits(failure, host);
+    let open = is_unsettled(failure, host);
     let found = other(&tcp, host).or(waiting).or_else(|| gave_up(&tcp, host));
     let found = found.or_else(|| remote::root(&tcp, host));
-    if found.is_none() && failure.root.is_none() && looks {
+    if found.is_none() && failure.root.is_none() && open {
         host.unsettled.push(failure.clone());
     }
     found
@@ -81,6 +81,11 @@ pub(super) fn find(failure: &Failure, host: &mut Host) -> Option<Found> {
 /// Whose the upstream's address is, is on its way.
 fn looks_at_address(failure: &Failure, host: &mut Host) -> bool {
     tcp::here(failure).is_some_and(|here| host.addresses.waits(here.remote.ip()))
+}
+
+/// What another host's part in it depends on is on its way.
+fn is_unsettled(failure: &Failure, host: &mut Host) -> bool {
+    looks_at_address(failure, host) || remote::waits(failure, host)
 }
 
 /// Reasons of failures that were told before it was known whose their upstream's address is, or what this host has sent; waits so
@@ -92,7 +97,7 @@ pub(super) fn settled(host: &mut Host, patience: Duration) -> Vec<(u64, Found)> 
     host.addresses.settle(patience);
     let mut found = Vec::new();
     for failure in host.unsettled.take() {
-        if looks_at_address(&failure, host) || remote::waits(&failure, host) {
+        if is_unsettled(&failure, host) {
             host.unsettled.push(failure);
         } else {
             let tcp = Tcp::new(&failure, host);
