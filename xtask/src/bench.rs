@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use crate::build::build;
 use crate::cli::BenchOptions;
 use crate::paths::Repository;
-use crate::process::{Invocation, which};
+use crate::process::{Invocation, Limits, which};
 use crate::run::{build_lab, release};
 use crate::setup::{Need, Setup};
 use crate::vm::{Task, ready};
@@ -61,7 +61,7 @@ fn modes(repository: &Repository, setup: &Setup<'_>, kernel: &str, lab: &Path, w
         memory_mib: 2048,
     };
     let mut lines = String::new();
-    let code = ready(repository, setup, &task)?.run(repository, None, DEADLINE, |line| {
+    let code = ready(repository, setup, &task)?.run(repository, None, Limits::of(DEADLINE), |line| {
         if line.starts_with(MARK) {
             lines.push_str(line);
             lines.push('\n');

@@ -12,7 +12,7 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-pub(crate) use stream::{Limits, StoodStill};
+pub(crate) use stream::{Event, Limits, Overrun};
 
 /// A command line with its environment.
 #[derive(Clone, Debug)]

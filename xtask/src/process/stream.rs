@@ -1,4 +1,5 @@
-//! A child whose output is passed on line by line, and that is ended when it takes too long or does nothing any more.
+//! A child whose output is passed on line by line, and that is ended when it takes too long, does nothing any more or says
+//! nothing any more.
 
 use std::fmt;
 use std::fs;
@@ -26,26 +27,44 @@ pub(crate) struct Limits {
     pub(crate) deadline: Duration,
     /// It stands still that uses less than a thousandth of a processor for so long; None: it may wait for others.
     pub(crate) standstill: Option<Duration>,
+    /// From one line of its output to the next; None: it may work in silence.
+    pub(crate) silence: Option<Duration>,
 }
 
 impl Limits {
-    /// It may wait for others as long as it ends by then.
+    /// It may wait for others, and in silence, as long as it ends by then.
     pub(crate) fn of(deadline: Duration) -> Self {
-        Self { deadline, standstill: None }
+        Self { deadline, standstill: None, silence: None }
     }
 }
 
-/// It stood still.
-#[derive(Debug)]
-pub(crate) struct StoodStill;
+/// What is told of a child while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event<'a> {
+    Line(&'a str),
+    /// It will be ended: now it can still be looked at.
+    GivenUp(Overrun),
+}
 
-impl fmt::Display for StoodStill {
+/// The limit at which a child was ended; the error of [`Invocation::stream`] then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Overrun {
+    Deadline,
+    Standstill,
+    Silence,
+}
+
+impl fmt::Display for Overrun {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("stood still")
+        formatter.write_str(match self {
+            Self::Deadline => "took too long",
+            Self::Standstill => "stood still",
+            Self::Silence => "said nothing any more",
+        })
     }
 }
 
-impl std::error::Error for StoodStill {}
+impl std::error::Error for Overrun {}
 
 enum Stage {
     Running,
@@ -54,9 +73,9 @@ enum Stage {
 }
 
 impl Invocation {
-    /// Runs it with no stdin; each line of its stdout is passed on to ours as it comes, and to `line`.
-    /// At the limit it gets a SIGTERM, five seconds later a SIGKILL, and the run is an error: [`StoodStill`] if it did.
-    pub(crate) fn stream(&self, limits: Limits, mut line: impl FnMut(&str)) -> Result<ExitStatus> {
+    /// Runs it with no stdin; each line of its stdout is passed on to ours as it comes, and to `tell`.
+    /// At a limit it gets a SIGTERM, five seconds later a SIGKILL, and the run is an error: the [`Overrun`].
+    pub(crate) fn stream(&self, limits: Limits, mut tell: impl FnMut(Event<'_>)) -> Result<ExitStatus> {
         self.echo();
         let mut child = self
             .command()
@@ -67,31 +86,28 @@ impl Invocation {
         let stdout = child.stdout.take().context("stdout was piped")?;
         let (sender, receiver) = mpsc::channel();
         let reader = thread::spawn(move || read_lines(stdout, &sender));
-        let end = Instant::now() + limits.deadline;
-        let mut idleness = limits.standstill.map(Idleness::of);
-        let mut stood_still = false;
+        let mut watch = Watch::of(limits);
+        let mut overrun = None;
         let mut stage = Stage::Running;
         loop {
             let next = match stage {
-                Stage::Running if idleness.is_some() => end.min(Instant::now() + GLANCE),
-                Stage::Running => end,
+                Stage::Running => watch.next(),
                 Stage::Terminated(since) | Stage::Killed(since) => since + GRACE,
             };
             match receiver.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok(text) => {
-                    line(&text);
+                    watch.heard();
+                    tell(Event::Line(&text));
                     relay(self.label.as_deref(), &text);
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 Err(mpsc::RecvTimeoutError::Timeout) => match stage {
                     Stage::Running => {
-                        stood_still = idleness.as_mut().is_some_and(|idleness| idleness.is_over(child.id()));
-                        if !stood_still && Instant::now() < end {
-                            continue;
-                        }
-                        let why = if stood_still { "it does nothing any more" } else { "it takes too long" };
-                        eprintln!("xtask: {why}: terminating `{}`", self.name());
+                        let Some(limit) = watch.overrun(child.id()) else { continue };
+                        tell(Event::GivenUp(limit));
+                        eprintln!("xtask: it {limit}: terminating `{}`", self.name());
                         rustix::process::kill_process(Pid::from_child(&child), Signal::TERM).context("SIGTERM")?;
+                        overrun = Some(limit);
                         stage = Stage::Terminated(Instant::now());
                     }
                     Stage::Terminated(_) => {
@@ -99,24 +115,55 @@ impl Invocation {
                         stage = Stage::Killed(Instant::now());
                     }
                     // A grandchild holds the pipe: leave it, and the reader thread with it.
-                    Stage::Killed(_) => return Err(self.not_ended(limits, stood_still)),
+                    Stage::Killed(_) => break,
                 },
             }
         }
+        if let Some(limit) = overrun {
+            // Of a process that was told to end, and to end at once.
+            let _ = child.try_wait();
+            let seconds = limits.deadline.as_secs();
+            return Err(anyhow!(limit).context(format!("`{}`, which had {seconds} s", self.name())));
+        }
         let status = child.wait().with_context(|| format!("waiting for `{}`", self.name()))?;
         reader.join().map_err(|_| anyhow!("the reader of `{}` panicked", self.name()))?;
-        if !matches!(stage, Stage::Running) {
-            return Err(self.not_ended(limits, stood_still));
-        }
         Ok(status)
     }
+}
 
-    fn not_ended(&self, limits: Limits, stood_still: bool) -> anyhow::Error {
-        let name = self.name();
-        match stood_still {
-            true => anyhow!(StoodStill).context(format!("`{name}`")),
-            false => anyhow!("`{name}` did not end in {} s", limits.deadline.as_secs()),
+/// Watches over a child's limits.
+struct Watch {
+    end: Instant,
+    idleness: Option<Idleness>,
+    silence: Option<Duration>,
+    heard: Instant,
+}
+
+impl Watch {
+    fn of(limits: Limits) -> Self {
+        let now = Instant::now();
+        let idleness = limits.standstill.map(Idleness::of);
+        Self { end: now + limits.deadline, idleness, silence: limits.silence, heard: now }
+    }
+
+    fn heard(&mut self) {
+        self.heard = Instant::now();
+    }
+
+    /// When to look next.
+    fn next(&self) -> Instant {
+        let glance = self.idleness.as_ref().map(|_| Instant::now() + GLANCE);
+        let silent = self.silence.map(|silence| self.heard + silence);
+        glance.into_iter().chain(silent).fold(self.end, Instant::min)
+    }
+
+    fn overrun(&mut self, pid: u32) -> Option<Overrun> {
+        let now = Instant::now();
+        if self.idleness.as_mut().is_some_and(|idleness| idleness.is_over(pid)) {
+            return Some(Overrun::Standstill);
         }
+        let silent = self.silence.is_some_and(|silence| now >= self.heard + silence);
+        (now >= self.end).then_some(Overrun::Deadline).or(silent.then_some(Overrun::Silence))
     }
 }
 
@@ -179,7 +226,7 @@ fn relay(label: Option<&str>, line: &str) {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Idleness, Limits, StoodStill, processor_ticks};
+    use super::{Event, Idleness, Limits, Overrun, processor_ticks};
     use crate::process::Invocation;
 
     const MINUTE: Duration = Duration::from_secs(60);
@@ -206,10 +253,23 @@ mod tests {
 
     #[test]
     fn what_stands_still_is_ended() {
-        let limits = Limits { deadline: 10 * MINUTE, standstill: Some(Duration::from_secs(1)) };
+        let limits = Limits { standstill: Some(Duration::from_secs(1)), ..Limits::of(10 * MINUTE) };
         let started = Instant::now();
         let error = Invocation::new("sleep").arg("600").stream(limits, |_| {}).unwrap_err();
-        assert!(error.is::<StoodStill>(), "{error:#}");
+        assert_eq!(error.downcast_ref(), Some(&Overrun::Standstill), "{error:#}");
         assert!(started.elapsed() < MINUTE);
+    }
+
+    #[test]
+    fn what_says_nothing_any_more_is_looked_at_and_ended() {
+        let limits = Limits { silence: Some(Duration::from_secs(1)), ..Limits::of(10 * MINUTE) };
+        let mut told = Vec::new();
+        let script = "for i in 1 2 3 4; do echo $i; sleep 0.4; done; exec sleep 600";
+        let error = Invocation::new("sh").args(["-c", script]).stream(limits, |event| match event {
+            Event::Line(line) => told.push(line.to_owned()),
+            Event::GivenUp(limit) => told.push(format!("{limit:?}")),
+        });
+        assert_eq!(error.unwrap_err().downcast_ref(), Some(&Overrun::Silence));
+        assert_eq!(told, ["1", "2", "3", "4", "Silence"]);
     }
 }

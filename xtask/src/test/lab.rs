@@ -9,7 +9,7 @@ use super::accuracy::file_name;
 use super::kernels::Reports;
 use super::{Count, Failures, HOST, Lab, NotRoot, Outcome, Work};
 use crate::build::build;
-use crate::process::{Invocation, Limits, is_root};
+use crate::process::{Event, Invocation, Limits, is_root};
 use crate::run::{build_lab, release};
 use crate::setup::Need;
 
@@ -60,7 +60,8 @@ pub(super) const fn most(lab: &Lab<'_>) -> Duration {
 pub(super) fn counted(command: &Invocation, deadline: Duration, mut also: impl FnMut(&str)) -> Result<Outcome> {
     let mut last = String::new();
     let mut failures = Failures::default();
-    let status = command.stream(Limits::of(deadline), |line| {
+    let status = command.stream(Limits::of(deadline), |event| {
+        let Event::Line(line) = event else { return };
         failures.read(line);
         also(line);
         if !line.trim().is_empty() {

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::{Count, Failures, Outcome};
 use crate::paths::Repository;
-use crate::process::Limits;
+use crate::process::{Event, Limits};
 use crate::toolchain::host_cargo;
 
 /// Compiling included.
@@ -18,7 +18,8 @@ pub(super) fn run(repository: &Repository) -> Result<Outcome> {
     let mut failures = Failures::default();
     let status = cargo.args(["test", "--workspace", "--exclude", "tracer-ebpf", "--no-fail-fast"]).stream(
         Limits::of(DEADLINE),
-        |line| {
+        |event| {
+            let Event::Line(line) = event else { return };
             failures.read(line);
             if let Some(more) = Count::from_cargo(line) {
                 count += more;

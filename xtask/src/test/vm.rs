@@ -13,7 +13,7 @@ use crate::arch::Arch;
 use crate::build::build;
 use crate::cli::BuildOptions;
 use crate::paths::Repository;
-use crate::process::Invocation;
+use crate::process::{Invocation, Limits};
 use crate::run::{build_lab, release};
 use crate::setup::Need;
 use crate::vm::{RELEASES, Ready, Task, arch_of, ready};
@@ -22,6 +22,8 @@ use crate::vm::{RELEASES, Ready, Task, arch_of, ready};
 const DEADLINE: Duration = Duration::from_secs(45 * 60);
 /// With `--all`.
 const LONG_DEADLINE: Duration = Duration::from_secs(3 * 60 * 60);
+/// The lab says something of each scenario, and after five minutes of one that does not end.
+const SILENCE: Duration = Duration::from_secs(10 * 60);
 const MEMORY_MIB: u32 = 1536;
 
 /// What runs on another processor unless its kernel was asked for by name: one or some of each family, where registers,
@@ -115,10 +117,11 @@ fn prepare(lab: &Lab<'_>, arch: Arch) -> Result<Vec<String>> {
 }
 
 fn run(repository: &Repository, kernel: &str, machine: Ready, deadline: Duration) -> Result<Outcome> {
+    let limits = Limits { silence: Some(SILENCE), ..Limits::of(deadline) };
     let mut count = None;
     let mut failures = Failures::default();
     let mut reports = Reports::default();
-    let code = machine.run(repository, Some(kernel), deadline, |line| {
+    let code = machine.run(repository, Some(kernel), limits, |line| {
         failures.read(line);
         reports.read(line);
         count = Count::from_summary(line).or(count);

@@ -4,6 +4,7 @@ mod cpio;
 mod initramfs;
 mod kernel;
 mod modules;
+mod monitor;
 mod qemu;
 mod userland;
 
@@ -20,7 +21,7 @@ pub(crate) use qemu::Qemu;
 use crate::build::build_binary;
 use crate::cli::VmOptions;
 use crate::paths::{Profile, Repository};
-use crate::process::Invocation;
+use crate::process::{Invocation, Limits};
 use crate::setup::{Need, Setup};
 use initramfs::Image;
 use kernel::Kernel;
@@ -64,7 +65,7 @@ pub(crate) fn vm(repository: &Repository, setup: &Setup<'_>, options: &VmOptions
         modules: &options.module,
         memory_mib: options.memory,
     };
-    ready(repository, setup, &task)?.run(repository, None, Duration::from_secs(options.deadline), |_| {})
+    ready(repository, setup, &task)?.run(repository, None, Limits::of(Duration::from_secs(options.deadline)), |_| {})
 }
 
 /// Obtains and builds all that the machine is made of.
@@ -90,10 +91,10 @@ impl Ready {
         self,
         repository: &Repository,
         label: Option<&str>,
-        deadline: Duration,
+        limits: Limits,
         line: impl FnMut(&str),
     ) -> Result<u8> {
-        match self.qemu.run(&self.machine(repository), label, deadline, line)? {
+        match self.qemu.run(&self.machine(repository), label, limits, line)? {
             Ending::Exited(code) => Ok(code),
             Ending::Failed { what, console, .. } => {
                 bail!("{}: {what}; its console's last words:\n{console}", self.kernel.name)

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::initramfs::Image;
+use super::monitor;
 use crate::arch::Arch;
 use crate::paths::Repository;
-use crate::process::{Invocation, Limits, StoodStill, which};
+use crate::process::{Event, Invocation, Limits, Overrun, which};
 
 /// Lines of a console that are shown when something went wrong.
 const EXCERPT: usize = 30;
@@ -117,14 +118,14 @@ impl Qemu {
         &self,
         machine: &Machine<'_>,
         label: Option<&str>,
-        deadline: Duration,
+        limits: Limits,
         mut line: impl FnMut(&str),
     ) -> Result<Ending> {
-        let end = Instant::now() + deadline;
+        let end = Instant::now() + limits.deadline;
         let mut boots = 1;
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            match self.run_once(machine, label, left, &mut line)? {
+            match self.run_once(machine, label, Limits { deadline: left, ..limits }, &mut line)? {
                 Ending::Failed { what, console, whose: Whose::Emulator } if boots < BOOTS && !left.is_zero() => {
                     eprintln!("xtask: {what}, which is the emulator's doing; booting again:\n{console}");
                     boots += 1;
@@ -138,12 +139,16 @@ impl Qemu {
         &self,
         machine: &Machine<'_>,
         label: Option<&str>,
-        deadline: Duration,
-        line: impl FnMut(&str),
+        limits: Limits,
+        mut line: impl FnMut(&str),
     ) -> Result<Ending> {
         let boot = self.boot(machine);
         let boot = label.into_iter().fold(boot, Invocation::labelled);
-        let status = boot.stream(Limits { deadline, standstill: Some(STANDSTILL) }, line);
+        let mut stand = String::new();
+        let status = boot.stream(Limits { standstill: Some(STANDSTILL), ..limits }, |event| match event {
+            Event::Line(text) => line(text),
+            Event::GivenUp(_) => stand = monitor::stand(&machine.monitor(), self.arch),
+        });
         let console = fs::read(machine.console()).context("reading the console's log")?;
         let console = String::from_utf8_lossy(&console).replace('\r', "");
         for complaint in console.lines().filter(|line| line.starts_with("vm-init: ")) {
@@ -152,17 +157,20 @@ impl Qemu {
         if let Some(code) = verdict(&console) {
             return Ok(Ending::Exited(code));
         }
-        let stood_still = status.as_ref().is_err_and(|error| error.is::<StoodStill>());
+        let overrun = status.as_ref().err().and_then(|error| error.downcast_ref::<Overrun>()).copied();
+        let stood_still = overrun == Some(Overrun::Standstill);
         let what = if console.contains("Kernel panic") {
             "the kernel panicked"
         } else if stood_still {
             "the machine stood still"
+        } else if overrun == Some(Overrun::Silence) {
+            "the machine said nothing any more"
         } else if status.is_err() {
             "the machine hung until its deadline"
         } else {
             "the machine ended without a verdict"
         };
-        Ok(Ending::Failed { what, whose: whose(&console, stood_still), console: excerpt(&console) })
+        Ok(Ending::Failed { what, whose: whose(&console, stood_still), console: excerpt(&console) + &stand })
     }
 
     fn boot(&self, machine: &Machine<'_>) -> Invocation {
@@ -180,12 +188,13 @@ impl Qemu {
             .args(["-M", board])
             .args(processor.iter().copied())
             .args(["-smp", "2", "-m", &machine.memory_mib.to_string()])
-            .args(["-display", "none", "-monitor", "none", "-nic", "none", "-no-reboot", "-no-user-config"])
+            .args(["-monitor", &format!("{},server=on,wait=off", option("unix:", &machine.monitor()))])
+            .args(["-display", "none", "-nic", "none", "-no-reboot", "-no-user-config"])
             .args(["-serial", &option("file:", &machine.console())])
             .args(second_port.iter().copied())
             .args(["-kernel", &option("", machine.kernel), "-initrd", &option("", &machine.image())])
-            // An oops would otherwise go by unnoticed. What the kernel does not know is handed to init as its environment.
-            .args(["-append", &format!("console={console} quiet panic=-1 oops=panic {OUTPUT}={output}")])
+            // An oops would otherwise go by unnoticed, and where a processor stands would be told by an address of this boot. What the kernel does not know is handed to init as its environment.
+            .args(["-append", &format!("console={console} quiet nokaslr panic=-1 oops=panic {OUTPUT}={output}")])
     }
 }
 
@@ -201,6 +210,11 @@ impl Machine<'_> {
 
     fn console(&self) -> PathBuf {
         self.directory.join("console.log")
+    }
+
+    /// A socket.
+    fn monitor(&self) -> PathBuf {
+        self.directory.join("monitor")
     }
 }
 
