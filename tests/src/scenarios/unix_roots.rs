@@ -31,6 +31,7 @@ const SERVER: &str = "location /killed { proxy_pass http://unix:<dir>/killed.soc
      location /exited { proxy_pass http://unix:<dir>/exited.sock; }\n\
      location /old { proxy_pass http://unix:<dir>/php8.2-fpm.sock; }\n\
      location /removed { proxy_pass http://unix:<dir>/removed.sock; }\n\
+     location /renamed { proxy_pass http://unix:<dir>/renamed.sock; }\n\
      location /private { proxy_pass http://unix:<dir>/private/app.sock; }\n\
      location /mode { proxy_pass http://unix:<dir>/mode.sock; }\n\
      location /search { proxy_pass http://unix:<dir>/closed/app.sock; }\n\
@@ -170,13 +171,15 @@ fn where_it_went(why502: &Path, options: &Options) -> Result<String> {
     let directory = stage.directory.path().to_owned();
     let other = Server::at(&stage, &directory.join("php8.3-fpm.sock"), 64, PYTHON)?;
     let removed = Server::at(&stage, &directory.join("removed.sock"), 64, PYTHON)?;
+    let renamed = Server::at(&stage, &directory.join("renamed.sock"), 64, PYTHON)?;
     let private = directory.join("private");
     fs::create_dir(&private)?;
     let mount = format!("mount -t tmpfs none {} && exec python3 \"$@\"", private.display());
     let private = Server::at(&stage, &private.join("app.sock"), 64, &["unshare", "--mount", "sh", "-c", &mount, "sh"])?;
     let scene = Scene::watch(stage, why502)?;
     fs::remove_file(directory.join("removed.sock"))?;
-    refused(&scene, &["/old/now", "/removed/now", "/private/now"])?;
+    fs::rename(directory.join("renamed.sock"), directory.join("other.name"))?;
+    refused(&scene, &["/old/now", "/removed/now", "/renamed/now", "/private/now"])?;
     let named = |server: &Server| format!("[{}]", server.process.pid());
     let records = scene.records()?;
     let old = failure(&records, "/old/now")?;
@@ -189,9 +192,12 @@ fn where_it_went(why502: &Path, options: &Options) -> Result<String> {
     )?;
     let removed = (failure(&records, "/removed/now")?, named(&removed));
     because(removed.0, "socket_file", None, &NOBODY, &["does listen", "its file was removed", &removed.1])?;
+    let (renamed, now) = (named(&renamed), directory.join("other.name"));
+    let words = ["does listen", &renamed, &format!("its file is {} now", now.display())];
+    because(failure(&records, "/renamed/now")?, "socket_file", None, &NOBODY, &words)?;
     let private = (failure(&records, "/private/now")?, named(&private));
     because(private.0, "socket_file", None, &NOBODY, &["does listen", "another mount namespace", &private.1])?;
-    Ok("a similar name, a removed file, another mount namespace".into())
+    Ok("a similar name, a removed and a renamed file, another mount namespace".into())
 }
 
 fn who_may_use_it(why502: &Path, options: &Options) -> Result<String> {

@@ -18,7 +18,7 @@ const MISSING: Explanation = Explanation {
     meaning: "There is no file at the path of the socket. The application has not started, creates its socket somewhere \
               else (another version in the path, a private /tmp), or took the file away as it stopped. The reason says which part \
               of the path is missing in the worker's eyes, who listened there and how it ended, and who listens on a similar \
-              path, on the same path in another mount namespace, or on a file that was removed.",
+              path, on the same path in another mount namespace, or on a file that was removed or renamed.",
     kernel: "connect(2) fails with ENOENT.",
     nginx: &["connect() to unix:… failed (2: No such file or directory) while connecting to upstream"],
     check: &[

@@ -65,8 +65,18 @@ pub struct Forbidden {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Elsewhere {
     pub owner: Name,
-    /// Where it listens there is not its file either, in its own eyes: it was taken away.
-    pub removed: bool,
+    pub file: Whereabouts,
+}
+
+/// Where the file of a listener is that is not where it was bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// There, in the eyes of its owner, who sees other file systems.
+    AnotherMount,
+    /// In the same directory under this path.
+    Renamed(String),
+    /// Its owner does not see it there either, and in that directory it is not: removed, or moved away.
+    Gone,
 }
 
 /// Seen.
@@ -147,8 +157,14 @@ pub fn look(asked: &Asked, known: &Known) -> Option<Look> {
         elsewhere: elsewhere.and_then(|listener| {
             let owner = owner(listener)?;
             let theirs = View::of(owner.pid, clock::monotonic_ns())?;
-            let removed = theirs.scope == view.scope || !reaches(&theirs, &listeners, &asked.path, listener);
-            Some(Elsewhere { owner, removed })
+            let is_there = theirs.scope != view.scope && reaches(&theirs, &listeners, &asked.path, listener);
+            let file = match () {
+                () if is_there => Whereabouts::AnotherMount,
+                () => {
+                    renamed(&theirs, &listeners, &asked.path, listener).map_or(Whereabouts::Gone, Whereabouts::Renamed)
+                }
+            };
+            Some(Elsewhere { owner, file })
         }),
         served: found.map(|(listener, by_name)| Served {
             holders: holding(listener),
@@ -258,6 +274,15 @@ fn reaches(view: &View, listeners: &[Listener], path: &str, listener: &Listener)
     serving(listeners, walk.as_ref(), path, None).is_some_and(|(found, _)| found.inode == listener.inode)
 }
 
+/// Under which path in the same directory the file of a listener is now.
+fn renamed(view: &View, listeners: &[Listener], path: &str, listener: &Listener) -> Option<String> {
+    let (directory, _) = path.rsplit_once('/')?;
+    let inode = listener.file?.inode;
+    let names = view.names_of(directory, inode)?;
+    let mut paths = names.iter().map(|name| format!("{directory}/{name}"));
+    paths.find(|path| reaches(view, listeners, path, listener))
+}
+
 /// Who holds these; what is known still holds while one of the holders lives.
 fn holders_of<'a>(listeners: impl Iterator<Item = &'a Listener>, known: &Holders) -> Holders {
     let (mut found, mut unknown) = (Holders::new(), HashSet::new());
@@ -297,7 +322,7 @@ fn forbidden(view: &View, user: &User, walk: &Walk) -> Option<Forbidden> {
 mod tests {
     use std::{fs, os::unix::net::UnixListener, path::Path, thread};
 
-    use super::{Asked, End, Holders, Known, Look, look, survey};
+    use super::{Asked, End, Holders, Known, Look, Whereabouts, look, survey};
     use crate::kernel::clock::monotonic_ns;
 
     fn seen(path: &Path) -> Look {
@@ -327,8 +352,12 @@ mod tests {
         let moved = directory.join("moved");
         fs::rename(&path, &moved).expect("ours");
         let gone = seen(&path);
-        assert!(gone.served.is_none() && gone.elsewhere.expect("we still listen").removed);
-        fs::rename(&moved, &path).expect("ours");
+        let now = Whereabouts::Renamed(moved.to_string_lossy().into_owned());
+        assert!(gone.served.is_none() && gone.elsewhere.expect("we still listen").file == now);
+        let away = std::env::temp_dir().join(format!("why502-away-{}", std::process::id()));
+        fs::rename(&moved, &away).expect("ours");
+        assert_eq!(seen(&path).elsewhere.expect("we still listen").file, Whereabouts::Gone);
+        fs::rename(&away, &path).expect("ours");
         drop(listener);
         let left = seen(&path);
         assert!(left.served.is_none() && left.elsewhere.is_none());

@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2, readlinkat},
+    fs::{Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2, readlinkat},
     param::clock_ticks_per_second,
     time::{ClockId, clock_gettime},
 };
@@ -22,6 +22,8 @@ use crate::context::stat;
 
 /// Bytes that are read of /etc/passwd and the like.
 const DATABASE: u64 = 1 << 20;
+/// Entries of a directory that are looked through.
+const ENTRIES: usize = 16_384;
 const PASSWD: &str = "etc/passwd";
 const GROUP: &str = "etc/group";
 
@@ -72,6 +74,16 @@ impl View {
         let is_there = matches!(walk::walk(&self.root, current).end, End::File(part)
             if part.id == FileId { device: stat.st_dev, inode: stat.st_ino });
         is_there.then(|| walk::walk(&self.root, &format!("{current}/{path}")))
+    }
+
+    /// What is in a directory under this inode (its lower 32 bits, as `sock_diag` has it); None: it cannot be read.
+    pub fn names_of(&self, directory: &str, inode: u64) -> Option<Vec<String>> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = openat2(&self.root, format!("{directory}/"), flags, Mode::empty(), resolve).ok()?;
+        let entries = Dir::new(directory).ok()?.take(ENTRIES).flatten();
+        let named = entries.filter(|entry| entry.ino() & 0xffff_ffff == inode);
+        Some(named.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
     }
 
     /// Whom the kernel checks access for.

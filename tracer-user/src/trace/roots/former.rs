@@ -1,6 +1,10 @@
 //! The reason behind a refused connect, where somebody listened before: who, and what became of that one.
 
-use super::{Found, ended, proxy, remedy, text};
+use super::{
+    Found,
+    ended::{self, Close},
+    proxy, remedy, text,
+};
 use crate::{
     context::{
         owners::{Gone, Live, Owners},
@@ -53,12 +57,16 @@ pub(super) fn root(
     let stopped = format!("find out why {who} stopped listening");
     let again = || remedy::again(&actor, fates, end_ns);
     let lasted_ns = end_ns - closed_ns;
+    // What another one decided after it had stopped listening is not why.
+    let alive = Actor { ending: Ending::Alive, ..actor.clone() };
+    let close = Close { by: &alive, time_ns: *closed_ns, then: Some((actor.ending, end_ns)) };
+    let of_one_piece = ended_ns.is_none() || (lasted_ns < ended::LEAVING_NS && close.has_ended(fate));
     let (kind, what, hint) = match text::end(&actor, fate, end_ns) {
         None => {
             let what = format!("{who} listened there and stopped {} before", ago(*closed_ns));
             (record::RootKind::NotListening, what, stopped)
         }
-        Some(end) if lasted_ns < ended::LEAVING_NS => {
+        Some(end) if of_one_piece => {
             (ended::kind(&actor, &process), format!("{who}, the last that did, {end} {} before", ago(end_ns)), again())
         }
         // Told to end, it finished its work first; else its end has nothing to do with it.

@@ -23,6 +23,15 @@ fn event(time_ns: u64, pid: u32, ending: Ending, change: fn(Place) -> Change, at
 }
 
 fn said(upstream: &str, listeners: &[&str], events: &[HostEvent]) -> Option<(RootKind, String)> {
+    said_of(upstream, listeners, events, None)
+}
+
+fn said_of(
+    upstream: &str,
+    listeners: &[&str],
+    events: &[HostEvent],
+    fate: Option<&Fate>,
+) -> Option<(RootKind, String)> {
     let mut owners = Owners::default();
     events.iter().for_each(|event| owners.event(event));
     let listeners: Vec<_> = listeners.iter().map(|text| address(text)).collect();
@@ -30,7 +39,7 @@ fn said(upstream: &str, listeners: &[&str], events: &[HostEvent]) -> Option<(Roo
     failure.time_ns = 5_000_000_000;
     let place = Place { netns: NETNS, address: address(upstream) };
     let at = Where { place, listeners: &listeners, owners: &owners, outside: None };
-    root(&failure, at, || true, |pid| pid == 7, |_| None).map(|found| (found.root.kind, found.root.text))
+    root(&failure, at, || true, |pid| pid == 7, |_| fate.cloned()).map(|found| (found.root.kind, found.root.text))
 }
 
 #[test]
@@ -80,6 +89,15 @@ fn an_end_long_after_the_close_is_not_the_reason() {
     assert!(text.ends_with("node[412] listened there and stopped 4.0 s before"), "{text}");
     let (kind, _) = said("127.0.0.1:80", &[], &[closed.clone(), end(1_200_000_000)]).expect("a reason");
     assert_eq!(kind, RootKind::ProcessKilled, "it was on its way out");
+    let by = Name { pid: 3, comm: "bash".to_owned() };
+    let fate = Fate { oom_ns: None, signal: Some((1_200_000_000, 9, by)), reload: None };
+    let said = said_of("127.0.0.1:80", &[], &[closed.clone(), end(1_200_000_001)], Some(&fate));
+    let (kind, text) = said.expect("a reason");
+    assert_eq!(kind, RootKind::NotListening, "another one killed it since");
+    assert!(
+        text.contains("stopped listening 4.0 s before, and was killed by SIGKILL from bash[3] 200 ms later"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::{Past, because};
 use crate::{
     context::unix::{
-        look::{Asked, Look},
+        look::{Asked, Look, Whereabouts},
         walk::{End, Walk},
     },
     record::RootKind,
@@ -36,29 +36,28 @@ pub(super) fn root(asked: &Asked, look: &Look, past: Option<Past>) -> Option<Fou
     let what = missing(asked, walk)?;
     if let Some(elsewhere) = &look.elsewhere {
         let who = text::name(&elsewhere.owner);
-        let (how, hint) = if elsewhere.removed {
-            (
-                "its file was removed",
+        let comm = &elsewhere.owner.comm;
+        let (how, hint) = match &elsewhere.file {
+            Whereabouts::AnotherMount => (
+                "though in another mount namespace (a container, or a private /tmp)".to_owned(),
+                format!("give nginx and {comm} a directory that both see, below /run or a shared volume"),
+            ),
+            Whereabouts::Renamed(path) => (
+                format!("but its file is {path} now"),
+                format!("something renamed the file that {comm} listens on: rename it back, or restart {comm}"),
+            ),
+            Whereabouts::Gone => (
+                "but its file was removed or moved away".to_owned(),
                 format!(
-                    "restart {}: something removed the file it listens on (a clean-up of temporary files, or another \
-                     instance that stopped)",
-                    elsewhere.owner.comm
+                    "restart {comm}: something removed the file it listens on (a clean-up of temporary files, or another \
+                     instance that stopped)"
                 ),
-            )
-        } else {
-            (
-                "in another mount namespace (a container, or a private /tmp)",
-                format!(
-                    "give nginx and {} a directory that both see, below /run or a shared volume",
-                    elsewhere.owner.comm
-                ),
-            )
+            ),
         };
-        let joint = if elsewhere.removed { "but" } else { "though" };
         // The one that listens is not gone, whatever became of its file.
         let other = past.filter(|past| past.process.pid != elsewhere.owner.pid);
         let before = other.as_ref().map_or_else(String::new, |past| format!("; {}", past.text));
-        let text = format!("{what}; {who} does listen on {}, {joint} {how}{before}", asked.path);
+        let text = format!("{what}; {who} does listen on {}, {how}{before}", asked.path);
         let mut found = because(RootKind::SocketFile, text, Some(hint));
         found.root.process = other.map(|past| past.process);
         return Some(found);
@@ -112,7 +111,10 @@ fn there_now(asked: &Asked, look: &Look) -> Found {
 mod tests {
     use super::root;
     use crate::{
-        context::unix::{look::Elsewhere, walk::End},
+        context::unix::{
+            look::{Elsewhere, Whereabouts},
+            walk::End,
+        },
         model::host::Name,
         record::RootKind,
         trace::roots::unix::{
@@ -174,9 +176,13 @@ mod tests {
     #[test]
     fn listened_on_and_yet_not_there() {
         let asked = asked("/tmp/a.sock");
-        for (removed, words) in [(true, "but its file was removed"), (false, "another mount namespace")] {
+        for (file, words) in [
+            (Whereabouts::Gone, "but its file was removed or moved away"),
+            (Whereabouts::Renamed("/tmp/b.sock".into()), "but its file is /tmp/b.sock now"),
+            (Whereabouts::AnotherMount, "another mount namespace"),
+        ] {
             let mut look = look(missing("/tmp/a.sock", true));
-            look.elsewhere = Some(Elsewhere { owner: fpm(), removed });
+            look.elsewhere = Some(Elsewhere { owner: fpm(), file });
             let text = root(&asked, &look, None).expect("a reason").root.text;
             assert!(text.contains("php-fpm8.3[412] does listen on /tmp/a.sock") && text.contains(words), "{text}");
         }
