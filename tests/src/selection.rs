@@ -15,6 +15,7 @@ const IN_A_VM: &[&str] = &[
     "connect/ports_exhausted",
     "firewall/",
     "nat/published_port",
+    "nat/container",
     "remote/",
     "unix/missing",
     "unix/closed",

@@ -4,27 +4,31 @@ use std::net::TcpStream;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Program;
 use super::scene::{Scene, Server, because, failure, sees_resets};
 use crate::scenario::{BASE, Need, Net, Scenario};
-use crate::stage::Options;
+use crate::stage::{Options, Stage};
+use crate::tracer::of_type;
 use crate::wait;
 
 pub(super) const PROGRAMS: &[Program] = &[
     Program { name: "nat/published_port", needs: &[Need::Nat, Need::Python], run: published },
+    Program { name: "nat/container", needs: &[Need::Python], run: container },
     Program { name: "nat/docker_proxy", needs: &[Need::Nat, Need::Python], run: docker_proxy },
 ];
 
-/// The container is at 10.77.0.2; `/pPORT/…` goes to that port of nginx's host, `/loPORT/…` to that of its loopback.
+/// The container is at 10.77.0.2; `/pPORT/…` goes to that port of nginx's host, `/loPORT/…` to that of its loopback, `/inPORT/…` to
+/// the container's own.
 const HOST: Scenario = Scenario {
     name: "nat/nginx",
     net: Net::Routed(&[("ipv4.conf.all.route_localnet", "1")]),
     workers: Some(1),
     server: "proxy_connect_timeout 1s; proxy_read_timeout 1s;\n\
              location ~ ^/p(?<port>[0-9]+)/ { proxy_pass http://10.77.0.1:$port; }\n\
-             location ~ ^/lo(?<lo>[0-9]+)/ { proxy_pass http://127.0.0.1:$lo; }",
+             location ~ ^/lo(?<lo>[0-9]+)/ { proxy_pass http://127.0.0.1:$lo; }\n\
+             location ~ ^/in(?<in>[0-9]+)/ { proxy_pass http://10.77.0.2:$in; }",
     ..BASE
 };
 
@@ -103,6 +107,46 @@ fn published(why502: &Path, options: &Options) -> Result<String> {
     because(failure(&records, gone)?, "process_killed", Some(pid), &("signal", "SIGKILL".into()), words)
         .with_context(|| others.map(Value::to_string).collect::<Vec<_>>().join("\n"))?;
     Ok(format!("pid {pid} killed, nobody at 9002"))
+}
+
+/// What listens in a container, some of it for longer than it is watched.
+fn container(why502: &Path, options: &Options) -> Result<String> {
+    let stage = Stage::set(&HOST, options)?;
+    let mut old = Server::far(&stage, 9001, 64)?;
+    let full = Server::far(&stage, 9003, 0)?;
+    let scene = Scene::watch(stage, why502)?;
+    let mut new = Server::far(&scene.stage, 9002, 64)?;
+    for uri in ["/in9001/fine", "/in9002/fine"] {
+        ensure!(scene.get(uri)? == 200, "{uri} is not 200");
+    }
+    let pids = [old.process.pid(), new.process.pid(), full.process.pid()];
+    scene.meets(&pids)?;
+    let filler = scene.stage.inside(|| Ok(TcpStream::connect("10.77.0.2:9003")?))?;
+    scene.overflows("10.77.0.2:9003".parse()?)?;
+    drop(filler);
+    // Who listens at its address here, on the same port, has served nothing.
+    let mut same_port = Server::start(&scene.stage, "10.77.0.1", 9001, 64, 0)?;
+    for server in [&mut same_port, &mut old, &mut new] {
+        server.process.signal(libc::SIGKILL)?;
+        server.process.wait(wait::SOON)?;
+    }
+    ensure!(scene.get("/in9001/gone")? == 502, "it was not refused");
+    let records = scene.records()?;
+    for (pid, port) in pids.into_iter().zip([9001, 9002]) {
+        let exit = of_type(&records, "exit").find(|exit| exit["pid"] == pid).context("no exit record")?;
+        let upstreams = &exit["upstreams"];
+        ensure!(exit["signal"] == "SIGKILL" && *upstreams == json!([format!("10.77.0.2:{port}")]), "{exit}");
+    }
+    ensure!(of_type(&records, "exit").count() == 2, "somebody else served");
+    let overflow = of_type(&records, "overflow").find(|overflow| overflow["address"] == "10.77.0.2:9003");
+    let overflow = overflow.context("no overflow record of the container")?;
+    ensure!(overflow["owner"]["pid"] == pids[2] && overflow["queue"] == "accept", "{overflow}");
+    let words: &[&str] = &["nothing listens on 10.77.0.2:9001", "the last that did"];
+    if sees_resets(options)? {
+        let gone = failure(&records, "/in9001/gone")?;
+        because(gone, "process_killed", Some(pids[0]), &("signal", "SIGKILL".into()), words)?;
+    }
+    Ok(format!("{} and {} killed, {} full", pids[0], pids[1], pids[2]))
 }
 
 fn docker_proxy(why502: &Path, options: &Options) -> Result<String> {

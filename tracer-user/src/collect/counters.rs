@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    net::SocketAddr,
     os::fd::RawFd,
 };
 
@@ -153,6 +154,16 @@ pub fn upstreams(map: &PerCpuHashMap<MapData, UpstreamKey, UpstreamCounts>) -> B
         }
     }
     totals
+}
+
+/// Those with an IP address, and the network namespace that they are seen from.
+pub fn addresses(
+    map: &PerCpuHashMap<MapData, UpstreamKey, UpstreamCounts>,
+) -> impl Iterator<Item = (u32, SocketAddr)> + '_ {
+    map.keys().flatten().filter_map(|key| match from_wire(key.address, key.port) {
+        Address::Tcp(address) => Some((key.netns, address)),
+        _ => None,
+    })
 }
 
 /// Makes room: takes those of these upstreams out of the table. Their counts begin anew.

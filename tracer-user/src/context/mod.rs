@@ -1,8 +1,10 @@
 //! Facts about processes, looked up in /proc and kept. Judges nothing.
 
 pub mod addresses;
+pub mod aside;
 pub mod backlog;
 pub mod conntrack;
+pub mod containers;
 pub mod ends;
 pub mod host;
 pub mod limits;

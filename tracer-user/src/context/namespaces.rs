@@ -1,7 +1,7 @@
 //! Network namespaces of this host: a process in each, and which has an address.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt::Display,
     fs::{self, File},
     io,
@@ -58,6 +58,12 @@ impl Snapshot {
     /// A process in each; None: there are more than are looked into.
     pub(super) fn processes(&self) -> Option<impl Iterator<Item = u32>> {
         (self.0.len() < NAMESPACES).then(|| self.0.values().copied())
+    }
+
+    /// As the rest of the kernel numbers them; None: there are more than are looked into.
+    pub(super) fn by_inode(&self) -> Option<BTreeMap<u32, u32>> {
+        let numbered = self.0.iter().filter_map(|(inode, pid)| Some((u32::try_from(*inode).ok()?, *pid)));
+        (self.0.len() < NAMESPACES).then(|| numbered.collect())
     }
 
     /// Are the processes still there, and in them?
@@ -150,43 +156,53 @@ pub(super) fn owns_here(address: IpAddr) -> bool {
 fn has(process: impl Display, address: IpAddr) -> bool {
     let read = |file| fs::read_to_string(format!("/proc/{process}/net/{file}")).unwrap_or_default();
     match address {
-        IpAddr::V4(_) => is_local(&read("fib_trie"), &address.to_string()),
-        IpAddr::V6(address) => is_interface(&read("if_inet6"), address),
+        IpAddr::V4(_) => {
+            let address = address.to_string();
+            locals(&read("fib_trie")).any(|local| local == address)
+        }
+        IpAddr::V6(address) => interfaces(&read("if_inet6")).any(|own| own == address),
     }
+}
+
+/// All addresses that the network namespace of a process has for its own.
+pub(super) fn addresses(pid: u32) -> BTreeSet<IpAddr> {
+    let read = |file| fs::read_to_string(format!("/proc/{pid}/net/{file}")).unwrap_or_default();
+    let mut found: BTreeSet<IpAddr> = interfaces(&read("if_inet6")).map(IpAddr::V6).collect();
+    found.extend(locals(&read("fib_trie")).filter_map(|address| address.parse::<IpAddr>().ok()));
+    found
 }
 
 /// `|-- 10.0.0.1` with `/32 host LOCAL` on the next line.
-fn is_local(trie: &str, address: &str) -> bool {
-    let mut lines = trie.lines().map(str::trim);
-    while let Some(line) = lines.next() {
-        if line.strip_prefix("|-- ") == Some(address) && lines.next() == Some("/32 host LOCAL") {
-            return true;
+fn locals(trie: &str) -> impl Iterator<Item = &str> {
+    let mut lines = trie.lines().map(str::trim).peekable();
+    std::iter::from_fn(move || {
+        loop {
+            let address = lines.next()?.strip_prefix("|-- ");
+            if let (Some(address), Some(&"/32 host LOCAL")) = (address, lines.peek()) {
+                return Some(address);
+            }
         }
-    }
-    false
+    })
 }
 
 /// `20010db8000000000000000000000001 02 40 00 80 eth0`
-fn is_interface(table: &str, address: Ipv6Addr) -> bool {
-    let wanted = format!("{:032x}", address.to_bits());
-    table.lines().any(|line| line.split_ascii_whitespace().next() == Some(wanted.as_str()))
+fn interfaces(table: &str) -> impl Iterator<Item = Ipv6Addr> {
+    let first = table.lines().filter_map(|line| line.split_ascii_whitespace().next());
+    first.filter_map(|digits| Some(Ipv6Addr::from_bits(u128::from_str_radix(digits, 16).ok()?)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Instant, MISSED, Namespaces, Snapshot, is_interface, is_local, netns};
+    use super::{Instant, MISSED, Namespaces, Snapshot, addresses, interfaces, locals, netns};
 
     #[test]
     fn addresses_of_a_namespace() {
         let trie = "Local:\n  +-- 10.0.0.0/24 2 0 2\n     |-- 10.0.0.0\n        /24 link UNICAST\n     |-- 10.0.0.1\n        \
                     /32 host LOCAL\n     |-- 10.0.0.255\n        /32 link BROADCAST\n";
-        assert!(is_local(trie, "10.0.0.1"));
-        for other in ["10.0.0.0", "10.0.0.255", "10.0.0.2", "0.0.0.1"] {
-            assert!(!is_local(trie, other), "{other}");
-        }
+        assert_eq!(locals(trie).collect::<Vec<_>>(), ["10.0.0.1"]);
         let table = "20010db8000000000000000000000001 02 40 00 80     eth0\n";
-        assert!(is_interface(table, "2001:db8::1".parse().expect("an address")));
-        assert!(!is_interface(table, "2001:db8::2".parse().expect("an address")));
+        assert_eq!(interfaces(table).map(|address| address.to_string()).collect::<Vec<_>>(), ["2001:db8::1"]);
+        assert!(addresses(std::process::id()).contains(&"127.0.0.1".parse().expect("an address")));
     }
 
     #[test]

@@ -1,66 +1,42 @@
 //! Full accept queues where the kernel has no hook that sees a SYN dropped: looked at from time to time, aside.
 
-use std::{
-    collections::HashMap,
-    sync::mpsc::{Receiver, TryRecvError, channel},
-    thread,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, time::Duration};
 
 use tracer_common::listener::Overflowed;
 
 use crate::{
-    context::backlog::{Backlog, backlogs},
+    context::{
+        aside::Aside,
+        backlog::{Backlog, backlogs},
+    },
     kernel::clock,
     model::host::Place,
 };
 
-/// The part of the time that it may take: one in so many.
-const SHARE: u32 = 400;
-
-/// What was seen, when (monotonic, ns), and how long that took.
-type Seen = (Vec<Backlog>, u64, Duration);
-
 /// The listeners' drops when last seen, by their cookies.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Backlogs {
     drops: HashMap<u64, u32>,
-    looking: Option<Receiver<Seen>>,
-    next: Option<Instant>,
+    /// What is seen, and when (monotonic, ns).
+    looking: Aside<(Vec<Backlog>, u64)>,
+}
+
+impl Default for Backlogs {
+    fn default() -> Self {
+        Self { drops: HashMap::new(), looking: Aside::new("look-at-queues", Duration::ZERO) }
+    }
 }
 
 impl Backlogs {
-    /// Called each second. Begins to look at the listeners in these processes' network namespaces, if it is time for that, and gives those that
-    /// dropped since the last look with their accept queues full, as seen since the last call.
+    /// Called each second. Begins to look at the listeners in these processes' network namespaces, if it is time for that, and
+    /// gives those that dropped since the last look with their accept queues full, as seen since the last call.
     pub(super) fn look(&mut self, pids: impl Iterator<Item = u32>) -> Vec<(Place, Overflowed)> {
-        let mut full = Vec::new();
-        if let Some(receiver) = &self.looking {
-            match receiver.try_recv() {
-                Ok((seen, time_ns, took)) => {
-                    self.looking = None;
-                    self.next = Some(Instant::now() + took * SHARE);
-                    full = self.take(&seen, time_ns);
-                }
-                Err(TryRecvError::Empty) => return full,
-                Err(TryRecvError::Disconnected) => self.looking = None,
-            }
+        let looked = self.looking.take();
+        if self.looking.is_due() {
+            let pids: Vec<u32> = pids.collect();
+            self.looking.begin(move || (backlogs(pids), clock::monotonic_ns()));
         }
-        if self.next.is_some_and(|next| Instant::now() < next) {
-            return full;
-        }
-        let (sender, receiver) = channel();
-        let pids: Vec<u32> = pids.collect();
-        let look = move || {
-            let begun = Instant::now();
-            let seen = backlogs(pids);
-            // Nobody waits for it any more when the session has ended.
-            let _ = sender.send((seen, clock::monotonic_ns(), begun.elapsed()));
-        };
-        // Without a thread there is nothing to be seen.
-        if thread::Builder::new().name("look-at-queues".into()).spawn(look).is_ok() {
-            self.looking = Some(receiver);
-        }
-        full
+        looked.map_or_else(Vec::new, |(seen, time_ns)| self.take(&seen, time_ns))
     }
 
     /// A listener drops for other reasons as well: it counts only with its accept queue full, and not as a number of SYNs.

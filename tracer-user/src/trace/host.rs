@@ -1,9 +1,9 @@
 //! What is known of the host besides nginx, for the reasons behind causes.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::Read as _,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
     time::Duration,
@@ -19,6 +19,7 @@ use crate::{
     context::{
         addresses::Addresses,
         conntrack::Conntrack,
+        containers::Containers,
         limits::Limits,
         listeners::Listeners,
         namespaces::{Namespaces, enter, of_host},
@@ -61,6 +62,7 @@ pub(super) struct Host {
     pub(super) ttls: Ttls,
     pub(super) conntrack: Conntrack,
     pub(super) namespaces: Namespaces,
+    containers: Containers,
     pub(super) routes: Routes,
     pub(super) addresses: Addresses,
     /// The kernel tells of every RST that its TCP sends, also where no socket listens.
@@ -108,6 +110,7 @@ impl Host {
             ttls: Ttls::new(probes.take_ttls()?),
             conntrack: Conntrack::default(),
             namespaces: Namespaces::default(),
+            containers: Containers::default(),
             routes: Routes::default(),
             addresses: Addresses::default(),
             sees_all_resets: reset_has_reason || probes.is_attached(Program::Refuse),
@@ -193,6 +196,18 @@ impl Host {
             Err(RecvTimeoutError::Disconnected) => (Vec::new(), 0),
         };
         self.snapshot = None;
+        self.found(found, taken_ns);
+    }
+
+    /// Looks from time to time which of these upstreams other network namespaces of this host have, and who listens there.
+    pub(super) fn look_for_containers(&mut self, upstreams: impl FnOnce() -> BTreeSet<(u32, IpAddr)>) {
+        if let Some((found, taken_ns)) = self.containers.look(upstreams) {
+            self.found(found, taken_ns);
+        }
+    }
+
+    /// Takes in who was found to listen: the kernel programs tell how those end.
+    fn found(&mut self, found: Vec<Found>, taken_ns: u64) {
         for (holder, _) in found.iter().flat_map(|found| &found.holders) {
             // An LRU map: there is always room.
             let _ = self.servers.insert(holder.pid, LISTENS, 0);
@@ -228,11 +243,11 @@ impl Host {
     }
 
     /// Listeners that dropped connections since the last call, with what was counted of it: as the kernel programs saw it, else as
-    /// seen in the network namespaces of these processes.
+    /// seen in the network namespaces of these processes and of the containers that serve them.
     pub(super) fn overflowed(&mut self, pids: impl Iterator<Item = u32>) -> Vec<(Place, Overflowed)> {
         let mut found = self.overflows.poll();
         if !self.overflows.exact {
-            let looked = self.backlogs.look(pids);
+            let looked = self.backlogs.look(pids.chain(self.containers.processes()));
             let new = looked.into_iter().filter(|(place, _)| !found.iter().any(|(known, _)| known == place));
             let new: Vec<_> = new.collect();
             found.extend(new);
@@ -254,12 +269,15 @@ impl Host {
                 places.extend(self.owners.places(master.pid));
             }
             if !places.is_empty() {
-                let namespaces = &mut self.namespaces;
-                let here = |(netns, address): &(u32, SocketAddr)| {
-                    places.iter().any(|place| place.netns == *netns && roots::serves(place.address, *address))
-                        && namespaces.owns(*netns, None, address.ip())
+                let Self { namespaces, containers, .. } = self;
+                let at = |netns: u32, address: SocketAddr| {
+                    places.iter().any(|place| place.netns == netns && roots::serves(place.address, address))
                 };
-                served = upstreams.filter(here).map(|(_, address)| address.to_string()).collect();
+                let its_own = |(netns, address): &(u32, SocketAddr)| {
+                    containers.of(*netns, address.ip()).is_some_and(|theirs| at(theirs, *address))
+                        || at(*netns, *address) && namespaces.owns(*netns, None, address.ip())
+                };
+                served = upstreams.filter(its_own).map(|(_, address)| address.to_string()).collect();
                 served.sort_unstable();
                 served.dedup();
             }
@@ -280,7 +298,7 @@ impl Host {
             return None;
         }
         let exact = Place { netns, address: upstream };
-        let any = |ip: std::net::IpAddr| Place { netns, address: SocketAddr::new(ip, upstream.port()) };
+        let any = |ip: IpAddr| Place { netns, address: SocketAddr::new(ip, upstream.port()) };
         let unspecified = [any(std::net::Ipv4Addr::UNSPECIFIED.into()), any(std::net::Ipv6Addr::UNSPECIFIED.into())];
         let known = |place: &Place| self.overflows.at(*place).is_some() || self.owners.live(*place).is_some();
         [exact].into_iter().chain(unspecified).filter(|place| roots::serves(place.address, upstream)).find(known)

@@ -22,6 +22,8 @@ use crate::{
 /// Listeners remembered, live and gone.
 const LIVE: usize = 32_768;
 const GONE: usize = 4096;
+/// Network namespaces whose snapshots are remembered as such.
+const NAMESPACES: usize = 1024;
 /// Ends remembered.
 const ENDED: usize = 512;
 /// A process that closed its listener and ends this soon after was about to.
@@ -63,14 +65,17 @@ pub struct Owners {
     gone: HashMap<Place, Gone>,
     /// Servers and their workers that ended, latest last.
     ended: VecDeque<(Actor, u64)>,
-    /// When the snapshot was taken.
-    seeded_ns: u64,
+    /// When the snapshots of network namespaces were taken.
+    seeded_ns: HashMap<u32, u64>,
 }
 
 impl Owners {
-    /// Takes in what was there at the start, at this time (monotonic, ns). What events said since is newer.
+    /// Takes in what was there at this time (monotonic, ns). What events said before and since counts.
     pub fn seed(&mut self, found: Vec<Found>, taken_ns: u64) {
-        self.seeded_ns = taken_ns;
+        if self.seeded_ns.len() >= NAMESPACES {
+            self.seeded_ns.clear();
+        }
+        self.seeded_ns.extend(found.iter().map(|found| (found.place.netns, taken_ns)));
         let mut seeded: HashSet<Place> = HashSet::new();
         for Found { place, holders } in found {
             let Some((opener, _)) =
@@ -97,9 +102,10 @@ impl Owners {
                 self.gone.remove(&place);
                 let opener = &event.actor.name;
                 let room = self.live.len() < LIVE;
+                let seeded_ns = self.seeded_ns.get(&place.netns).copied().unwrap_or(0);
                 match self.live.get_mut(&place) {
                     // The event was still on its way when the snapshot was taken, which has it already.
-                    Some(live) if event.time_ns < self.seeded_ns && live.is_opened_by(opener.pid) => {
+                    Some(live) if event.time_ns < seeded_ns && live.is_opened_by(opener.pid) => {
                         live.since_ns = live.since_ns.or(Some(event.time_ns));
                     }
                     Some(live) => live.opened(opener, Some(event.time_ns)),

@@ -8,7 +8,6 @@ use crate::{
     context::process::{ProcessFacts, Role},
     kernel::clock,
     model::{
-        address::Address,
         event::{Event, Happening, RequestNow},
         host::HostEvent,
     },
@@ -92,13 +91,7 @@ impl Session<'_> {
 
     /// Something happened besides nginx.
     fn host_event(&mut self, event: &HostEvent) -> io::Result<()> {
-        let upstreams = self.upstreams.keys().flatten().filter_map(|key| {
-            match collect::address::from_wire(key.address, key.port) {
-                Address::Tcp(address) => Some((key.netns, address)),
-                _ => None,
-            }
-        });
-        let served = self.converter.host.event(event, upstreams);
+        let served = self.converter.host.event(event, collect::counters::addresses(&self.upstreams));
         if served.is_empty() {
             return Ok(());
         }

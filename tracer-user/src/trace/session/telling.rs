@@ -10,7 +10,7 @@ use tracer_common::loss::{Program, Reason};
 
 use super::Session;
 use crate::{
-    collect::counters::{Loss, Lost},
+    collect::counters::{Loss, Lost, addresses},
     exit::say,
     kernel::clock,
     model::verdict::Verdict,
@@ -91,6 +91,8 @@ impl Session<'_> {
 
     pub(super) fn every_second(&mut self) -> io::Result<()> {
         self.converter.wall_offset_ns = clock::wall_offset_ns();
+        let upstreams = || addresses(&self.upstreams).map(|(netns, address)| (netns, address.ip())).collect();
+        self.converter.host.look_for_containers(upstreams);
         // Whose the listeners are may not be known yet.
         if !self.converter.host.is_looking_around() {
             self.overflows()?;
