@@ -96,8 +96,8 @@ pub(super) enum Ending {
 pub(super) enum Whose {
     /// Possibly that of what ran in it.
     Command,
-    /// The emulator's: the kernel did not come to its init, or met a breakpoint that was gone already, or all its processors wait
-    /// for interrupts that never come, not even a timer's.
+    /// The emulator's: the kernel did not come to its init, or met a breakpoint that was gone already, or no timer runs any more
+    /// (all its processors wait for ever, or nothing is said for longer than something is by a timer).
     Emulator,
 }
 
@@ -158,10 +158,10 @@ impl Qemu {
             return Ok(Ending::Exited(code));
         }
         let overrun = status.as_ref().err().and_then(|error| error.downcast_ref::<Overrun>()).copied();
-        let stood_still = overrun == Some(Overrun::Standstill);
+        let stood_still = matches!(overrun, Some(Overrun::Standstill | Overrun::Silence));
         let what = if console.contains("Kernel panic") {
             "the kernel panicked"
-        } else if stood_still {
+        } else if overrun == Some(Overrun::Standstill) {
             "the machine stood still"
         } else if overrun == Some(Overrun::Silence) {
             "the machine said nothing any more"
