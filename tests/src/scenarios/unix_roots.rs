@@ -98,12 +98,14 @@ fn processes_that_end(why502: &Path, options: &Options) -> Result<String> {
         let failure = failure(&records, &format!("/{fate}/now"))?;
         because(failure, kind, Some(*pid), &how, words)?;
     }
-    // Who closes without dying is seen only where a hook sees every close.
+    // Who closes without dying is seen only where a hook sees every close; else it is known who listens there.
     let closed = failure(&records, "/close/now")?;
     if hooked {
         because(closed, "application_closed", Some(pids[4]), &NOBODY, &["without answering"])?;
     } else {
-        ensure!(closed["root"].is_null(), "nobody saw who closed: {}", closed["root"]);
+        let (server, path) = (format!("[{}], which listens on unix:", pids[4]), "close.sock");
+        because(closed, "application_closed", None, &NOBODY, &[&server, path, "or a process that it let have"])?;
+        ensure!(closed["root"]["process"].is_null(), "nobody saw who closed: {}", closed["root"]);
     }
     Ok("SIGKILL, exit(3), SIGSEGV, SIGKILL in a response, close".into())
 }

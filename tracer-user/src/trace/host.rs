@@ -75,6 +75,8 @@ pub(super) struct Host {
     pub(super) leaving: roots::Pending,
     /// Failures told while it was looked up whose their upstream's address is.
     pub(super) unsettled: roots::Pending,
+    /// Whoever closes a unix socket is seen, exiting or not.
+    pub(super) sees_unix_closes: bool,
     /// Every signal that stops a process is seen.
     pub(super) sees_stops: bool,
     /// Every freezing of a control group is.
@@ -121,6 +123,7 @@ impl Host {
             unsettled: roots::Pending::new(roots::UNSETTLED),
             sees_freezes: probes.is_attached(Program::CgroupFreeze),
             freezes: probes.take_freezes()?,
+            sees_unix_closes: probes.is_attached(Program::UnixRelease),
             sees_stops: probes.is_attached(Program::SignalGenerate),
             servers: probes.take_servers()?,
             snapshot: None,

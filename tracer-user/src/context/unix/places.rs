@@ -22,7 +22,8 @@ pub struct Place {
     pub owner: Name,
     /// The file, as it was then.
     pub file: Option<Part>,
-    /// Last seen listening, monotonic.
+    /// First and last seen listening, monotonic.
+    pub first_ns: u64,
     pub seen_ns: u64,
     live: bool,
     inode: u64,
@@ -88,7 +89,8 @@ impl Places {
             _ => {
                 self.make_room(&key);
                 let ended = Vec::new();
-                let place = Place { owner, file, seen_ns: taken_ns, live: true, inode, holders, ended };
+                let (first_ns, seen_ns) = (taken_ns, taken_ns);
+                let place = Place { owner, file, first_ns, seen_ns, live: true, inode, holders, ended };
                 self.known.insert(key, place);
             }
         }
@@ -130,6 +132,14 @@ impl Places {
     /// Who listened there and does no more.
     pub fn last(&self, scope: &Scope, path: &str) -> Option<&Place> {
         self.known.get(&(scope.clone(), path.to_owned())).filter(|place| !place.live)
+    }
+
+    /// Who listens at this path, alone, as last seen.
+    pub fn only(&self, path: &str) -> Option<&Place> {
+        let mut at = self.known.iter().filter(|((_, known), _)| known == path).map(|(_, place)| place);
+        let (place, None) = (at.next()?, at.next()) else { return None };
+        let holds = |holder: &Holder| holder.name == place.owner && holder.is_alive();
+        (place.live && place.holders.iter().any(holds)).then_some(place)
     }
 
     /// Who listened at this path, alone, and ended within these times, so that nobody had the socket any more.

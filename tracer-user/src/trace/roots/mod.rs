@@ -135,7 +135,7 @@ fn of_cause(tcp: &Tcp<'_>, host: &mut Host) -> Option<Found> {
         Cause::ConnectDenied => route::root(failure, host),
         Cause::ConnectReset | Cause::ResetBeforeResponse => {
             let found = tcp.full(host).or_else(|| closed(tcp, host)).or_else(|| tcp.dropped(host));
-            found.or_else(|| ended_with_queue(failure, host))
+            found.or_else(|| unix::server::ended_with_queue(failure, host))
         }
         Cause::StaleKeepalive => closed(tcp, host).or_else(|| tcp.dropped(host)).or_else(|| idle(failure, host)),
         Cause::SocketMissing | Cause::SocketDenied | Cause::SocketRefused | Cause::SocketBacklogFull => {
@@ -145,7 +145,7 @@ fn of_cause(tcp: &Tcp<'_>, host: &mut Host) -> Option<Found> {
         Cause::FdsExhausted => limits::descriptors(failure, || host.limits.descriptors(failure.worker), host_files),
         Cause::WorkerConnections => limits::connections(failure),
         Cause::SendFailed | Cause::TlsPeerClosed | Cause::ResetMidResponse => {
-            closed(tcp, host).or_else(|| tcp.dropped(host)).or_else(|| ended_with_queue(failure, host))
+            closed(tcp, host).or_else(|| tcp.dropped(host)).or_else(|| unix::server::ended_with_queue(failure, host))
         }
         Cause::ClosedBeforeResponse | Cause::ClosedMidResponse => closed(tcp, host),
         _ => None,
@@ -166,19 +166,12 @@ pub(super) fn of_socket(cause: Cause, answer: &Answer, host: &Host) -> Option<Fo
 
 /// Who closed the other end, of a unix socket or a TCP connection.
 fn closed(tcp: &Tcp<'_>, host: &mut Host) -> Option<Found> {
-    let Some(closing) = &tcp.failure.connection.closing else { return tcp.closed(host) };
+    let Some(closing) = &tcp.failure.connection.closing else {
+        return tcp.closed(host).or_else(|| unix::server::closed(tcp.failure, host));
+    };
     let found = of_close(tcp.failure, closing.by.clone(), closing.time_ns, host)?;
     // The failure has it already, as the kernel programs saw it.
     Some(Found { evidence: None, ..found })
-}
-
-/// The process that listened on its unix socket ended just then: what waits in the queue is reset with it (unix_release_sock(),
-/// net/unix/af_unix.c), and nothing else tells of that where no hook sees a close.
-fn ended_with_queue(failure: &Failure, host: &Host) -> Option<Found> {
-    let Some(Address::Unix(path)) = &failure.upstream else { return None };
-    let times_ns = (failure.time_ns.saturating_sub(ended::LEAVING_NS / 10), failure.time_ns);
-    let (actor, ended_ns) = host.sockets.places.ended_within(path, times_ns)?.clone();
-    of_close(failure, actor, ended_ns, host).map(|found| Found { evidence: None, ..found })
 }
 
 /// The reason, where this process closed the other end.

@@ -5,6 +5,7 @@ pub(in crate::trace) mod failed;
 mod full;
 mod missing;
 mod refused;
+pub(super) mod server;
 
 use super::{Found, ended, program, remedy, text};
 use crate::{

@@ -1,0 +1,30 @@
+//! Who ended a connection over a unix socket, where no hook sees its close: whoever listens there, as far as that is known.
+
+use super::super::{Found, ended, of_close};
+use crate::{
+    model::{address::Address, cause::Cause, verdict::Failure},
+    trace::host::Host,
+};
+
+/// The process that listened on its unix socket ended just then: what waits in the queue is reset with it (unix_release_sock(),
+/// net/unix/af_unix.c), and nothing else tells of that where no hook sees a close.
+pub(in crate::trace::roots) fn ended_with_queue(failure: &Failure, host: &Host) -> Option<Found> {
+    let Some(Address::Unix(path)) = &failure.upstream else { return None };
+    let times_ns = (failure.time_ns.saturating_sub(ended::LEAVING_NS / 10), failure.time_ns);
+    let (actor, ended_ns) = host.sockets.places.ended_within(path, times_ns)?.clone();
+    of_close(failure, actor, ended_ns, host).map(|found| Found { evidence: None, ..found })
+}
+
+/// Somebody closed it who was not exiting, for that is seen: whoever it was had it from who listens there, and did so before
+/// the request began.
+pub(in crate::trace::roots) fn closed(failure: &Failure, host: &Host) -> Option<Found> {
+    let Some(at @ Address::Unix(path)) = &failure.upstream else { return None };
+    let by_fin = [Cause::ClosedBeforeResponse, Cause::ClosedMidResponse].contains(&failure.cause);
+    if !by_fin || failure.root.is_some() || host.sees_unix_closes {
+        return None;
+    }
+    let place = host.sockets.places.only(path)?;
+    let began_ns = failure.started_ns.unwrap_or(failure.time_ns).min(failure.time_ns);
+    let fate = host.peers.fate(place.owner.pid);
+    (place.first_ns <= began_ns).then(|| ended::by_server(failure, at, &place.owner, place.seen_ns, fate.as_ref()))
+}
