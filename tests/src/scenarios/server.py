@@ -26,7 +26,7 @@ def serve(client):
         head += more
     path = head.split()[1].decode()
     say("request")
-    if "/half" in path or "/cut" in path:
+    if "/half" in path or "/cut" in path or "/part" in path:
         client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
         say("half")
     if "/hang" in path or "/half" in path:
@@ -43,7 +43,7 @@ def serve(client):
         client.recv(1)
         client.close()
         return
-    elif "/close" in path or "/cut" in path:
+    elif "/close" in path or "/cut" in path or "/part" in path:
         if "/cut" in path:
             # It has been read by then; a close that sends a RST.
             time.sleep(0.1)

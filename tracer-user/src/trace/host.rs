@@ -294,12 +294,11 @@ impl Host {
         served
     }
 
-    /// The listener that takes the connections of this worker to an address; None: there is none, or the address is not one of
-    /// its network namespace, whatever listens on that port there.
+    /// The listener that takes the connections of this worker to an address; None: there is none, or neither the worker's network
+    /// namespace nor a container's alone has that address, whatever listens on that port there.
     pub(super) fn listener_for(&mut self, netns: u32, worker: u32, upstream: SocketAddr) -> Option<Place> {
-        if !self.namespaces.owns(netns, Some(worker), upstream.ip()) {
-            return None;
-        }
+        let owner = self.namespaces.owns(netns, Some(worker), upstream.ip()).then_some(netns);
+        let netns = owner.or_else(|| self.containers.of(netns, upstream.ip()))?;
         let exact = Place { netns, address: upstream };
         let any = |ip: IpAddr| Place { netns, address: SocketAddr::new(ip, upstream.port()) };
         let unspecified = [any(std::net::Ipv4Addr::UNSPECIFIED.into()), any(std::net::Ipv6Addr::UNSPECIFIED.into())];

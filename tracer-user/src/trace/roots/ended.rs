@@ -1,6 +1,6 @@
 //! Who ended a connection, when it was a process of this host.
 
-use super::{Found, OLD_NS, remedy, text};
+use super::{Found, remedy, text};
 use crate::{
     collect::host::Closer,
     model::{
@@ -232,17 +232,14 @@ fn closed_by_itself(process: &Name) -> String {
     format!("look in the log of {name} at that second: it closed by itself (an error, or a limit of its own)")
 }
 
-/// Somebody who was not exiting closed it, and had it from who listens there, as seen so long before.
-pub(super) fn by_server(failure: &Failure, at: &Address, owner: &Name, seen_ns: u64, fate: Option<&Fate>) -> Found {
+/// Somebody who was not exiting closed it, and had it from who listens there; `note` is about that place.
+pub(super) fn by_server(failure: &Failure, at: &Address, note: &str, owner: &Name, fate: Option<&Fate>) -> Found {
     let who = text::name(owner);
     let after = told(owner, failure.time_ns, fate).map_or_else(String::new, |(signal, sender, ago_ns)| {
         format!(", {} after {} from {} to {who}", text::duration(ago_ns), text::signal(signal), text::name(sender))
     });
-    let before_ns = failure.time_ns.saturating_sub(seen_ns);
-    let seen =
-        if before_ns < OLD_NS { String::new() } else { format!(" (as seen {} before)", text::duration(before_ns)) };
     let text = format!(
-        "{who}, which listens on {at}{seen}, or a process that it let have the connection, closed it and was not seen exiting then{after}"
+        "{who}, which listens on {at}{note}, or a process that it let have the connection, closed it and was not seen exiting then{after}"
     );
     let listener = record::Listener { address: at.to_string(), limit: None, queued: None, owner: Some(owner.into()) };
     let root = record::Root { kind: RootKind::ApplicationClosed, text, process: None, listener: Some(listener) };

@@ -42,8 +42,6 @@ use crate::{
 };
 use ended::Close;
 
-/// What was seen so long before a failure is told to be that old.
-const OLD_NS: u64 = 300_000_000;
 /// Failures that wait for the end of a process.
 pub(super) const LEAVING: usize = 64;
 /// Failures that wait for whose their upstream's address is.
@@ -157,10 +155,7 @@ pub(super) fn of_socket(cause: Cause, answer: &Answer, host: &Host) -> Option<Fo
     let Answer { asked, look } = answer;
     let last = host.sockets.places.last(&look.scope, &asked.path);
     let mut found = unix::find(cause, asked, look, last, |pid| host.peers.fate(pid))?;
-    let before_ns = asked.time_ns.saturating_sub(look.taken_ns);
-    if before_ns >= OLD_NS {
-        found.root.text += &format!(" (as seen {} before)", text::duration(before_ns));
-    }
+    found.root.text += &text::seen_before(asked.time_ns, look.taken_ns);
     Some(found)
 }
 

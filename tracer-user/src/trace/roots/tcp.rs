@@ -155,8 +155,9 @@ impl<'a> Tcp<'a> {
         let connected_ns = self.failure.connection.connected_ns?;
         let served_then = live.since_ns.is_none_or(|since_ns| since_ns <= connected_ns);
         let owner = live.owner().filter(|_| served_then)?;
-        let (at, now_ns) = (Address::Tcp(place.address), self.failure.time_ns);
-        Some(ended::by_server(self.failure, &at, owner, now_ns, host.peers.fate(owner.pid).as_ref()))
+        let note = if place.netns == netns { "" } else { " in another network namespace, which has that address" };
+        let at = Address::Tcp(place.address);
+        Some(ended::by_server(self.failure, &at, note, owner, host.peers.fate(owner.pid).as_ref()))
     }
 
     /// A queue of its listener was full.

@@ -59,6 +59,15 @@ pub(super) fn signal(number: u32) -> Cow<'static, str> {
     }
 }
 
+/// What was seen so long before a failure is told to be that old.
+const OLD_NS: u64 = 300_000_000;
+
+/// ` (as seen 1.2 s before)`, where that is worth saying.
+pub(super) fn seen_before(failure_ns: u64, seen_ns: u64) -> String {
+    let before_ns = failure_ns.saturating_sub(seen_ns);
+    if before_ns < OLD_NS { String::new() } else { format!(" (as seen {} before)", duration(before_ns)) }
+}
+
 /// `python3[412]`
 pub(super) fn name(name: &Name) -> String {
     format!("{}[{}]", name.comm, name.pid)

@@ -1,6 +1,6 @@
 //! Who ended a connection over a unix socket, where no hook sees its close: whoever listens there, as far as that is known.
 
-use super::super::{Found, ended, of_close};
+use super::super::{Found, ended, of_close, text};
 use crate::{
     model::{address::Address, cause::Cause, verdict::Failure},
     trace::host::Host,
@@ -26,5 +26,6 @@ pub(in crate::trace::roots) fn closed(failure: &Failure, host: &Host) -> Option<
     let place = host.sockets.places.only(path)?;
     let began_ns = failure.started_ns.unwrap_or(failure.time_ns).min(failure.time_ns);
     let fate = host.peers.fate(place.owner.pid);
-    (place.first_ns <= began_ns).then(|| ended::by_server(failure, at, &place.owner, place.seen_ns, fate.as_ref()))
+    let seen = text::seen_before(failure.time_ns, place.seen_ns);
+    (place.first_ns <= began_ns).then(|| ended::by_server(failure, at, &seen, &place.owner, fate.as_ref()))
 }
