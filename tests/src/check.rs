@@ -39,8 +39,11 @@ pub fn records(scenario: &Scenario, sent: &[Sent], access: &HashMap<String, Acce
         // The program at the write may have been skipped; then that is told.
         let missing: Vec<_> = failures.iter().filter(without).collect();
         if missing.len() as u64 > lost_at(records, &["vfs_write", "__sys_sendto"]) {
-            let texts = missing.iter().map(|failure| format!("without the text of its line: {}", failure["nginx"]));
-            verdict.differences.extend(texts);
+            let session = of_type(records, "session").next().map_or(&Value::Null, |session| &session["time"]);
+            verdict.differences.extend(missing.iter().map(|failure| {
+                let Value::String(time) = &failure["time"] else { return failure.to_string() };
+                format!("without the text of its line, at {time} of a session since {session}: {}", failure["nginx"])
+            }));
         }
         if !verdict.differences.is_empty() {
             verdict.differences.extend(of_type(records, "lost").map(|lost| format!("it said of losses: {lost}")));

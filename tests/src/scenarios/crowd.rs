@@ -1,5 +1,6 @@
 //! A host with many processes and many listeners: reasons are found all the same, and neither memory nor verdicts suffer.
 
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -26,6 +27,8 @@ const LISTENERS: usize = 5000;
 const MOST_KIB: u64 = 48 << 10;
 /// How long a verdict may take: far more than it does, as this is no measurement, and far less than a look at each process.
 const SOON: Duration = Duration::from_millis(500);
+/// Processes that may have come meanwhile.
+const FEW: usize = 50;
 /// Refused connects that are timed.
 const TIMED: usize = 20;
 
@@ -34,7 +37,7 @@ const HOST: Scenario = Scenario { name: "roots/nginx-crowd", net: Net::Private(&
 fn crowded_host(why502: &Path, options: &Options) -> Result<String> {
     let (processes, listeners) = if options.vm { (200, 200) } else { (PROCESSES, LISTENERS) };
     raise_open_files();
-    let _crowd = Crowd::gather(processes)?;
+    let crowd = Crowd::gather(processes)?;
     let stage = Stage::set(&HOST, options)?;
     // First, while their ports are free.
     let mut killed = Server::anywhere(&stage, "127.0.0.1", 64, 0)?;
@@ -83,25 +86,40 @@ fn crowded_host(why502: &Path, options: &Options) -> Result<String> {
     because(queue, "accept_queue_full", None, &("", Value::Null), &[&there, &stuck.to_string()])?;
     let refused = failure(&records, &format!("/p{gone}/0-/"))?;
     because(refused, "not_listening", None, &("", Value::Null), &["nothing listens on"])?;
+    crowd.disperse()?;
     Ok(format!("{processes} processes, {listeners} listeners: {held} KiB, told {middle:.0?} after the answer"))
 }
 
 /// Processes that do nothing.
 struct Crowd {
     /// The one whose end ends the others.
-    _first: Guarded,
+    first: Guarded,
+    /// Processes of the host before.
+    before: usize,
 }
 
 impl Crowd {
     fn gather(count: usize) -> Result<Self> {
+        let before = processes_now();
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["crowd", &count.to_string()]).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut first = child::start("a crowd", &mut command, None)?;
         let mut said = String::new();
         std::io::Read::read_to_string(&mut first.take_stdout().context("its stdout")?, &mut said)?;
         ensure!(said.trim() == count.to_string(), "{:?} of {count} processes", said.trim());
-        Ok(Self { _first: first })
+        Ok(Self { first, before })
     }
+
+    /// What comes next is not to meet them at their ends.
+    fn disperse(self) -> Result<()> {
+        drop(self.first);
+        wait::until("the crowd to go", 6 * wait::SOON, || processes_now() < self.before + FEW)
+    }
+}
+
+fn processes_now() -> usize {
+    let names = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.filter(|name| name.to_string_lossy().parse::<u32>().is_ok()).count()
 }
 
 /// The process itself: has so many children, says how many there are, and waits for its end.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::Program;
-use super::scene::{Scene, Server, because, failure, sees_resets};
+use super::scene::{Scene, Server, because, besides, failure, sees_resets};
 use crate::scenario::{BASE, Need, Net, Scenario};
 use crate::stage::{Options, Stage};
 use crate::tracer::of_type;
@@ -103,9 +103,8 @@ fn published(why502: &Path, options: &Options) -> Result<String> {
     }
     let words: &[&str] = &["nothing listens on 10.77.0.2:9001", "the last that did"];
     // Seen to have no reason at all, once in some hundred runs on an emulated machine: what else was told then says why.
-    let others = records.iter().filter(|record| record["type"] != "failure" && record["type"] != "response");
     because(failure(&records, gone)?, "process_killed", Some(pid), &("signal", "SIGKILL".into()), words)
-        .with_context(|| others.map(Value::to_string).collect::<Vec<_>>().join("\n"))?;
+        .with_context(|| besides(&records))?;
     Ok(format!("pid {pid} killed, nobody at 9002"))
 }
 

@@ -270,6 +270,12 @@ pub(super) fn failure<'a>(records: &'a [Value], uri: &str) -> Result<&'a Value> 
     Ok(found[0])
 }
 
+/// What else was told: lost events, ends of processes.
+pub(super) fn besides(records: &[Value]) -> String {
+    let others = records.iter().filter(|record| record["type"] != "failure" && record["type"] != "response");
+    others.map(Value::to_string).collect::<Vec<_>>().join("\n")
+}
+
 /// That a failure has this reason, with this process, and says these words.
 pub(super) fn because(
     failure: &Value,

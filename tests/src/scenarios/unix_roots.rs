@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::Program;
-use super::scene::{Scene, Server, because, failure};
+use super::scene::{Scene, Server, because, besides, failure};
 use crate::scenario::{BASE, Need, Net, Scenario};
 use crate::stage::{Options, Stage};
 use crate::tracer::of_type;
@@ -96,7 +96,7 @@ fn processes_that_end(why502: &Path, options: &Options) -> Result<String> {
     });
     for ((fate, pid), (kind, how, words)) in fates.iter().zip(&pids).zip(expected) {
         let failure = failure(&records, &format!("/{fate}/now"))?;
-        because(failure, kind, Some(*pid), &how, words)?;
+        because(failure, kind, Some(*pid), &how, words).with_context(|| besides(&records))?;
     }
     // Who closes without dying is seen only where a hook sees every close; else it is known who listens there.
     let closed = failure(&records, "/close/now")?;
