@@ -22,6 +22,8 @@ const ZONES_S: i64 = 900;
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) time_ns: u64,
+    /// Since when it waits: on a busy machine it is heard of late.
+    pub(super) since_ns: u64,
     pub(super) wall_second: i64,
     pub(super) about: About,
     /// The engine's message, of a complaint without an attempt.
@@ -142,6 +144,7 @@ mod tests {
     fn complaint(time_ns: u64) -> Waiting {
         Waiting {
             time_ns,
+            since_ns: time_ns,
             wall_second: SECOND + 9 * 3600,
             about: About {
                 level: 4,

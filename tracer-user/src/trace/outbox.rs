@@ -23,13 +23,21 @@ const HOLD_NS: u64 = 20_000_000;
 const REMEMBERED: usize = 4096;
 const COMPLAINT: &str = "uprobe/ngx_log_error_core";
 
+/// A failure told without its text, and when that was.
+#[derive(Debug)]
+struct Late {
+    failure: u64,
+    word: NginxWord,
+    told_ns: u64,
+}
+
 /// Verdicts that are still to be told, and what was told without its text.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     pub(super) texts: Texts,
     pending: VecDeque<Verdict>,
     /// Told without their text, which may still come.
-    late: HashMap<ComplaintId, (u64, NginxWord)>,
+    late: HashMap<ComplaintId, Late>,
     /// Server and host of a failure's request.
     places: HashMap<VerdictId, (Option<String>, Option<String>)>,
     places_order: VecDeque<VerdictId>,
@@ -57,13 +65,13 @@ impl Outbox {
             return None;
         }
         Some(match self.pending.pop_front()? {
-            Verdict::Failure(failure) => Record::Failure(Box::new(self.failure(failure, converter))),
+            Verdict::Failure(failure) => Record::Failure(Box::new(self.failure(failure, now_ns, converter))),
             Verdict::Response(response) => Record::Response(Box::new(self.response(response, converter))),
             Verdict::Update(update) => Record::Update(Box::new(converter.update(&update))),
         })
     }
 
-    fn failure(&mut self, failure: Failure, converter: &mut Converter) -> record::Failure {
+    fn failure(&mut self, failure: Failure, now_ns: u64, converter: &mut Converter) -> record::Failure {
         let complaint = complaint_of(&failure);
         let id = failure.id;
         let told = complaint.and_then(|(complaint, _)| self.texts.told(complaint)).cloned();
@@ -80,7 +88,7 @@ impl Outbox {
         match (told, complaint, &mut record.nginx) {
             (Some(told), _, Some(word)) => convert::tell(word, &told),
             (None, Some((complaint, connection)), Some(word)) if self.texts.waits(connection, complaint) => {
-                self.late.insert(complaint, (record.id, word.clone()));
+                self.late.insert(complaint, Late { failure: record.id, word: word.clone(), told_ns: now_ns });
             }
             _ => {}
         }
@@ -125,12 +133,12 @@ impl Outbox {
         }
         for id in found {
             let Some(told) = self.texts.told(id) else { continue };
-            let Some((failure, mut word)) = self.late.remove(&id) else { continue };
+            let Some(Late { failure, mut word, .. }) = self.late.remove(&id) else { continue };
             convert::tell(&mut word, told);
             let update = record::Update { time, failure, outcome: None, root: None, hint: None, nginx: Some(word) };
             records.push(Record::Update(Box::new(update)));
         }
-        self.late.retain(|id, _| now_ns.saturating_sub(id.time_ns) < 2 * LET_GO_NS);
+        self.late.retain(|_, late| now_ns.saturating_sub(late.told_ns) < 2 * LET_GO_NS);
         records
     }
 

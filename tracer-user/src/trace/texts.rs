@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// A line that has not come by then does not come: nginx writes it some 30 µs after the complaint.
+/// A line that has not come so long after its complaint was heard of does not come: nginx writes it some 30 µs after.
 pub(super) const LET_GO_NS: u64 = 1_000_000_000;
 /// How often what is too old is looked for.
 const TIDY_NS: u64 = 100_000_000;
@@ -44,6 +44,17 @@ const NGX_LOG_ERR: u32 = 4;
 pub(super) struct ComplaintId {
     pub(super) worker: u32,
     pub(super) time_ns: u64,
+}
+
+/// What explains a response without an attempt.
+#[derive(Debug)]
+struct Wordless {
+    time_ns: u64,
+    /// Since when it is known.
+    since_ns: u64,
+    /// As the engine has it.
+    message: String,
+    told: Rc<Told>,
 }
 
 /// Worker and nginx's number of the client connection.
@@ -65,9 +76,10 @@ pub(super) struct Texts {
     /// Whose lines were taken since the last reading.
     taken: Vec<ComplaintId>,
     told: HashMap<ComplaintId, Rc<Told>>,
-    told_order: VecDeque<ComplaintId>,
-    /// Of complaints that explain a response without an attempt: when, and the message as the engine has it.
-    wordless: HashMap<Place, (u64, String, Rc<Told>)>,
+    /// Which of them, and since when.
+    told_order: VecDeque<(ComplaintId, u64)>,
+    /// Of complaints that explain a response without an attempt.
+    wordless: HashMap<Place, Wordless>,
     reading: bool,
     /// The lines of `fallback` are all read up to now.
     polled: bool,
@@ -78,7 +90,7 @@ pub(super) struct Texts {
 
 impl Texts {
     /// A complaint that a verdict may come of.
-    pub(super) fn expect(&mut self, moment: &Moment, complaint: &Complaint, wall_offset_ns: i128) {
+    pub(super) fn expect(&mut self, moment: &Moment, complaint: &Complaint, wall_offset_ns: i128, now_ns: u64) {
         let Subject::Http(request) = &complaint.subject else { return };
         let Some(said) = word::said(complaint) else { return };
         self.logs.follow(moment.pid, Start::Recent);
@@ -96,6 +108,7 @@ impl Texts {
         let whole = |name: &String| name.len() < NAME_LEN - 1;
         self.waiting.entry((moment.pid, request.connection)).or_default().push(Waiting {
             time_ns: moment.time_ns,
+            since_ns: now_ns,
             wall_second: i64::try_from(second).unwrap_or_default(),
             about: About {
                 level: complaint.level,
@@ -135,7 +148,7 @@ impl Texts {
     }
 
     /// A line was written for a complaint.
-    pub(super) fn written(&mut self, written: &Written<'_>) {
+    pub(super) fn written(&mut self, written: &Written<'_>, now_ns: u64) {
         let Some(line) = line_of(written.bytes) else { return };
         let Some(place) = line.connection.map(|connection| (written.worker, connection)) else { return };
         let Some(waiting) = self.waiting.get_mut(&place) else { return };
@@ -148,7 +161,7 @@ impl Texts {
             self.waiting.remove(&place);
         }
         self.count -= 1;
-        let id = self.found(place, time_ns, message, Rc::new(told));
+        let id = self.found(place, (time_ns, now_ns), message, Rc::new(told));
         self.taken.push(id);
     }
 
@@ -188,7 +201,7 @@ impl Texts {
             }
         });
         self.emptied.extend(emptied);
-        found.extend(self.join());
+        found.extend(self.join(now_ns));
         let let_go = self.tidy(now_ns);
         if self.count == 0 || let_go > 0 {
             let emptied = std::mem::take(&mut self.emptied);
@@ -208,7 +221,7 @@ impl Texts {
             let Subject::Http(request) = &complaint.subject else { continue };
             let said = word::said(complaint);
             let message = said.is_some_and(rules::without_attempt).then(|| word::message(complaint));
-            self.found((id.worker, request.connection), id.time_ns, message, Rc::new(told.clone()));
+            self.found((id.worker, request.connection), (id.time_ns, now_ns), message, Rc::new(told.clone()));
         }
         steps
     }
@@ -226,22 +239,28 @@ impl Texts {
 
     /// The text of the complaint that explains a response without an attempt.
     pub(super) fn wordless(&self, worker: u32, connection: u64, message: &str, until_ns: u64) -> Option<&Rc<Told>> {
-        let (time_ns, known, told) = self.wordless.get(&(worker, connection))?;
-        (known == message && *time_ns <= until_ns).then_some(told)
+        let known = self.wordless.get(&(worker, connection))?;
+        (known.message == message && known.time_ns <= until_ns).then_some(&known.told)
     }
 
-    /// A complaint has its text.
-    fn found(&mut self, place: Place, time_ns: u64, message: Option<String>, told: Rc<Told>) -> ComplaintId {
+    /// A complaint of that time has its text now.
+    fn found(
+        &mut self,
+        place: Place,
+        (time_ns, now_ns): (u64, u64),
+        message: Option<String>,
+        told: Rc<Told>,
+    ) -> ComplaintId {
         let id = ComplaintId { worker: place.0, time_ns };
         if let Some(message) = message {
-            self.wordless.insert(place, (time_ns, message, Rc::clone(&told)));
+            self.wordless.insert(place, Wordless { time_ns, since_ns: now_ns, message, told: Rc::clone(&told) });
         }
         self.told.insert(id, told);
-        self.told_order.push_back(id);
+        self.told_order.push_back((id, now_ns));
         id
     }
 
-    fn join(&mut self) -> Vec<ComplaintId> {
+    fn join(&mut self, now_ns: u64) -> Vec<ComplaintId> {
         let mut joined = Vec::new();
         for (place, waiting) in &mut self.waiting {
             let Some(lines) = self.lines.get_mut(place) else { continue };
@@ -251,7 +270,7 @@ impl Texts {
             self.stored -= before_lines - lines.len();
         }
         self.waiting.retain(|_, waiting| !waiting.is_empty());
-        let found = |(place, (time_ns, message, told))| self.found(place, time_ns, message, told);
+        let found = |(place, (time_ns, message, told))| self.found(place, (time_ns, now_ns), message, told);
         joined.into_iter().map(found).collect()
     }
 
@@ -267,7 +286,7 @@ impl Texts {
         waiting.retain(|(worker, _), waiting| {
             logs.missing(*worker);
             let before = waiting.len();
-            waiting.retain(|waiting| fresh(waiting.time_ns));
+            waiting.retain(|waiting| fresh(waiting.since_ns));
             if waiting.len() < before {
                 unheard.insert(*worker);
             }
@@ -280,12 +299,12 @@ impl Texts {
             *stored -= before - lines.len();
             !lines.is_empty()
         });
-        while self.told_order.front().is_some_and(|id| !fresh(id.time_ns)) {
-            if let Some(old) = self.told_order.pop_front() {
+        while self.told_order.front().is_some_and(|(_, since_ns)| !fresh(*since_ns)) {
+            if let Some((old, _)) = self.told_order.pop_front() {
                 self.told.remove(&old);
             }
         }
-        self.wordless.retain(|_, (time_ns, _, _)| fresh(*time_ns));
+        self.wordless.retain(|_, known| fresh(known.since_ns));
         logs.tidy();
         before - self.count
     }
@@ -335,14 +354,20 @@ mod tests {
             request: None,
             peer: None,
         };
-        texts.waiting.entry((7, 3)).or_default().push(Waiting { time_ns: 9, wall_second: 0, about, message: None });
+        texts.waiting.entry((7, 3)).or_default().push(Waiting {
+            time_ns: 9,
+            since_ns: 9,
+            wall_second: 0,
+            about,
+            message: None,
+        });
         texts.count = 1;
         let id = ComplaintId { worker: 7, time_ns: 9 };
         assert!(texts.waits(3, id) && texts.read(10).0.is_empty());
         let bytes = b"2026/11/28 13:00:00 [error] 7#7: *3 upstream prematurely closed connection while reading response header \
             from upstream, client: 127.0.0.1, server: lab, request: \"GET / HTTP/1.1\", upstream: \"http://127.0.0.1:1/\", \
             host: \"lab\"";
-        texts.written(&Written { worker: 7, complaint_ns: 9, bytes });
+        texts.written(&Written { worker: 7, complaint_ns: 9, bytes }, 10);
         assert!(!texts.waits(3, id) && texts.told(id).is_some());
         assert_eq!((texts.read(11).0, texts.read(12).0), (vec![id], vec![]));
     }

@@ -36,7 +36,7 @@ impl Session<'_> {
             }
             if let Some(written) = collect::line::decode(&item) {
                 taken += 1;
-                self.outbox.texts.written(&written);
+                self.outbox.texts.written(&written, now_ns);
                 continue;
             }
             let event = self.decoder.decode(&item);
@@ -127,8 +127,11 @@ impl Session<'_> {
                 }
                 return Ok(());
             }
-            Happening::Complaint(complaint) if !self.overload.is_on(clock::monotonic_ns()) => {
-                self.outbox.texts.expect(&event.moment, complaint, self.converter.wall_offset_ns);
+            Happening::Complaint(complaint) => {
+                let now_ns = clock::monotonic_ns();
+                if !self.overload.is_on(now_ns) {
+                    self.outbox.texts.expect(&event.moment, complaint, self.converter.wall_offset_ns, now_ns);
+                }
             }
             _ => {}
         }
