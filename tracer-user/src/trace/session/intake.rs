@@ -36,7 +36,8 @@ impl Session<'_> {
             }
             if let Some(written) = collect::line::decode(&item) {
                 taken += 1;
-                self.outbox.texts.written(&written, now_ns);
+                // Reading a batch may take longer than what came of its first events is kept.
+                self.outbox.texts.written(&written, clock::monotonic_ns());
                 continue;
             }
             let event = self.decoder.decode(&item);
