@@ -41,6 +41,9 @@ use crate::{
 
 /// RCV_SHUTDOWN | SEND_SHUTDOWN: tcp_close() sets both before it changes the state, `__tcp_close()` in net/ipv4/tcp.c.
 const SHUTDOWN_MASK: u8 = 3;
+/// What nothing but a RST leaves in sk_err: tcp_reset(), net/ipv4/tcp_input.c, which sets it before the state.
+const ECONNRESET: u32 = 104;
+const EPIPE: u32 = 32;
 /// nginx closes the socket right after it complained about it.
 const UNBOUND_MEMORY_NS: u64 = 50_000_000;
 /// A RST sent longer ago than this has nothing to do with the one received now.
@@ -181,6 +184,12 @@ fn ended(sk: TcpSock, socket: &mut Socket, old: u8, new: u8) -> u32 {
         socket.flags |= FIN_RECEIVED;
     } else {
         socket.ended_error = sk.field(setting!(offsets.sock_err));
+        let by_reset = socket.ended_error == ECONNRESET || (socket.ended_error == EPIPE && old == CLOSE_WAIT);
+        if by_reset && socket.flags & RESET_RECEIVED == 0 {
+            // The program that sees it arrive was skipped, or is not attached.
+            socket.flags |= RESET_RECEIVED;
+            socket.reset_state = old;
+        }
         read::local(socket, sk);
         who_reset(socket, now);
     }

@@ -26,6 +26,10 @@ pub(in crate::trace::roots) fn closed(failure: &Failure, host: &Host) -> Option<
     let place = host.sockets.places.only(path)?;
     let began_ns = failure.started_ns.unwrap_or(failure.time_ns).min(failure.time_ns);
     let fate = host.peers.fate(place.owner.pid);
+    // Told to end, it may be about to: the program that sees exits may have been skipped.
+    if ended::told(&place.owner, failure.time_ns, fate.as_ref()).is_some() {
+        return None;
+    }
     let seen = text::seen_before(failure.time_ns, place.seen_ns);
     (place.first_ns <= began_ns).then(|| ended::by_server(failure, at, &seen, &place.owner, fate.as_ref()))
 }
