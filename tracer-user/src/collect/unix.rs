@@ -45,9 +45,9 @@ pub(super) fn connection(
         worker: wire.tgid,
         netns: wire.netns,
         remote: address(&wire.path, wire.path_length),
-        listener: (wire.listener_tgid != 0).then_some(wire.listener_tgid),
         other_end: has(unix::CONNECTED).then(|| OtherEnd {
             closed: has(unix::PEER_CLOSED),
+            listener: (wire.listener_tgid != 0).then_some(wire.listener_tgid),
             accepted: has(unix::ACCEPTED),
             inode: (wire.peer_inode != 0).then_some(wire.peer_inode),
             unread: wire.peer_unread,

@@ -6,22 +6,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The part of the time that it may take: one in so many.
-const SHARE: u32 = 400;
-
 /// One piece of work at a time, and what came of the last.
 #[derive(Debug)]
 pub struct Aside<T> {
     name: &'static str,
     least: Duration,
+    share: u32,
     doing: Option<Receiver<(T, Duration)>>,
     next: Option<Instant>,
 }
 
 impl<T: Send + 'static> Aside<T> {
-    /// At least so long from one end to the next beginning; `name` is the thread's, 15 letters.
-    pub const fn new(name: &'static str, least: Duration) -> Self {
-        Self { name, least, doing: None, next: None }
+    /// At least so long from one end to the next beginning, and one in `share` is the part of the time that it may take; `name` is
+    /// the thread's, 15 letters.
+    pub const fn new(name: &'static str, least: Duration, share: u32) -> Self {
+        Self { name, least, share, doing: None, next: None }
     }
 
     /// Is it time to begin anew?
@@ -51,7 +50,7 @@ impl<T: Send + 'static> Aside<T> {
             Err(TryRecvError::Disconnected) => (None, Duration::ZERO),
         };
         self.doing = None;
-        self.next = Some(Instant::now() + self.least.max(took * SHARE));
+        self.next = Some(Instant::now() + self.least.max(took * self.share));
         done
     }
 }
@@ -63,13 +62,14 @@ mod tests {
         time::{Duration, Instant},
     };
 
-    use super::{Aside, SHARE};
+    use super::Aside;
 
     const PERIOD: Duration = Duration::from_millis(50);
 
     #[test]
     fn it_rests_in_proportion() {
-        let mut aside = Aside::new("test", PERIOD);
+        const SHARE: u32 = 100;
+        let mut aside = Aside::new("test", PERIOD, SHARE);
         assert!(aside.is_due() && aside.take().is_none());
         aside.begin(|| thread::sleep(Duration::from_millis(5)));
         assert!(!aside.is_due());

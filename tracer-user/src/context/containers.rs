@@ -13,17 +13,18 @@ use super::{
     owners::{Found, snapshot},
 };
 
-/// How often it is looked at least.
+/// How long it rests from one look to the next at least, and the part of the time that looking may take: one in so many.
 const PERIOD: Duration = Duration::from_secs(1);
-/// Upstreams that are looked for.
-const UPSTREAMS: usize = 1024;
+const SHARE: u32 = 100;
 
 /// An address as nginx's network namespace has it.
 type Wanted = (u32, IpAddr);
 
-/// What a look has found: whose each wanted address is, a process in each of those, and who listens in those that were not known.
+/// What a look has found: all namespaces, whose each wanted address is, a process in each of those, and who listens in those that
+/// were not known.
 #[derive(Debug)]
 struct Looked {
+    all: BTreeSet<u32>,
     theirs: HashMap<Wanted, u32>,
     processes: BTreeMap<u32, u32>,
     listeners: Vec<Found>,
@@ -33,7 +34,7 @@ struct Looked {
 /// The table. Judges nothing.
 #[derive(Debug)]
 pub struct Containers {
-    /// As last seen: one that has gone meanwhile is kept until another one has its address.
+    /// As last seen. One that has gone since is kept: the ends of its processes are still to be told of.
     theirs: HashMap<Wanted, u32>,
     processes: BTreeMap<u32, u32>,
     looking: Aside<Option<Looked>>,
@@ -41,7 +42,7 @@ pub struct Containers {
 
 impl Default for Containers {
     fn default() -> Self {
-        Self { theirs: HashMap::new(), processes: BTreeMap::new(), looking: Aside::new("look-around", PERIOD) }
+        Self { theirs: HashMap::new(), processes: BTreeMap::new(), looking: Aside::new("look-around", PERIOD, SHARE) }
     }
 }
 
@@ -49,7 +50,7 @@ impl Containers {
     /// Called from time to time. Begins to look for these upstreams, if it is time for that; gives who was found to listen in
     /// namespaces that were not known to have one, and when.
     pub fn look(&mut self, upstreams: impl FnOnce() -> BTreeSet<Wanted>) -> Option<(Vec<Found>, u64)> {
-        let looked = self.looking.take().flatten();
+        let looked = self.looking.take();
         if self.looking.is_due() {
             let mut wanted = upstreams();
             wanted.retain(|(_, address)| !address.is_loopback());
@@ -59,7 +60,17 @@ impl Containers {
                 self.looking.begin(move || look(&wanted, &known));
             }
         }
-        let Looked { theirs, processes, listeners, taken_ns } = looked?;
+        self.take(looked?)
+    }
+
+    fn take(&mut self, looked: Option<Looked>) -> Option<(Vec<Found>, u64)> {
+        let Some(Looked { all, theirs, processes, listeners, taken_ns }) = looked else {
+            self.theirs.clear();
+            self.processes.clear();
+            return None;
+        };
+        // Of those that are there only the last look counts: a number may be another one's by now.
+        self.theirs.retain(|_, netns| !all.contains(netns));
         self.theirs.extend(theirs);
         self.processes = processes;
         Some((listeners, taken_ns))
@@ -76,20 +87,22 @@ impl Containers {
     }
 }
 
-/// None: there are more namespaces than are looked into, so that nobody knows who else has an address.
+/// None: there are more namespaces than are looked into, or one could not be, so that nobody knows who else has an address.
 fn look(wanted: &BTreeSet<Wanted>, known: &BTreeSet<u32>) -> Option<Looked> {
     let all = Snapshot::read().by_inode()?;
-    let theirs = whose(wanted, all.iter().map(|(netns, pid)| (*netns, addresses(*pid))));
+    let having = all.iter().map(|(netns, pid)| Some((*netns, addresses(*netns, *pid)?)));
+    let theirs = whose(wanted, having.collect::<Option<Vec<_>>>()?.into_iter());
     let new: BTreeSet<u32> = theirs.values().copied().collect();
-    let processes = all.into_iter().filter(|(netns, _)| new.contains(netns)).collect::<BTreeMap<u32, u32>>();
+    let processes: BTreeMap<u32, u32> =
+        all.iter().filter(|(netns, _)| new.contains(netns)).map(|(netns, pid)| (*netns, *pid)).collect();
     let places: Vec<_> = processes.clone().into_iter().filter(|(netns, _)| !known.contains(netns)).collect();
     let (listeners, taken_ns) = if places.is_empty() { (Vec::new(), 0) } else { snapshot(&places) };
-    Some(Looked { theirs, processes, listeners, taken_ns })
+    Some(Looked { all: all.into_keys().collect(), theirs, processes, listeners, taken_ns })
 }
 
 /// Of each wanted address the one other namespace that has it; an address that nginx's own has, or several, is no container's.
 fn whose(wanted: &BTreeSet<Wanted>, namespaces: impl Iterator<Item = (u32, BTreeSet<IpAddr>)>) -> HashMap<Wanted, u32> {
-    let looked_for: BTreeSet<IpAddr> = wanted.iter().take(UPSTREAMS).map(|(_, address)| *address).collect();
+    let looked_for: BTreeSet<IpAddr> = wanted.iter().map(|(_, address)| *address).collect();
     let mut having: HashMap<IpAddr, Vec<u32>> = HashMap::new();
     for (netns, addresses) in namespaces {
         for address in addresses.intersection(&looked_for) {
@@ -105,9 +118,14 @@ fn whose(wanted: &BTreeSet<Wanted>, namespaces: impl Iterator<Item = (u32, BTree
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, net::IpAddr, thread, time::Duration};
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        net::IpAddr,
+        thread,
+        time::Duration,
+    };
 
-    use super::{Containers, whose};
+    use super::{Containers, Looked, whose};
     use crate::context::namespaces::of_host;
 
     fn address(text: &str) -> IpAddr {
@@ -131,6 +149,23 @@ mod tests {
             theirs.into_iter().map(|((own, address), netns)| (own, address.to_string(), netns)).collect();
         theirs.sort_unstable();
         assert_eq!(theirs, [(1, "10.0.0.2".to_owned(), 2), (2, "fd00::2".to_owned(), 3)], "its own, two's, nobody's");
+    }
+
+    #[test]
+    fn only_what_has_gone_is_remembered() {
+        let mut containers = Containers::default();
+        let mut look = |all: &[u32], theirs: &[(&str, u32)]| {
+            let theirs = theirs.iter().map(|(text, netns)| ((1, address(text)), *netns)).collect();
+            let (processes, listeners) = (BTreeMap::new(), Vec::new());
+            let looked = Looked { all: all.iter().copied().collect(), theirs, processes, listeners, taken_ns: 0 };
+            containers.take(Some(looked));
+            ["10.0.0.2", "10.0.0.3"].map(|text| containers.of(1, address(text)))
+        };
+        assert_eq!(look(&[1, 2, 3], &[("10.0.0.2", 2), ("10.0.0.3", 3)]), [Some(2), Some(3)]);
+        assert_eq!(look(&[1, 3], &[("10.0.0.3", 3)]), [Some(2), Some(3)], "its processes' ends may still be told of");
+        assert_eq!(look(&[1, 2, 3], &[]), [None, None], "another one has the number; the other has lost its address");
+        assert_eq!(look(&[1, 2], &[("10.0.0.2", 2)]), [Some(2), None]);
+        assert!(containers.take(None).is_none() && containers.of(1, address("10.0.0.2")).is_none(), "too many to know");
     }
 
     #[test]

@@ -164,12 +164,13 @@ fn has(process: impl Display, address: IpAddr) -> bool {
     }
 }
 
-/// All addresses that the network namespace of a process has for its own.
-pub(super) fn addresses(pid: u32) -> BTreeSet<IpAddr> {
-    let read = |file| fs::read_to_string(format!("/proc/{pid}/net/{file}")).unwrap_or_default();
-    let mut found: BTreeSet<IpAddr> = interfaces(&read("if_inet6")).map(IpAddr::V6).collect();
-    found.extend(locals(&read("fib_trie")).filter_map(|address| address.parse::<IpAddr>().ok()));
-    found
+/// All addresses that a network namespace has for its own, as a process in it tells; None: that one is not in it any more.
+pub(super) fn addresses(inode: u32, pid: u32) -> Option<BTreeSet<IpAddr>> {
+    let read = |file| fs::read_to_string(format!("/proc/{pid}/net/{file}"));
+    // Without IPv6 there is no such file.
+    let mut found: BTreeSet<IpAddr> = interfaces(&read("if_inet6").unwrap_or_default()).map(IpAddr::V6).collect();
+    found.extend(locals(&read("fib_trie").ok()?).filter_map(|address| address.parse::<IpAddr>().ok()));
+    (netns(pid) == Some(u64::from(inode))).then_some(found)
 }
 
 /// `|-- 10.0.0.1` with `/32 host LOCAL` on the next line.
@@ -202,7 +203,10 @@ mod tests {
         assert_eq!(locals(trie).collect::<Vec<_>>(), ["10.0.0.1"]);
         let table = "20010db8000000000000000000000001 02 40 00 80     eth0\n";
         assert_eq!(interfaces(table).map(|address| address.to_string()).collect::<Vec<_>>(), ["2001:db8::1"]);
-        assert!(addresses(std::process::id()).contains(&"127.0.0.1".parse().expect("an address")));
+        let pid = std::process::id();
+        let own = u32::try_from(netns(pid).expect("it can be read")).expect("an inode");
+        assert!(addresses(own, pid).expect("we are in it").contains(&"127.0.0.1".parse().expect("an address")));
+        assert_eq!(addresses(own + 1, pid), None);
     }
 
     #[test]

@@ -13,8 +13,6 @@ pub struct UnixConnection {
     pub netns: u32,
     /// The listener's address, as it was bound.
     pub remote: Option<Address>,
-    /// The process that called listen(2) at the other end.
-    pub listener: Option<u32>,
     /// None: not connected.
     pub other_end: Option<OtherEnd>,
     /// sk_err.
@@ -28,6 +26,8 @@ pub struct UnixConnection {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtherEnd {
     pub closed: bool,
+    /// The process that called listen(2) there.
+    pub listener: Option<u32>,
     /// accept(2) had taken it; says nothing once it is closed.
     pub accepted: bool,
     /// Number of its inode, where it is open and accepted.

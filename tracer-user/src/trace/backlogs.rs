@@ -13,6 +13,9 @@ use crate::{
     model::host::Place,
 };
 
+/// The part of the time that it may take: one in so many.
+const SHARE: u32 = 400;
+
 /// The listeners' drops when last seen, by their cookies.
 #[derive(Debug)]
 pub(super) struct Backlogs {
@@ -23,7 +26,7 @@ pub(super) struct Backlogs {
 
 impl Default for Backlogs {
     fn default() -> Self {
-        Self { drops: HashMap::new(), looking: Aside::new("look-at-queues", Duration::ZERO) }
+        Self { drops: HashMap::new(), looking: Aside::new("look-at-queues", Duration::ZERO, SHARE) }
     }
 }
 

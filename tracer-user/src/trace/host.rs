@@ -26,6 +26,7 @@ use crate::{
         owners::{Found, Owners, snapshot},
         process::{ProcessFacts, name, same_program},
         route::Routes,
+        stat::Stat,
         unit::Units,
         unix::holders::is_manager,
     },
@@ -204,7 +205,10 @@ impl Host {
 
     /// Looks from time to time which of these upstreams other network namespaces of this host have, and who listens there.
     pub(super) fn look_for_containers(&mut self, upstreams: impl FnOnce() -> BTreeSet<(u32, IpAddr)>) {
-        if let Some((found, taken_ns)) = self.containers.look(upstreams) {
+        if let Some((mut found, taken_ns)) = self.containers.look(upstreams) {
+            // Who has ended since will not be told to.
+            let lives = |pid: u32| Stat::read(pid).is_some_and(|stat| stat.is_alive());
+            found.iter_mut().for_each(|found| found.holders.retain(|(holder, _)| lives(holder.pid)));
             self.found(found, taken_ns);
         }
     }
@@ -298,7 +302,11 @@ impl Host {
     /// namespace nor a container's alone has that address, whatever listens on that port there.
     pub(super) fn listener_for(&mut self, netns: u32, worker: u32, upstream: SocketAddr) -> Option<Place> {
         let owner = self.namespaces.owns(netns, Some(worker), upstream.ip()).then_some(netns);
-        let netns = owner.or_else(|| self.containers.of(netns, upstream.ip()))?;
+        let container = || self.containers.of(netns, upstream.ip());
+        let netns = match owner {
+            Some(netns) => netns,
+            None => container().filter(|theirs| self.namespaces.owns(*theirs, None, upstream.ip()))?,
+        };
         let exact = Place { netns, address: upstream };
         let any = |ip: IpAddr| Place { netns, address: SocketAddr::new(ip, upstream.port()) };
         let unspecified = [any(std::net::Ipv4Addr::UNSPECIFIED.into()), any(std::net::Ipv6Addr::UNSPECIFIED.into())];

@@ -233,7 +233,8 @@ mod tests {
         assert_eq!(wanted(&Failure { cause: Cause::ClosedBeforeResponse, ..failure.clone() }), None);
         let mut unix = failure;
         unix.upstream = Some(Address::Unix("/run/a.sock".into()));
-        let end = |closed, accepted, inode| OtherEnd { closed, accepted, inode, unread: 0, closing: None };
+        let end =
+            |closed, accepted, inode| OtherEnd { closed, accepted, inode, unread: 0, listener: None, closing: None };
         unix.connection.other_end = Some(end(false, true, Some(7)));
         assert_eq!(wanted(&unix), Some(Wanted::Inode(7)));
         unix.connection.other_end = Some(end(false, true, None));

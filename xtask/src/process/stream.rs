@@ -120,8 +120,11 @@ impl Invocation {
             }
         }
         if let Some(limit) = overrun {
-            // Of a process that was told to end, and to end at once.
-            let _ = child.try_wait();
+            if !matches!(stage, Stage::Killed(_)) {
+                // It may have closed its output only.
+                child.kill().context("SIGKILL")?;
+                child.wait().with_context(|| format!("waiting for `{}`", self.name()))?;
+            }
             let seconds = limits.deadline.as_secs();
             return Err(anyhow!(limit).context(format!("`{}`, which had {seconds} s", self.name())));
         }

@@ -49,6 +49,10 @@ impl Live {
         self.sockets > 0
     }
 
+    pub(super) const fn sockets(&self) -> u32 {
+        self.sockets
+    }
+
     /// One more socket.
     pub(super) fn opened(&mut self, by: &Name, time_ns: Option<u64>) {
         self.sockets += 1;

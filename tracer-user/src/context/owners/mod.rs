@@ -1,4 +1,4 @@
-//! Who listens where, who did, and how those ended: a snapshot at the start, kept current by the kernel's events.
+//! Who listens where, who did, and how those ended: snapshots of network namespaces, kept current by the kernel's events.
 
 mod live;
 
@@ -70,27 +70,37 @@ pub struct Owners {
 }
 
 impl Owners {
-    /// Takes in what was there at this time (monotonic, ns). What events said before and since counts.
+    /// Takes in what was there at this time (monotonic, ns), beside what events have told.
     pub fn seed(&mut self, found: Vec<Found>, taken_ns: u64) {
         if self.seeded_ns.len() >= NAMESPACES {
             self.seeded_ns.clear();
         }
-        self.seeded_ns.extend(found.iter().map(|found| (found.place.netns, taken_ns)));
-        let mut seeded: HashSet<Place> = HashSet::new();
+        let mut by_place: HashMap<Place, Vec<Name>> = HashMap::new();
         for Found { place, holders } in found {
-            let Some((opener, _)) =
-                holders::master(&holders, |(name, parent)| (name, *parent)).or_else(|| holders.first())
-            else {
-                continue;
-            };
+            self.seeded_ns.insert(place.netns, taken_ns);
+            let opener = holders::master(&holders, |(name, parent)| (name, *parent)).or_else(|| holders.first());
+            by_place.entry(place).or_default().extend(opener.map(|(opener, _)| opener.clone()));
+        }
+        for (place, openers) in by_place {
+            // What has ceased meanwhile may be the one that was seen.
+            if openers.len() > 1 || !self.gone.contains_key(&place) {
+                self.seed_one(place, &openers);
+            }
+        }
+    }
+
+    /// The sockets of one place. Those that events have told of already are among them.
+    fn seed_one(&mut self, place: Place, openers: &[Name]) {
+        let known = self.live.get(&place).map_or(0, Live::sockets);
+        let unknown = openers.len().saturating_sub(known as usize);
+        let told = |live: Option<&Live>, pid: u32| known > 0 && live.is_some_and(|live| live.is_opened_by(pid));
+        let told: Vec<bool> = openers.iter().map(|opener| told(self.live.get(&place), opener.pid)).collect();
+        let rest = openers.iter().zip(told).filter(|(_, told)| !told).map(|(opener, _)| opener);
+        for opener in rest.take(unknown) {
             let room = self.live.len() < LIVE;
             match self.live.get_mut(&place) {
-                Some(live) if seeded.contains(&place) => live.opened(opener, None),
-                Some(_) => {}
-                None if room && !self.gone.contains_key(&place) => {
-                    self.live.insert(place, Live::new(opener, None));
-                    seeded.insert(place);
-                }
+                Some(live) => live.opened(opener, None),
+                None if room => drop(self.live.insert(place, Live::new(opener, None))),
                 None => {}
             }
         }

@@ -181,6 +181,23 @@ fn what_the_snapshot_has_is_not_counted_again() {
 }
 
 #[test]
+fn a_later_snapshot_adds_who_was_there_before() {
+    let (mut owners, there) = (Owners::default(), place("0.0.0.0:80"));
+    let found = |pid| Found { place: there, holders: vec![(Name { pid, comm: "app".to_owned() }, 1)] };
+    // One of four was replaced since the start.
+    owners.event(&event(5, 11, Ending::Exited(0), Change::ceases(there)));
+    owners.event(&event(6, 15, Ending::Alive, Change::Listens(there)));
+    assert!(owners.live(there).and_then(Live::owner).is_some());
+    for time_ns in [10, 11] {
+        owners.seed([12, 13, 14, 15].map(found).into(), time_ns);
+        let live = owners.live(there).expect("it listens");
+        assert_eq!((live.owner(), live.sockets()), (None, 4), "several answer for it");
+    }
+    owners.event(&event(20, 15, Ending::Exited(0), Change::ceases(there)));
+    assert!(owners.live(there).is_some(), "the others go on");
+}
+
+#[test]
 fn our_own_listener_is_found() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("bound");

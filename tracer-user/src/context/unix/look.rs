@@ -71,11 +71,12 @@ pub struct Elsewhere {
 /// Where the file of a listener is that is not where it was bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Whereabouts {
-    /// There, in the eyes of its owner, who sees other file systems.
+    /// Where only its owner sees it, who has other file systems.
     AnotherMount,
     /// In the same directory under this path.
     Renamed(String),
-    /// Its owner does not see it there either, and in that directory it is not: removed, or moved away.
+    /// Its owner does not see it there either, nor elsewhere in that directory as far as that was looked through: removed, or
+    /// moved away.
     Gone,
 }
 
@@ -158,11 +159,14 @@ pub fn look(asked: &Asked, known: &Known) -> Option<Look> {
             let owner = owner(listener)?;
             let theirs = View::of(owner.pid, clock::monotonic_ns())?;
             let is_there = theirs.scope != view.scope && reaches(&theirs, &listeners, &asked.path, listener);
+            let renamed = || renamed(&theirs, &listeners, &asked.path, listener);
             let file = match () {
                 () if is_there => Whereabouts::AnotherMount,
-                () => {
-                    renamed(&theirs, &listeners, &asked.path, listener).map_or(Whereabouts::Gone, Whereabouts::Renamed)
-                }
+                () => match renamed() {
+                    Some(path) if reaches(&view, &listeners, &path, listener) => Whereabouts::Renamed(path),
+                    Some(_) => Whereabouts::AnotherMount,
+                    None => Whereabouts::Gone,
+                },
             };
             Some(Elsewhere { owner, file })
         }),

@@ -22,13 +22,14 @@ pub struct Place {
     pub owner: Name,
     /// The file, as it was then.
     pub file: Option<Part>,
-    /// First and last seen listening, monotonic.
-    pub first_ns: u64,
+    /// Last seen listening, monotonic.
     pub seen_ns: u64,
     live: bool,
     inode: u64,
     holders: Vec<Holder>,
     ended: Vec<(Actor, u64)>,
+    /// When the last of its processes ended, known by name or not.
+    last_end_ns: u64,
 }
 
 /// How it went on with a listener that is no more.
@@ -42,6 +43,16 @@ pub enum Afterwards<'a> {
 }
 
 impl Place {
+    /// Has this process it open?
+    pub fn is_held_by(&self, pid: u32) -> bool {
+        self.holders.iter().any(|holder| holder.name.pid == pid)
+    }
+
+    /// Did one of its processes end since then?
+    pub const fn lost_one_since(&self, time_ns: u64) -> bool {
+        self.last_end_ns > time_ns
+    }
+
     /// What became of the owner until that time.
     pub fn afterwards(&self, time_ns: u64) -> Afterwards<'_> {
         let ended =
@@ -89,8 +100,8 @@ impl Places {
             _ => {
                 self.make_room(&key);
                 let ended = Vec::new();
-                let (first_ns, seen_ns) = (taken_ns, taken_ns);
-                let place = Place { owner, file, first_ns, seen_ns, live: true, inode, holders, ended };
+                let (seen_ns, last_end_ns) = (taken_ns, 0);
+                let place = Place { owner, file, seen_ns, live: true, inode, holders, ended, last_end_ns };
                 self.known.insert(key, place);
             }
         }
@@ -111,6 +122,7 @@ impl Places {
                 || actor.ending != Ending::Exited(0) && actor.master.as_ref().is_some_and(|it| holds(it.pid));
             if holds(actor.name.pid) || of_master() {
                 served.push(path.clone());
+                place.last_end_ns = place.last_end_ns.max(*time_ns);
             }
             if holds(actor.name.pid) {
                 // Its workers may come and go for days; what counts in the end is the owner's.
@@ -219,6 +231,7 @@ mod tests {
         assert!(places.take(seen(2, "/a", 5, &[PID])).is_empty());
         assert!(places.last(&scope(), "/a").is_none(), "it listens");
         assert_eq!(places.event(&ends(10, PID, 1)), ["/a"]);
+        assert!(places.known.values().all(|place| place.lost_one_since(9) && !place.lost_one_since(10)));
         places.take(seen(11, "/a", 5, &[]));
         let place = places.last(&scope(), "/a").expect("nobody listens any more");
         assert!(matches!(place.afterwards(20), Afterwards::Ended(actor, 10) if actor.name.pid == PID));

@@ -64,10 +64,15 @@ impl Engine {
     /// Those about which nginx will not say anything any more; the ring has been drained up to `now_ns`.
     pub(super) fn release_unspoken(&mut self, now_ns: u64) {
         let unspoken = std::mem::take(&mut self.unspoken);
-        let patience = |unspoken: &Unspoken| match unspoken.what {
-            Silent::Refused(_) if self.is_heard(unspoken.worker()) => COMPLAINT_NS,
-            _ if !self.is_heard(unspoken.worker()) && !self.paging.contains(&unspoken.worker()) => UNHEARD_NS,
-            _ => HOLD_NS,
+        let patience = |unspoken: &Unspoken| {
+            let worker = unspoken.worker();
+            let is_refusal = matches!(unspoken.what, Silent::Refused(_));
+            match (self.is_heard(worker), self.paging.contains(&worker)) {
+                (true, _) if is_refusal => COMPLAINT_NS,
+                (false, false) if is_refusal => UNHEARD_NS,
+                (false, false) => 0,
+                _ => HOLD_NS,
+            }
         };
         let due = |unspoken: &Unspoken| unspoken.moment.time_ns.saturating_add(patience(unspoken)) <= now_ns;
         let (due, rest): (VecDeque<_>, _) = unspoken.into_iter().partition(due);

@@ -30,8 +30,10 @@ pub(super) fn unix(step: Step) -> Step {
 
 pub(super) fn unix_open(step: Step) -> Step {
     step.on_unix_socket(script::unix(|unix| {
-        (unix.ended, unix.other_end) =
-            (false, Some(OtherEnd { closed: false, accepted: true, inode: None, unread: 0, closing: None }));
+        (unix.ended, unix.other_end) = (
+            false,
+            Some(OtherEnd { closed: false, accepted: true, inode: None, unread: 0, listener: Some(77), closing: None }),
+        );
     }))
 }
 

@@ -21,13 +21,17 @@ fn closing(unread: u32, ending: Ending) -> Closing {
 /// The other end was closed with so much of the request unread.
 fn left(unread: u32, ending: Ending) -> UnixConnection {
     let closing = Some(closing(unread, ending));
-    unix(|unix| unix.other_end = Some(OtherEnd { closed: true, accepted: false, inode: None, unread: 0, closing }))
+    unix(|unix| {
+        unix.other_end =
+            Some(OtherEnd { closed: true, accepted: false, inode: None, unread: 0, listener: Some(77), closing })
+    })
 }
 
 fn open(accepted: bool) -> UnixConnection {
     unix(|unix| {
         unix.ended = false;
-        unix.other_end = Some(OtherEnd { closed: false, accepted, inode: None, unread: 1, closing: None });
+        unix.other_end =
+            Some(OtherEnd { closed: false, accepted, inode: None, unread: 1, listener: Some(77), closing: None });
     })
 }
 

@@ -155,9 +155,8 @@ impl<'a> Tcp<'a> {
         let connected_ns = self.failure.connection.connected_ns?;
         let served_then = live.since_ns.is_none_or(|since_ns| since_ns <= connected_ns);
         let owner = live.owner().filter(|_| served_then)?;
-        let note = if place.netns == netns { "" } else { " in another network namespace, which has that address" };
         let at = Address::Tcp(place.address);
-        Some(ended::by_server(self.failure, &at, note, owner, host.peers.fate(owner.pid).as_ref()))
+        Some(ended::by_server(self.failure, &at, &elsewhere(here, place), owner, host.peers.fate(owner.pid).as_ref()))
     }
 
     /// A queue of its listener was full.
@@ -167,8 +166,18 @@ impl<'a> Tcp<'a> {
         let (here, None) = (self.here?, self.there) else { return None };
         let place = host.listener_for(here.netns, self.failure.worker, here.remote)?;
         let owner = host.owners.live(place).and_then(Live::owner);
-        Some(queue::root(full, place.address, owner, host.overflows.at(place).as_ref()))
+        let mut found = queue::root(full, place.address, owner, host.overflows.at(place).as_ref());
+        found.root.text += &elsewhere(here, place);
+        Some(found)
     }
+}
+
+/// Where a listener is that was found by nginx's address alone.
+fn elsewhere(here: Ends, place: Place) -> String {
+    if place.netns == here.netns {
+        return String::new();
+    }
+    format!(" in another network namespace, which has {}", here.remote.ip())
 }
 
 /// Who does not listen there, where TCP has refused, and who did.

@@ -181,6 +181,17 @@ impl Session<'_> {
         }
     }
 
+    /// Finds the log files of a process; takes its lines as they are written where some go elsewhere.
+    pub(super) fn reach_lines(&mut self, pid: u32, start: Start) {
+        if !self.settings.nginx_witness {
+            return;
+        }
+        self.outbox.texts.logs.follow(pid, start);
+        if self.outbox.texts.logs.misses_lines(pid) {
+            self.hear_lines(pid);
+        }
+    }
+
     /// The lines of this process are in no file that can be read: takes them as they are written.
     pub(super) fn hear_lines(&mut self, pid: u32) {
         if self.probes.hear_lines(pid) {
@@ -214,7 +225,8 @@ impl Session<'_> {
         self.newcomers = rest;
         for Newcomer { pid, time_ns, .. } in ready {
             let Some(facts) = self.converter.processes.refresh(pid) else { continue };
-            if facts.role == Role::Worker {
+            let is_worker = facts.role == Role::Worker;
+            if is_worker {
                 self.converter.advisor.watch(pid);
             }
             let process = convert::process(facts);
@@ -224,6 +236,9 @@ impl Session<'_> {
                 change: record::Change::Appeared,
                 process,
             }))?;
+            if is_worker {
+                self.reach_lines(pid, Start::Recent);
+            }
         }
         Ok(())
     }

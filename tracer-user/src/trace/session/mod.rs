@@ -189,12 +189,7 @@ impl<'a> Session<'a> {
             self.traced.insert(process.pid);
             self.converter.processes.refresh(process.pid);
             self.listen(process.pid);
-            if self.settings.nginx_witness {
-                self.outbox.texts.logs.follow(process.pid, Start::End);
-                if self.outbox.texts.logs.misses_lines(process.pid) {
-                    self.hear_lines(process.pid);
-                }
-            }
+            self.reach_lines(process.pid, Start::End);
         }
         self.converter.host.look_around(&mut self.probes, &running)?;
         if self.settings.nginx_witness {

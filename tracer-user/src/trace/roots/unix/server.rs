@@ -15,8 +15,11 @@ pub(in crate::trace::roots) fn ended_with_queue(failure: &Failure, host: &Host) 
     of_close(failure, actor, ended_ns, host).map(|found| Found { evidence: None, ..found })
 }
 
-/// Somebody closed it who was not exiting, for that is seen: whoever it was had it from who listens there, and did so before
-/// the request began.
+/// Nobody who has that socket has ended for so long before: a close is noticed later where nginx is busy with a slow client.
+const CALM_NS: u64 = 60_000_000_000;
+
+/// A process that lives closed it: it had the connection from the one that called listen(2), which the socket itself remembers, and
+/// none of those that have the listener has ended lately.
 pub(in crate::trace::roots) fn closed(failure: &Failure, host: &Host) -> Option<Found> {
     let Some(at @ Address::Unix(path)) = &failure.upstream else { return None };
     let by_fin = [Cause::ClosedBeforeResponse, Cause::ClosedMidResponse].contains(&failure.cause);
@@ -24,12 +27,15 @@ pub(in crate::trace::roots) fn closed(failure: &Failure, host: &Host) -> Option<
         return None;
     }
     let place = host.sockets.places.only(path)?;
-    let began_ns = failure.started_ns.unwrap_or(failure.time_ns).min(failure.time_ns);
+    let listener = failure.connection.other_end.as_ref()?.listener?;
+    if !place.is_held_by(listener) || place.lost_one_since(failure.time_ns.saturating_sub(CALM_NS)) {
+        return None;
+    }
     let fate = host.peers.fate(place.owner.pid);
     // Told to end, it may be about to: the program that sees exits may have been skipped.
     if ended::told(&place.owner, failure.time_ns, fate.as_ref()).is_some() {
         return None;
     }
     let seen = text::seen_before(failure.time_ns, place.seen_ns);
-    (place.first_ns <= began_ns).then(|| ended::by_server(failure, at, &seen, &place.owner, fate.as_ref()))
+    Some(ended::by_server(failure, at, &seen, &place.owner, fate.as_ref()))
 }
