@@ -105,7 +105,7 @@ fn is_text_in_a_burst(lost: &Value) -> bool {
 }
 
 /// How much of that there was, as the records say. No cause may be wrong for it.
-fn skipped(records: &[Value]) -> u64 {
+pub(crate) fn skipped(records: &[Value]) -> u64 {
     let lost = of_type(records, "lost").filter(|lost| is_the_kernels(lost));
     lost.filter_map(|lost| lost["count"].as_u64()).sum()
 }

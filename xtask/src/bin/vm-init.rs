@@ -63,6 +63,8 @@ fn prepare() -> Result<()> {
             mounted?;
         }
     }
+    // As systemd has it: groups may limit memory. Without that controller they do not.
+    let _ = fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
     let unlimited = Rlimit { current: None, maximum: None };
     setrlimit(Resource::Memlock, unlimited).context("raising the limit of locked memory")?;
     let files = Rlimit { current: Some(OPEN_FILES), maximum: Some(OPEN_FILES) };
