@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::Program;
-use super::scene::{Scene, Server, because, besides, failure, sees_resets};
+use super::scene::{Scene, Server, because, besides, end_of, failure, sees_resets};
 use crate::scenario::{BASE, Need, Net, Scenario};
 use crate::stage::{Options, Stage};
 use crate::tracer::of_type;
@@ -134,11 +134,11 @@ fn container(why502: &Path, options: &Options) -> Result<String> {
     ensure!(scene.get("/in9001/gone")? == 502, "it was not refused");
     let records = scene.records()?;
     for (pid, port) in pids.into_iter().zip([9001, 9002]) {
-        let exit = of_type(&records, "exit").find(|exit| exit["pid"] == pid).context("no exit record")?;
+        let Some(exit) = end_of(&records, pid)? else { continue };
         let upstreams = &exit["upstreams"];
         ensure!(exit["signal"] == "SIGKILL" && *upstreams == json!([format!("10.77.0.2:{port}")]), "{exit}");
     }
-    ensure!(of_type(&records, "exit").count() == 2, "somebody else served");
+    ensure!(of_type(&records, "exit").all(|exit| pids.iter().any(|pid| exit["pid"] == *pid)), "somebody else served");
     let overflow = of_type(&records, "overflow").find(|overflow| overflow["address"] == "10.77.0.2:9003");
     let overflow = overflow.context("no overflow record of the container")?;
     ensure!(overflow["owner"]["pid"] == pids[2] && overflow["queue"] == "accept", "{overflow}");

@@ -287,6 +287,13 @@ fn excuse(records: &mut [Value]) {
     }
 }
 
+/// The record of a process's end. None: the program that sees it was skipped, and that was told.
+pub(super) fn end_of(records: &[Value], pid: u32) -> Result<Option<&Value>> {
+    let exit = of_type(records, "exit").find(|exit| exit["pid"] == pid);
+    ensure!(exit.is_some() || check::lost_at(records, &["sched_process_exit"]) > 0, "no exit record of {pid}");
+    Ok(exit)
+}
+
 /// What else was told: lost events, ends of processes.
 pub(super) fn besides(records: &[Value]) -> String {
     let others = records.iter().filter(|record| record["type"] != "failure" && record["type"] != "response");

@@ -8,10 +8,9 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::Program;
-use super::scene::{Scene, Server, because, besides, failure};
+use super::scene::{Scene, Server, because, besides, end_of, failure};
 use crate::scenario::{BASE, Need, Net, Scenario};
 use crate::stage::{Options, Stage};
-use crate::tracer::of_type;
 use crate::wait;
 
 const fn program(name: &'static str, run: fn(&Path, &Options) -> Result<String>) -> Program {
@@ -152,18 +151,19 @@ fn listeners_that_end(why502: &Path, options: &Options) -> Result<String> {
     let records = scene.records()?;
     let by = format!("from lab[{}]", std::process::id());
     let (signal, code) = (("signal", "SIGKILL".into()), ("code", 3.into()));
-    because(
-        failure(&records, "/killed/now")?,
-        "process_killed",
-        Some(pids[0]),
-        &signal,
-        &["which listened there", &by],
-    )?;
-    let gone = failure(&records, "/exited/now")?;
-    because(gone, "socket_file", Some(pids[1]), &code, &["there is no exited.sock in", "exited with code 3"])?;
-    for (pid, path) in pids.iter().zip(["killed.sock", "exited.sock"]) {
-        let exit = of_type(&records, "exit").find(|exit| exit["pid"] == *pid).context("no exit record")?;
+    let (killed, exited) = (failure(&records, "/killed/now")?, failure(&records, "/exited/now")?);
+    let ended: [(&Value, &str, &str, _, &[&str]); 2] = [
+        (killed, "process_killed", "killed.sock", signal, &["which listened there", &by]),
+        (exited, "socket_file", "exited.sock", code, &["there is no exited.sock in", "exited with code 3"]),
+    ];
+    for ((failure, kind, path, fate, words), pid) in ended.into_iter().zip(pids) {
+        let Some(exit) = end_of(&records, pid)? else {
+            let text = failure["root"]["text"].as_str().unwrap_or_default();
+            ensure!(text.contains("is gone"), "nobody saw how {pid} ended: {failure}");
+            continue;
+        };
         ensure!(exit["upstreams"].to_string().contains(path), "{exit}");
+        because(failure, kind, Some(pid), &fate, words)?;
     }
     Ok(format!("killed {}, exited {}", pids[0], pids[1]))
 }
