@@ -9,10 +9,9 @@ use serde_json::Value;
 
 use super::Program;
 use super::roots::HOST;
-use super::scene::{Scene, Server, because, failure};
+use super::scene::{Scene, Server, because, end_of, failure};
 use crate::scenario::{Need, Net, Scenario};
 use crate::stage::Options;
-use crate::tracer::of_type;
 use crate::wait;
 
 pub(super) const PROGRAMS: &[Program] =
@@ -91,7 +90,7 @@ fn who_listened(why502: &Path, options: &Options) -> Result<String> {
     for (uri, last) in &groups {
         let words = ["the last that did", "SIGKILL"];
         because(failure(&records, uri)?, "process_killed", Some(*last), &("signal", "SIGKILL".into()), &words)?;
-        ensure!(of_type(&records, "exit").any(|exit| exit["pid"] == *last), "no exit record of {last}");
+        end_of(&records, *last)?;
     }
     let words = ["stopped listening", "killed by SIGKILL"];
     because(failure(&records, &ceased)?, "not_listening", Some(pid), &null, &words)?;
