@@ -64,7 +64,7 @@ fn all_standing() -> String {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::channel;
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use super::Watchdog;
 

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     aside::Aside,
-    namespaces::{Snapshot, addresses},
+    namespaces::{Snapshot, addresses, is_in},
     owners::{Found, snapshot},
 };
 
@@ -37,7 +37,7 @@ pub struct Containers {
     /// As last seen. One that has gone since is kept: the ends of its processes are still to be told of.
     theirs: HashMap<Wanted, u32>,
     processes: BTreeMap<u32, u32>,
-    looking: Aside<Option<Looked>>,
+    looking: Aside<Result<Looked, Unknown>>,
 }
 
 impl Default for Containers {
@@ -63,11 +63,15 @@ impl Containers {
         self.take(looked?)
     }
 
-    fn take(&mut self, looked: Option<Looked>) -> Option<(Vec<Found>, u64)> {
-        let Some(Looked { all, theirs, processes, listeners, taken_ns }) = looked else {
-            self.theirs.clear();
-            self.processes.clear();
-            return None;
+    fn take(&mut self, looked: Result<Looked, Unknown>) -> Option<(Vec<Found>, u64)> {
+        let Looked { all, theirs, processes, listeners, taken_ns } = match looked {
+            Ok(looked) => looked,
+            Err(Unknown::TooMany) => {
+                self.theirs.clear();
+                self.processes.clear();
+                return None;
+            }
+            Err(Unknown::Unread) => return None,
         };
         // Of those that are there only the last look counts: a number may be another one's by now.
         self.theirs.retain(|_, netns| !all.contains(netns));
@@ -81,23 +85,36 @@ impl Containers {
         self.theirs.get(&(netns, address)).copied()
     }
 
+    /// A process in such a namespace, as last seen.
+    pub fn process_in(&self, netns: u32) -> Option<u32> {
+        self.processes.get(&netns).copied().filter(|pid| is_in(*pid, netns))
+    }
+
     /// A process in each namespace that has an upstream, as last seen.
     pub fn processes(&self) -> impl Iterator<Item = u32> {
         self.processes.values().copied()
     }
 }
 
-/// None: there are more namespaces than are looked into, or one could not be, so that nobody knows who else has an address.
-fn look(wanted: &BTreeSet<Wanted>, known: &BTreeSet<u32>) -> Option<Looked> {
-    let all = Snapshot::read().by_inode()?;
+/// Why nobody knows who else has an address.
+#[derive(Clone, Copy, Debug)]
+enum Unknown {
+    /// There are more namespaces than are looked into.
+    TooMany,
+    /// The process that was to tell of one has ended meanwhile.
+    Unread,
+}
+
+fn look(wanted: &BTreeSet<Wanted>, known: &BTreeSet<u32>) -> Result<Looked, Unknown> {
+    let all = Snapshot::read().by_inode().ok_or(Unknown::TooMany)?;
     let having = all.iter().map(|(netns, pid)| Some((*netns, addresses(*netns, *pid)?)));
-    let theirs = whose(wanted, having.collect::<Option<Vec<_>>>()?.into_iter());
+    let theirs = whose(wanted, having.collect::<Option<Vec<_>>>().ok_or(Unknown::Unread)?.into_iter());
     let new: BTreeSet<u32> = theirs.values().copied().collect();
     let processes: BTreeMap<u32, u32> =
         all.iter().filter(|(netns, _)| new.contains(netns)).map(|(netns, pid)| (*netns, *pid)).collect();
     let places: Vec<_> = processes.clone().into_iter().filter(|(netns, _)| !known.contains(netns)).collect();
     let (listeners, taken_ns) = if places.is_empty() { (Vec::new(), 0) } else { snapshot(&places) };
-    Some(Looked { all: all.into_keys().collect(), theirs, processes, listeners, taken_ns })
+    Ok(Looked { all: all.into_keys().collect(), theirs, processes, listeners, taken_ns })
 }
 
 /// Of each wanted address the one other namespace that has it; an address that nginx's own has, or several, is no container's.
@@ -125,7 +142,7 @@ mod tests {
         time::Duration,
     };
 
-    use super::{Containers, Looked, whose};
+    use super::{Containers, Looked, Unknown, whose};
     use crate::context::namespaces::of_host;
 
     fn address(text: &str) -> IpAddr {
@@ -158,14 +175,15 @@ mod tests {
             let theirs = theirs.iter().map(|(text, netns)| ((1, address(text)), *netns)).collect();
             let (processes, listeners) = (BTreeMap::new(), Vec::new());
             let looked = Looked { all: all.iter().copied().collect(), theirs, processes, listeners, taken_ns: 0 };
-            containers.take(Some(looked));
+            containers.take(Ok(looked));
             ["10.0.0.2", "10.0.0.3"].map(|text| containers.of(1, address(text)))
         };
         assert_eq!(look(&[1, 2, 3], &[("10.0.0.2", 2), ("10.0.0.3", 3)]), [Some(2), Some(3)]);
         assert_eq!(look(&[1, 3], &[("10.0.0.3", 3)]), [Some(2), Some(3)], "its processes' ends may still be told of");
         assert_eq!(look(&[1, 2, 3], &[]), [None, None], "another one has the number; the other has lost its address");
         assert_eq!(look(&[1, 2], &[("10.0.0.2", 2)]), [Some(2), None]);
-        assert!(containers.take(None).is_none() && containers.of(1, address("10.0.0.2")).is_none(), "too many to know");
+        assert!(containers.take(Err(Unknown::Unread)).is_none() && containers.of(1, address("10.0.0.2")).is_some());
+        assert!(containers.take(Err(Unknown::TooMany)).is_none() && containers.of(1, address("10.0.0.2")).is_none());
     }
 
     #[test]

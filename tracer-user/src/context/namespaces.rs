@@ -170,7 +170,12 @@ pub(super) fn addresses(inode: u32, pid: u32) -> Option<BTreeSet<IpAddr>> {
     // Without IPv6 there is no such file.
     let mut found: BTreeSet<IpAddr> = interfaces(&read("if_inet6").unwrap_or_default()).map(IpAddr::V6).collect();
     found.extend(locals(&read("fib_trie").ok()?).filter_map(|address| address.parse::<IpAddr>().ok()));
-    (netns(pid) == Some(u64::from(inode))).then_some(found)
+    is_in(pid, inode).then_some(found)
+}
+
+/// Is the process in this network namespace?
+pub(super) fn is_in(pid: u32, inode: u32) -> bool {
+    netns(pid) == Some(u64::from(inode))
 }
 
 /// `|-- 10.0.0.1` with `/32 host LOCAL` on the next line.

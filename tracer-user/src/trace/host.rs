@@ -205,21 +205,26 @@ impl Host {
 
     /// Looks from time to time which of these upstreams other network namespaces of this host have, and who listens there.
     pub(super) fn look_for_containers(&mut self, upstreams: impl FnOnce() -> BTreeSet<(u32, IpAddr)>) {
-        if let Some((mut found, taken_ns)) = self.containers.look(upstreams) {
-            // Who has ended since will not be told to.
-            let lives = |pid: u32| Stat::read(pid).is_some_and(|stat| stat.is_alive());
-            found.iter_mut().for_each(|found| found.holders.retain(|(holder, _)| lives(holder.pid)));
+        if let Some((found, taken_ns)) = self.containers.look(upstreams) {
             self.found(found, taken_ns);
         }
     }
 
     /// Takes in who was found to listen: the kernel programs tell how those end.
-    fn found(&mut self, found: Vec<Found>, taken_ns: u64) {
-        for (holder, _) in found.iter().flat_map(|found| &found.holders) {
+    fn found(&mut self, mut found: Vec<Found>, taken_ns: u64) {
+        let holders: BTreeSet<u32> =
+            found.iter().flat_map(|found| &found.holders).map(|(holder, _)| holder.pid).collect();
+        let mut ended = BTreeSet::new();
+        for pid in holders {
             // An LRU map: there is always room.
-            let _ = self.servers.insert(holder.pid, LISTENS, 0);
-            self.units.meet(holder.pid);
+            let _ = self.servers.insert(pid, LISTENS, 0);
+            self.units.meet(pid);
+            // Of one that has ended by now nobody will tell.
+            if !Stat::read(pid).is_some_and(|stat| stat.is_alive()) {
+                ended.insert(pid);
+            }
         }
+        found.iter_mut().for_each(|found| found.holders.retain(|(holder, _)| !ended.contains(&holder.pid)));
         self.owners.seed(found, taken_ns);
     }
 
@@ -281,7 +286,13 @@ impl Host {
                     places.iter().any(|place| place.netns == netns && roots::serves(place.address, address))
                 };
                 let its_own = |(netns, address): &(u32, SocketAddr)| {
-                    containers.of(*netns, address.ip()).is_some_and(|theirs| at(theirs, *address))
+                    let in_container = |theirs: u32| {
+                        // Of one that is gone what was seen last counts; a number may be another one's by now.
+                        let process = containers.process_in(theirs);
+                        at(theirs, *address)
+                            && process.is_none_or(|pid| namespaces.owns(theirs, Some(pid), address.ip()))
+                    };
+                    containers.of(*netns, address.ip()).is_some_and(in_container)
                         || at(*netns, *address) && namespaces.owns(*netns, None, address.ip())
                 };
                 served = upstreams.filter(its_own).map(|(_, address)| address.to_string()).collect();
@@ -302,10 +313,13 @@ impl Host {
     /// namespace nor a container's alone has that address, whatever listens on that port there.
     pub(super) fn listener_for(&mut self, netns: u32, worker: u32, upstream: SocketAddr) -> Option<Place> {
         let owner = self.namespaces.owns(netns, Some(worker), upstream.ip()).then_some(netns);
-        let container = || self.containers.of(netns, upstream.ip());
         let netns = match owner {
             Some(netns) => netns,
-            None => container().filter(|theirs| self.namespaces.owns(*theirs, None, upstream.ip()))?,
+            None => {
+                let theirs = self.containers.of(netns, upstream.ip())?;
+                let process = self.containers.process_in(theirs)?;
+                self.namespaces.owns(theirs, Some(process), upstream.ip()).then_some(theirs)?
+            }
         };
         let exact = Place { netns, address: upstream };
         let any = |ip: IpAddr| Place { netns, address: SocketAddr::new(ip, upstream.port()) };

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,6 +18,8 @@ use super::Invocation;
 const GRACE: Duration = Duration::from_secs(5);
 /// How often its processor time is looked at.
 const GLANCE: Duration = Duration::from_secs(10);
+/// How often it is looked whether a child has ended.
+const GLIMPSE: Duration = Duration::from_millis(50);
 /// Of a second, as /proc tells processor time (USER_HZ, proc(5)).
 const TICKS: u128 = 100;
 
@@ -66,6 +68,7 @@ impl fmt::Display for Overrun {
 
 impl std::error::Error for Overrun {}
 
+#[derive(Clone, Copy)]
 enum Stage {
     Running,
     Terminated(Instant),
@@ -120,11 +123,7 @@ impl Invocation {
             }
         }
         if let Some(limit) = overrun {
-            if !matches!(stage, Stage::Killed(_)) {
-                // It may have closed its output only.
-                child.kill().context("SIGKILL")?;
-                child.wait().with_context(|| format!("waiting for `{}`", self.name()))?;
-            }
+            end(&mut child, stage).with_context(|| format!("ending `{}`", self.name()))?;
             let seconds = limits.deadline.as_secs();
             return Err(anyhow!(limit).context(format!("`{}`, which had {seconds} s", self.name())));
         }
@@ -132,6 +131,25 @@ impl Invocation {
         reader.join().map_err(|_| anyhow!("the reader of `{}` panicked", self.name()))?;
         Ok(status)
     }
+}
+
+/// A child that was told to end may have closed its output only.
+fn end(child: &mut Child, stage: Stage) -> Result<()> {
+    let grace_ends = match stage {
+        Stage::Terminated(since) | Stage::Killed(since) => since + GRACE,
+        Stage::Running => Instant::now(),
+    };
+    while child.try_wait()?.is_none() {
+        if Instant::now() >= grace_ends {
+            child.kill()?;
+            // What does not even end by that is left.
+            thread::sleep(GLIMPSE);
+            child.try_wait()?;
+            break;
+        }
+        thread::sleep(GLIMPSE);
+    }
+    Ok(())
 }
 
 /// Watches over a child's limits.

@@ -1,5 +1,7 @@
 //! A place where something listens now, and who opened its sockets: several may share it (SO_REUSEPORT).
 
+use std::collections::HashMap;
+
 use crate::{
     context::unix::holders::is_manager,
     model::host::{Actor, Name},
@@ -17,6 +19,8 @@ pub struct Live {
     pub since_ns: Option<u64>,
     /// How many sockets share the place.
     sockets: u32,
+    /// When one of them was closed last.
+    pub(super) closed_ns: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +33,7 @@ struct Opener {
 
 impl Live {
     pub(super) fn new(opener: &Name, since_ns: Option<u64>) -> Self {
-        let mut live = Self { openers: Vec::new(), since_ns, sockets: 0 };
+        let mut live = Self { openers: Vec::new(), since_ns, sockets: 0, closed_ns: 0 };
         live.opened(opener, since_ns);
         live
     }
@@ -49,8 +53,9 @@ impl Live {
         self.sockets > 0
     }
 
-    pub(super) const fn sockets(&self) -> u32 {
-        self.sockets
+    /// How many sockets each has opened, by pid.
+    pub(super) fn by_opener(&self) -> HashMap<u32, u32> {
+        self.openers.iter().map(|opener| (opener.name.pid, opener.sockets)).collect()
     }
 
     /// One more socket.
@@ -68,7 +73,8 @@ impl Live {
     }
 
     /// A process, the last that had it, closed one of the sockets: who had opened that, as far as it can be told.
-    pub(super) fn closed(&mut self, by: &Actor) -> Option<u32> {
+    pub(super) fn closed(&mut self, by: &Actor, time_ns: u64) -> Option<u32> {
+        self.closed_ns = time_ns;
         self.sockets = self.sockets.saturating_sub(1);
         let of = |pid: u32| self.openers.iter().position(|opener| opener.name.pid == pid);
         let only = (self.openers.len() == 1).then_some(0);

@@ -22,6 +22,8 @@ use crate::{
 /// Listeners remembered, live and gone.
 const LIVE: usize = 32_768;
 const GONE: usize = 4096;
+/// Looking at the sockets of a namespace takes less.
+const SEEN_NS: u64 = 1_000_000_000;
 /// Network namespaces whose snapshots are remembered as such.
 const NAMESPACES: usize = 1024;
 /// Ends remembered.
@@ -82,8 +84,14 @@ impl Owners {
             by_place.entry(place).or_default().extend(opener.map(|(opener, _)| opener.clone()));
         }
         for (place, openers) in by_place {
-            // What has ceased meanwhile may be the one that was seen.
-            if openers.len() > 1 || !self.gone.contains_key(&place) {
+            let closed_ns = match (self.live.get(&place), self.gone.get(&place)) {
+                (Some(live), _) => live.closed_ns,
+                (None, Some(gone)) => gone.last.as_ref().map_or(gone.time_ns, |(_, closed_ns)| *closed_ns),
+                (None, None) => 0,
+            };
+            // What has closed at about that time may or may not be among them: better what events tell alone.
+            if closed_ns == 0 || closed_ns + SEEN_NS < taken_ns {
+                self.gone.remove(&place);
                 self.seed_one(place, &openers);
             }
         }
@@ -91,12 +99,12 @@ impl Owners {
 
     /// The sockets of one place. Those that events have told of already are among them.
     fn seed_one(&mut self, place: Place, openers: &[Name]) {
-        let known = self.live.get(&place).map_or(0, Live::sockets);
-        let unknown = openers.len().saturating_sub(known as usize);
-        let told = |live: Option<&Live>, pid: u32| known > 0 && live.is_some_and(|live| live.is_opened_by(pid));
-        let told: Vec<bool> = openers.iter().map(|opener| told(self.live.get(&place), opener.pid)).collect();
-        let rest = openers.iter().zip(told).filter(|(_, told)| !told).map(|(opener, _)| opener);
-        for opener in rest.take(unknown) {
+        let mut known = self.live.get(&place).map_or_else(HashMap::new, Live::by_opener);
+        for opener in openers {
+            if let Some(told) = known.get_mut(&opener.pid).filter(|told| **told > 0) {
+                *told -= 1;
+                continue;
+            }
             let room = self.live.len() < LIVE;
             match self.live.get_mut(&place) {
                 Some(live) => live.opened(opener, None),
@@ -124,7 +132,7 @@ impl Owners {
                 }
             }
             Change::ListensNoMore { place, only_ipv6 } => {
-                let opener = self.live.get_mut(&place).and_then(|live| live.closed(&event.actor));
+                let opener = self.live.get_mut(&place).and_then(|live| live.closed(&event.actor, event.time_ns));
                 if self.live.get(&place).is_some_and(Live::is_open) {
                     return;
                 }

@@ -188,13 +188,25 @@ fn a_later_snapshot_adds_who_was_there_before() {
     owners.event(&event(5, 11, Ending::Exited(0), Change::ceases(there)));
     owners.event(&event(6, 15, Ending::Alive, Change::Listens(there)));
     assert!(owners.live(there).and_then(Live::owner).is_some());
-    for time_ns in [10, 11] {
+    for time_ns in [10_000_000_000, 11_000_000_000] {
         owners.seed([12, 13, 14, 15].map(found).into(), time_ns);
         let live = owners.live(there).expect("it listens");
-        assert_eq!((live.owner(), live.sockets()), (None, 4), "several answer for it");
+        assert_eq!((live.owner(), live.by_opener().len()), (None, 4), "several answer for it");
     }
-    owners.event(&event(20, 15, Ending::Exited(0), Change::ceases(there)));
-    assert!(owners.live(there).is_some(), "the others go on");
+    let second = 1_000_000_000;
+    owners.event(&event(20 * second, 15, Ending::Alive, Change::ceases(there)));
+    owners.seed([12, 13, 14, 15].map(found).into(), 20 * second + 1);
+    assert_eq!(
+        owners.live(there).expect("the others go on").by_opener().len(),
+        3,
+        "it may have been seen before it closed"
+    );
+    // Long gone, and now another.
+    let there = place("0.0.0.0:81");
+    owners.event(&event(21 * second, 16, Ending::Exited(0), Change::ceases(there)));
+    owners.seed(vec![Found { place: there, ..found(17) }], 60 * second);
+    assert_eq!(owners.live(there).and_then(Live::owner).map(|name| name.pid), Some(17));
+    assert!(owners.last(1, |address, _| address == there.address).is_none());
 }
 
 #[test]

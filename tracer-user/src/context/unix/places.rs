@@ -22,13 +22,14 @@ pub struct Place {
     pub owner: Name,
     /// The file, as it was then.
     pub file: Option<Part>,
-    /// Last seen listening, monotonic.
+    /// First and last seen listening, monotonic.
+    pub first_ns: u64,
     pub seen_ns: u64,
     live: bool,
     inode: u64,
     holders: Vec<Holder>,
     ended: Vec<(Actor, u64)>,
-    /// When the last of its processes ended, known by name or not.
+    /// When the last of those that hold it ended, or a child of theirs.
     last_end_ns: u64,
 }
 
@@ -100,8 +101,8 @@ impl Places {
             _ => {
                 self.make_room(&key);
                 let ended = Vec::new();
-                let (seen_ns, last_end_ns) = (taken_ns, 0);
-                let place = Place { owner, file, seen_ns, live: true, inode, holders, ended, last_end_ns };
+                let (first_ns, seen_ns, last_end_ns) = (taken_ns, taken_ns, 0);
+                let place = Place { owner, file, first_ns, seen_ns, live: true, inode, holders, ended, last_end_ns };
                 self.known.insert(key, place);
             }
         }
@@ -122,6 +123,8 @@ impl Places {
                 || actor.ending != Ending::Exited(0) && actor.master.as_ref().is_some_and(|it| holds(it.pid));
             if holds(actor.name.pid) || of_master() {
                 served.push(path.clone());
+            }
+            if holds(actor.name.pid) || holds(actor.parent) {
                 place.last_end_ns = place.last_end_ns.max(*time_ns);
             }
             if holds(actor.name.pid) {

@@ -23,7 +23,7 @@ fn left(unread: u32, ending: Ending) -> UnixConnection {
     let closing = Some(closing(unread, ending));
     unix(|unix| {
         unix.other_end =
-            Some(OtherEnd { closed: true, accepted: false, inode: None, unread: 0, listener: Some(77), closing })
+            Some(OtherEnd { closed: true, accepted: false, inode: None, unread: 0, listener: Some(77), closing });
     })
 }
 

@@ -60,8 +60,7 @@ pub(super) fn root(
     // What another one decided after it had stopped listening is not why.
     let alive = Actor { ending: Ending::Alive, ..actor.clone() };
     let close = Close { by: &alive, time_ns: *closed_ns, then: Some((actor.ending, end_ns)) };
-    let by_itself = !matches!(actor.ending, Ending::Killed { .. }) || close.has_ended(fate);
-    let of_one_piece = ended_ns.is_none() || (lasted_ns < ended::LEAVING_NS && by_itself);
+    let of_one_piece = ended_ns.is_none() || (lasted_ns < ended::LEAVING_NS && close.has_ended(fate));
     let (kind, what, hint) = match text::end(&actor, fate, end_ns) {
         None => {
             let what = format!("{who} listened there and stopped {} before", ago(*closed_ns));

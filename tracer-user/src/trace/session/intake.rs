@@ -236,7 +236,7 @@ impl Session<'_> {
                 change: record::Change::Appeared,
                 process,
             }))?;
-            if is_worker {
+            if is_worker && self.traced.contains(&pid) {
                 self.reach_lines(pid, Start::Recent);
             }
         }

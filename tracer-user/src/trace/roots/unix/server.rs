@@ -2,6 +2,7 @@
 
 use super::super::{Found, ended, of_close, text};
 use crate::{
+    context::unix::holders::is_manager,
     model::{address::Address, cause::Cause, verdict::Failure},
     trace::host::Host,
 };
@@ -15,7 +16,8 @@ pub(in crate::trace::roots) fn ended_with_queue(failure: &Failure, host: &Host) 
     of_close(failure, actor, ended_ns, host).map(|found| Found { evidence: None, ..found })
 }
 
-/// Nobody who has that socket has ended for so long before: a close is noticed later where nginx is busy with a slow client.
+/// None of its processes has ended for so long before, and so long it has been looked at: a close is noticed later where nginx is busy
+/// with a slow client.
 const CALM_NS: u64 = 60_000_000_000;
 
 /// A process that lives closed it: it had the connection from the one that called listen(2), which the socket itself remembers, and
@@ -28,7 +30,13 @@ pub(in crate::trace::roots) fn closed(failure: &Failure, host: &Host) -> Option<
     }
     let place = host.sockets.places.only(path)?;
     let listener = failure.connection.other_end.as_ref()?.listener?;
-    if !place.is_held_by(listener) || place.lost_one_since(failure.time_ns.saturating_sub(CALM_NS)) {
+    let calm_ns = failure.time_ns.saturating_sub(CALM_NS);
+    // A service manager lets others have the socket that it made, and they are not all known.
+    if is_manager(&place.owner)
+        || !place.is_held_by(listener)
+        || place.first_ns > calm_ns
+        || place.lost_one_since(calm_ns)
+    {
         return None;
     }
     let fate = host.peers.fate(place.owner.pid);
