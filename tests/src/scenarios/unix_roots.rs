@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -47,6 +49,8 @@ const DYING: Scenario = Scenario {
 };
 const PRIVATE: Scenario = Scenario { name: "unix/nginx-alone", net: Net::Private(&[]), ..HOST };
 const PYTHON: &[&str] = &["python3"];
+/// More than the second within which nginx notices that a connection has ended.
+const CALM: Duration = Duration::from_millis(1500);
 const NOBODY: (&str, Value) = ("", Value::Null);
 
 fn refused(scene: &Scene, uris: &[&str]) -> Result<()> {
@@ -69,6 +73,10 @@ fn processes_that_end(why502: &Path, options: &Options) -> Result<String> {
     scene.meets(&listening)?;
     let mut pids = Vec::new();
     for (fate, server) in fates.into_iter().zip(&mut servers) {
+        if fate == "close" {
+            // That none of its processes ended must have been seen for as long as a close may go unnoticed.
+            thread::sleep(CALM);
+        }
         let mut client = scene.begin(&format!("/{fate}/now"))?;
         pids.push(server.hears(if fate == "half" { "half" } else { "request" })?);
         if matches!(fate, "hang" | "half") {

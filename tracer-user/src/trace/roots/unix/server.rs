@@ -16,9 +16,14 @@ pub(in crate::trace::roots) fn ended_with_queue(failure: &Failure, host: &Host) 
     of_close(failure, actor, ended_ns, host).map(|found| Found { evidence: None, ..found })
 }
 
-/// None of its processes has ended for so long before, and so long it has been looked at: a close is noticed later where nginx is busy
-/// with a slow client.
-const CALM_NS: u64 = 60_000_000_000;
+/// How long before nginx notices the close may have been: at once where it waits for the answer, and later where it is busy with a
+/// slow client in the middle of one.
+const fn noticed_ns(cause: Cause) -> u64 {
+    match cause {
+        Cause::ClosedMidResponse => 60_000_000_000,
+        _ => 1_000_000_000,
+    }
+}
 
 /// A process that lives closed it: it had the connection from the one that called listen(2), which the socket itself remembers, and
 /// none of those that have the listener has ended lately.
@@ -30,7 +35,8 @@ pub(in crate::trace::roots) fn closed(failure: &Failure, host: &Host) -> Option<
     }
     let place = host.sockets.places.only(path)?;
     let listener = failure.connection.other_end.as_ref()?.listener?;
-    let calm_ns = failure.time_ns.saturating_sub(CALM_NS);
+    // None of its processes has ended since the close, and it has been looked at for so long.
+    let calm_ns = failure.time_ns.saturating_sub(noticed_ns(failure.cause));
     // A service manager lets others have the socket that it made, and they are not all known.
     if is_manager(&place.owner)
         || !place.is_held_by(listener)
