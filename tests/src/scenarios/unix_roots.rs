@@ -3,8 +3,6 @@
 use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -13,6 +11,7 @@ use super::Program;
 use super::scene::{Scene, Server, because, besides, end_of, failure};
 use crate::scenario::{BASE, Need, Net, Scenario};
 use crate::stage::{Options, Stage};
+use crate::tracer::of_type;
 use crate::wait;
 
 const fn program(name: &'static str, run: fn(&Path, &Options) -> Result<String>) -> Program {
@@ -49,8 +48,6 @@ const DYING: Scenario = Scenario {
 };
 const PRIVATE: Scenario = Scenario { name: "unix/nginx-alone", net: Net::Private(&[]), ..HOST };
 const PYTHON: &[&str] = &["python3"];
-/// More than the second within which nginx notices that a connection has ended.
-const CALM: Duration = Duration::from_millis(1500);
 const NOBODY: (&str, Value) = ("", Value::Null);
 
 fn refused(scene: &Scene, uris: &[&str]) -> Result<()> {
@@ -73,10 +70,6 @@ fn processes_that_end(why502: &Path, options: &Options) -> Result<String> {
     scene.meets(&listening)?;
     let mut pids = Vec::new();
     for (fate, server) in fates.into_iter().zip(&mut servers) {
-        if fate == "close" {
-            // That none of its processes ended must have been seen for as long as a close may go unnoticed.
-            thread::sleep(CALM);
-        }
         let mut client = scene.begin(&format!("/{fate}/now"))?;
         pids.push(server.hears(if fate == "half" { "half" } else { "request" })?);
         if matches!(fate, "hang" | "half") {
@@ -90,6 +83,14 @@ fn processes_that_end(why502: &Path, options: &Options) -> Result<String> {
     }
     let seen = || scene.tracer.lines().iter().filter(|line| line.contains("\"type\":\"failure\"")).count() == 5;
     wait::until("five failures", wait::SOON, seen)?;
+    let hooked = options.observations()?.iter().any(|found| {
+        found["name"] == "unix_stream" && found["hook"].as_str().is_some_and(|hook| hook.contains("unix_release_sock"))
+    });
+    // Who closes without dying is seen only where a hook sees every close. Else it is known who listens there, once that none of its
+    // processes has ended was seen for as long as a close may go unnoticed.
+    if !hooked {
+        scene.until_root(&["/close/again".into()], "application_closed")?;
+    }
     let records = scene.records()?;
     let by = format!("lab[{}]", std::process::id());
     let expected: [(&str, (&str, Value), &[&str]); 4] = [
@@ -98,18 +99,16 @@ fn processes_that_end(why502: &Path, options: &Options) -> Result<String> {
         ("process_killed", ("signal", "SIGSEGV".into()), &["SIGSEGV"]),
         ("process_killed", ("signal", "SIGKILL".into()), &[&by, "in the middle of the response"]),
     ];
-    let hooked = options.observations()?.iter().any(|found| {
-        found["name"] == "unix_stream" && found["hook"].as_str().is_some_and(|hook| hook.contains("unix_release_sock"))
-    });
     for ((fate, pid), (kind, how, words)) in fates.iter().zip(&pids).zip(expected) {
         let failure = failure(&records, &format!("/{fate}/now"))?;
         because(failure, kind, Some(*pid), &how, words).with_context(|| besides(&records))?;
     }
-    // Who closes without dying is seen only where a hook sees every close; else it is known who listens there.
-    let closed = failure(&records, "/close/now")?;
     if hooked {
+        let closed = failure(&records, "/close/now")?;
         because(closed, "application_closed", Some(pids[4]), &NOBODY, &["without answering"])?;
     } else {
+        let closed = of_type(&records, "failure").filter(|failure| !failure["root"].is_null()).last();
+        let closed = closed.context("a failure with its root")?;
         let (server, path) = (format!("[{}], which listens on unix:", pids[4]), "close.sock");
         because(closed, "application_closed", None, &NOBODY, &[&server, path, "or a process that it let have"])?;
         ensure!(closed["root"]["process"].is_null(), "nobody saw who closed: {}", closed["root"]);

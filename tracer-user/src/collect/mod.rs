@@ -13,4 +13,4 @@ pub mod overflow;
 pub mod reset;
 pub mod ring;
 pub mod ttl;
-mod unix;
+pub mod unix;

@@ -15,7 +15,7 @@ use crate::model::{
 const RCV_SHUTDOWN: u32 = 1;
 const AF_UNIX: u16 = 1;
 /// nginx reads the end of a connection that it waits for within this time, unless it is very busy.
-const NOTICED_NS: u64 = 1_000_000_000;
+pub const NOTICED_NS: u64 = 1_000_000_000;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 

@@ -193,7 +193,8 @@ impl Qemu {
             .args(["-serial", &option("file:", &machine.console())])
             .args(second_port.iter().copied())
             .args(["-kernel", &option("", machine.kernel), "-initrd", &option("", &machine.image())])
-            // An oops would otherwise go by unnoticed, and where a processor stands would be told by an address of this boot. What the kernel does not know is handed to init as its environment.
+            // An oops would otherwise go by unnoticed, and where a processor stands would be told by an address of this boot.
+            // What the kernel does not know is handed to init as its environment.
             .args(["-append", &format!("console={console} quiet nokaslr panic=-1 oops=panic {OUTPUT}={output}")])
     }
 }

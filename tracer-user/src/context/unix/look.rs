@@ -160,13 +160,10 @@ pub fn look(asked: &Asked, known: &Known) -> Option<Look> {
             let theirs = View::of(owner.pid, clock::monotonic_ns())?;
             let is_there = theirs.scope != view.scope && reaches(&theirs, &listeners, &asked.path, listener);
             let renamed = || renamed(&theirs, &listeners, &asked.path, listener);
-            let file = match () {
-                () if is_there => Whereabouts::AnotherMount,
-                () => match renamed() {
-                    Some(path) if reaches(&view, &listeners, &path, listener) => Whereabouts::Renamed(path),
-                    Some(_) => Whereabouts::AnotherMount,
-                    None => Whereabouts::Gone,
-                },
+            let file = match (!is_there).then(renamed) {
+                Some(None) => Whereabouts::Gone,
+                Some(Some(path)) if reaches(&view, &listeners, &path, listener) => Whereabouts::Renamed(path),
+                _ => Whereabouts::AnotherMount,
             };
             Some(Elsewhere { owner, file })
         }),

@@ -151,16 +151,14 @@ impl Places {
 
     /// Who listens at this path, alone, as last seen.
     pub fn only(&self, path: &str) -> Option<&Place> {
-        let mut at = self.known.iter().filter(|((_, known), _)| known == path).map(|(_, place)| place);
-        let (place, None) = (at.next()?, at.next()) else { return None };
+        let place = self.alone(path)?;
         let holds = |holder: &Holder| holder.name == place.owner && holder.is_alive();
         (place.live && place.holders.iter().any(holds)).then_some(place)
     }
 
     /// Who listened at this path, alone, and ended within these times, so that nobody had the socket any more.
     pub fn ended_within(&self, path: &str, (from, until): (u64, u64)) -> Option<&(Actor, u64)> {
-        let mut at = self.known.iter().filter(|((_, known), _)| known == path).map(|(_, place)| place);
-        let (place, None) = (at.next()?, at.next()) else { return None };
+        let place = self.alone(path)?;
         let ended = |holder: &Holder| place.ended.iter().any(|(actor, _)| actor.name.pid == holder.name.pid);
         if place.holders.iter().any(|holder| !ended(holder) && holder.is_alive()) {
             return None;
@@ -168,6 +166,13 @@ impl Places {
         let then =
             |(actor, ended_ns): &&(Actor, u64)| actor.name.pid == place.owner.pid && (from..=until).contains(ended_ns);
         place.ended.iter().rev().find(then)
+    }
+
+    /// What is known of a path, if only one kind of eyes has looked at it.
+    fn alone(&self, path: &str) -> Option<&Place> {
+        let mut at = self.known.iter().filter(|((_, known), _)| known == path).map(|(_, place)| place);
+        let (place, None) = (at.next()?, at.next()) else { return None };
+        Some(place)
     }
 
     /// Holders by socket, of those that listened when last seen.

@@ -2,6 +2,7 @@
 
 use super::super::{Found, ended, of_close, text};
 use crate::{
+    collect::unix::NOTICED_NS,
     context::unix::holders::is_manager,
     model::{address::Address, cause::Cause, verdict::Failure},
     trace::host::Host,
@@ -21,7 +22,7 @@ pub(in crate::trace::roots) fn ended_with_queue(failure: &Failure, host: &Host) 
 const fn noticed_ns(cause: Cause) -> u64 {
     match cause {
         Cause::ClosedMidResponse => 60_000_000_000,
-        _ => 1_000_000_000,
+        _ => NOTICED_NS,
     }
 }
 
