@@ -72,6 +72,13 @@ impl Connection {
         self.receive(request.method).or_else(|error| sent.and(Err(error)))
     }
 
+    /// Reads the answer to a GET, which is one of this status.
+    pub fn answers(&mut self, status: u16) -> Result<()> {
+        let answer = self.receive("GET")?.status;
+        ensure!(answer == status, "the answer is {answer}, and should be {status}");
+        Ok(())
+    }
+
     /// Reads an answer to a request with this method.
     pub fn receive(&mut self, method: &str) -> Result<Answer> {
         let (status, head) = loop {

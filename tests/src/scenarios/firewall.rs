@@ -80,7 +80,7 @@ fn rejected(why502: &Path, options: &Options) -> Result<String> {
     scene.until_root(&uris, "firewall")?;
     let unruled = free_port()?;
     let closed = format!("/l{unruled}/closed/");
-    ensure!(scene.get(&closed)? == 502, "it was not refused");
+    scene.answers(&closed, 502)?;
     let records = scene.records()?;
     let root = &failure(&records, &closed)?["root"];
     ensure!(root["kind"] == "not_listening", "{root}: no rule is about that port");
@@ -102,7 +102,7 @@ fn dropped(why502: &Path, options: &Options) -> Result<String> {
     // The handshake passes, the request does not.
     rule(&routed.far, "input", &format!("tcp dport {healthy} tcp flags & psh != 0 drop"))?;
     // The way back to this address is another: rp_filter. It is for ARP, too, so that the neighbour must be known before.
-    ensure!(scene.get(&format!("/p{unruled}/neighbour"))? == 502, "somebody listens there");
+    scene.answers(&format!("/p{unruled}/neighbour"), 502)?;
     routed.near.ip("address add 10.66.0.1/32 dev lo")?;
     for command in [
         "link add other type veth peer name end",

@@ -35,8 +35,8 @@ fn who_listened(why502: &Path, options: &Options) -> Result<String> {
     };
     let refused = |port: u16| {
         let uri = format!("/p{port}/refused/");
-        ensure!(scene.get(&uri)? == 502, "{uri} did not fail");
-        Ok(uri)
+        scene.answers(&uri, 502)?;
+        anyhow::Ok(uri)
     };
     let null = ("", Value::Null);
 
@@ -45,7 +45,7 @@ fn who_listened(why502: &Path, options: &Options) -> Result<String> {
     for (port, first) in [(SHARED, 0), (SHARED + 1, 1)] {
         let mut both = [listens("shared", port)?, listens("shared", port)?];
         // From now on it is an upstream, and the end of who serves it is told.
-        ensure!(scene.get(&format!("/p{port}/served/"))? == 204, "it was not served");
+        scene.answers(&format!("/p{port}/served/"), 204)?;
         for (index, signal) in [(first, libc::SIGTERM), (1 - first, libc::SIGKILL)] {
             both[index].process.signal(signal)?;
             both[index].process.wait(wait::SOON)?;
@@ -71,7 +71,7 @@ fn who_listened(why502: &Path, options: &Options) -> Result<String> {
         scene.told(&format!("/p{SIX}/refused/"))?;
         six.process.signal(libc::SIGKILL)?;
         six.process.wait(wait::SOON)?;
-        ensure!(scene.get(&gone)? == 502, "{gone} did not fail");
+        scene.answers(&gone, 502)?;
     }
     // It closes the connection, and exits a moment later: that comes as an update.
     let mut leaves = listens("leaves", LEAVES)?;

@@ -51,11 +51,11 @@ fn published(why502: &Path, options: &Options) -> Result<String> {
     // Nobody accepts there, and the queue holds one connection.
     let full = Server::far(&scene.stage, 9003, 0)?;
     let filler = scene.stage.inside(|| Ok(TcpStream::connect("10.77.0.2:9003")?))?;
-    ensure!(scene.get("/p8003/full")? == 504, "it did not time out");
+    scene.answers("/p8003/full", 504)?;
     drop(filler);
     let slow = ["/p8001/hang/slow", "/lo8001/hang/slow"];
     for (uri, status) in [("/p8001/fine", 200), ("/lo8001/fine", 200), (slow[0], 504), (slow[1], 504)] {
-        ensure!(scene.get(uri)? == status, "{uri} is not {status}");
+        scene.answers(uri, status)?;
     }
     for _ in 0..4 {
         server.hears("request")?;
@@ -65,7 +65,7 @@ fn published(why502: &Path, options: &Options) -> Result<String> {
         || scene.tracer.lines().iter().filter(|line| line.contains("application_silent")).count() == slow.len();
     wait::until("who is slow to be told", wait::SOON, silent)?;
     for uri in ["/p8002/nobody", "/lo8002/nobody"] {
-        ensure!(scene.get(uri)? == 502, "{uri} was not refused");
+        scene.answers(uri, 502)?;
     }
     let killed = ["/p8001/hang/killed", "/lo8001/hang/killed"];
     let mut clients = Vec::new();
@@ -76,9 +76,9 @@ fn published(why502: &Path, options: &Options) -> Result<String> {
     server.process.signal(libc::SIGKILL)?;
     server.process.wait(wait::SOON)?;
     for (uri, mut client) in clients {
-        ensure!(client.receive("GET")?.status == 502, "{uri} did not fail");
+        client.answers(502).context(uri)?;
     }
-    ensure!(scene.get("/p8001/gone")? == 502, "it was not refused");
+    scene.answers("/p8001/gone", 502)?;
     let records = scene.records()?;
     for uri in slow {
         let words: &[&str] = &["has the connection and has not answered", "translated to 10.77.0.2:9001"];
@@ -116,7 +116,7 @@ fn container(why502: &Path, options: &Options) -> Result<String> {
     let scene = Scene::watch(stage, why502)?;
     let mut new = Server::far(&scene.stage, 9002, 64)?;
     for uri in ["/in9001/fine", "/in9002/fine"] {
-        ensure!(scene.get(uri)? == 200, "{uri} is not 200");
+        scene.answers(uri, 200)?;
     }
     let pids = [old.process.pid(), new.process.pid(), full.process.pid()];
     scene.meets(&pids)?;
@@ -131,7 +131,7 @@ fn container(why502: &Path, options: &Options) -> Result<String> {
         server.process.signal(libc::SIGKILL)?;
         server.process.wait(wait::SOON)?;
     }
-    ensure!(scene.get("/in9001/gone")? == 502, "it was not refused");
+    scene.answers("/in9001/gone", 502)?;
     let records = scene.records()?;
     for (pid, port) in pids.into_iter().zip([9001, 9002]) {
         let Some(exit) = end_of(&records, pid)? else { continue };
@@ -174,19 +174,19 @@ fn docker_proxy(why502: &Path, options: &Options) -> Result<String> {
     };
     let (_proxy, _empty) = (proxy(8001)?, proxy(8002)?);
     let mut server = Server::far(&scene.stage, 9001, 64)?;
-    ensure!(scene.get("/lo8001/fine")? == 200, "it passes nothing on");
+    scene.answers("/lo8001/fine", 200)?;
     server.hears("request")?;
-    ensure!(scene.get("/lo8001/hang/slow")? == 504, "it did not time out");
+    scene.answers("/lo8001/hang/slow", 504)?;
     server.hears("request")?;
-    ensure!(scene.get("/lo8001/close")? == 502, "it did not fail");
+    scene.answers("/lo8001/close", 502)?;
     let closed = server.hears("request")?;
-    ensure!(scene.get("/lo8002/nobody")? == 502, "it did not fail");
+    scene.answers("/lo8002/nobody", 502)?;
     // While somebody lives in the container.
     scene.told("/lo8002/nobody")?;
     let mut client = scene.begin("/lo8001/hang/killed")?;
     let pid = server.hears("request")?;
     server.process.signal(libc::SIGKILL)?;
-    ensure!(client.receive("GET")?.status == 502, "it did not fail");
+    client.answers(502)?;
     server.process.wait(wait::SOON)?;
     let records = scene.records()?;
     let slow = failure(&records, "/lo8001/hang/slow")?;

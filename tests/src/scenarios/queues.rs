@@ -51,7 +51,7 @@ fn accept_queue_full(why502: &Path, options: &Options) -> Result<String> {
         let server = early.map_or_else(|| Server::start(&scene.stage, "127.0.0.1", 4000, 0, 0), Ok)?;
         let fillers = fill(&scene.stage, server.port)?;
         let uri = server.uri("full");
-        ensure!(scene.get(&uri)? == 504, "it did not time out");
+        scene.answers(&uri, 504)?;
         scene.overflows(([127, 0, 0, 1], server.port).into())?;
         let pid = server.process.pid();
         drop(fillers);
@@ -104,7 +104,7 @@ fn full_for_the_only_syn(why502: &Path, options: &Options) -> Result<String> {
     let mut uris = Vec::new();
     for (listeners, prefix) in [(&alone, "p"), (&two, "p"), (&other, "far")] {
         let uri = format!("/{prefix}{}/full", listeners[0].local_addr()?.port());
-        ensure!(scene.get(&uri)? == 504, "{uri} did not time out");
+        scene.answers(&uri, 504)?;
         uris.push(uri);
     }
     let records = scene.records()?;
@@ -158,7 +158,7 @@ fn final_ack(scenario: &Scenario, status: u16, why502: &Path, options: &Options)
     let full = || scene.stage.inside(|| Ok(sockets::waiting(port))).unwrap_or(0) == 2;
     wait::until("the accept queue to be full", wait::SOON, full)?;
     filter::detach(&listener)?;
-    ensure!(client.receive("GET")?.status == status, "it did not fail as meant");
+    client.answers(status)?;
     drop((first, second));
     let records = scene.records()?;
     let failure = failure(&records, &uri)?;
@@ -184,7 +184,7 @@ fn full_before(why502: &Path, options: &Options) -> Result<String> {
     let dropped = || scene.stage.inside(|| counter("ListenOverflows")).unwrap_or(0) > 0;
     wait::until("nginx's SYN to be dropped", wait::SOON, dropped)?;
     let accepted = [listener.accept()?, listener.accept()?];
-    ensure!(client.receive("GET")?.status == 504, "it did not time out");
+    client.answers(504)?;
     drop((accepted, fillers));
     let records = scene.records()?;
     let failure = failure(&records, &uri)?;
@@ -214,7 +214,7 @@ fn syn_queue_full(why502: &Path, options: &Options) -> Result<String> {
         let begin = || Ok((0..half_open).map(|_| TcpStream::connect_timeout(&address, LITTLE)).collect::<Vec<_>>());
         let others = scene.stage.inside(begin)?;
         let uri = format!("/p{}/full", address.port());
-        ensure!(scene.get(&uri)? == 504, "it did not time out");
+        scene.answers(&uri, 504)?;
         drop(others);
         let records = scene.records()?;
         let failure = failure(&records, &uri)?;
@@ -246,7 +246,7 @@ fn syn_flood(why502: &Path, options: &Options) -> Result<String> {
     let full = || scene.stage.inside(|| counter("TCPReqQFullDrop")).unwrap_or(0) >= u64::from(FLOOD / 2);
     wait::until("the flood to be dropped", wait::SOON, full)?;
     let uri = format!("/p{port}/flooded");
-    ensure!(scene.get(&uri)? == 504, "it did not time out");
+    scene.answers(&uri, 504)?;
     scene.told(&uri)?;
     scene.overflows(([127, 0, 0, 1], port).into())?;
     let dropped = scene.stage.inside(|| counter("TCPReqQFullDrop"))?;

@@ -42,19 +42,19 @@ fn another_host(why502: &Path, options: &Options) -> Result<String> {
     let _elsewhere = Elsewhere::behind(stage.near().context("a namespace")?)?;
     let scene = Scene::watch(stage, why502)?;
     let closed = format!("/p{CLOSES}/closed");
-    ensure!(scene.get(&closed)? == 502, "it was not closed");
+    scene.answers(&closed, 502)?;
     let resets = sees_resets(options)?;
     let rejected = [format!("/p{REFUSES}/refused"), format!("/p{RESETS}/reset")];
     if resets {
         scene.until_root(&rejected, "remote_reset")?;
     } else {
         for uri in &rejected {
-            ensure!(scene.get(uri)? == 502, "{uri} did not fail");
+            scene.answers(uri, 502)?;
         }
     }
     let silent = format!("/p{IS_SILENT}/silent");
     for uri in [silent.as_str(), "/nobody/there"] {
-        ensure!(scene.get(uri)? == 504, "{uri} did not time out");
+        scene.answers(uri, 504)?;
     }
     let records = scene.records()?;
     // No rule sends a FIN: the first is told of, while dropped packets are not looked at yet.
@@ -108,12 +108,12 @@ fn cut_nearer(why502: &Path, options: &Options) -> Result<String> {
     let mut nearer = || -> Result<Option<String>> {
         round += 1;
         let uri = format!("/p{CUTS_NEARER}/nearer/{round}/");
-        ensure!(scene.get(&uri)? == 502, "{uri} did not fail");
+        scene.answers(&uri, 502)?;
         Ok(scene.told(&uri)?.contains("TTL").then_some(uri))
     };
     let near = wait::until_some("a reset with its TTL", wait::SOON, || nearer().transpose())??;
     let own = format!("/p{RESETS}/own/");
-    ensure!(scene.get(&own)? == 502, "it was not reset");
+    scene.answers(&own, 502)?;
     let records = scene.records()?;
     let near = failure(&records, &near)?;
     let words =
@@ -136,7 +136,7 @@ fn same_port(why502: &Path, options: &Options) -> Result<String> {
     let fillers = fill(&scene.stage, server.port)?;
     for round in 0..3 {
         let uri = format!("/nobody/{round}/");
-        ensure!(scene.get(&uri)? == 504, "it did not time out");
+        scene.answers(&uri, 504)?;
         scene.told(&uri)?;
     }
     drop(fillers);

@@ -59,6 +59,11 @@ impl Scene {
         Ok(self.stage.connect()?.exchange(&request(uri))?.status)
     }
 
+    /// Asks for it, and is answered with this status.
+    pub(super) fn answers(&self, uri: &str, status: u16) -> Result<()> {
+        self.begin(uri)?.answers(status).with_context(|| format!("asking for {uri}"))
+    }
+
     pub(super) fn begin(&self, uri: &str) -> Result<Connection> {
         let mut client = self.stage.connect()?;
         client.send(&request(uri))?;

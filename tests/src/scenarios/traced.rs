@@ -30,7 +30,7 @@ fn below_an_init(why502: &Path, options: &Options) -> Result<String> {
     let mut stranger = child::start("a stranger", &mut stranger, None)?;
     ensure!(stranger.wait(wait::SOON)?.success(), "it was not refused");
     let uri = format!("/p{port}/refused");
-    ensure!(scene.get(&uri)? == 502, "nginx was not refused");
+    scene.answers(&uri, 502)?;
     let records = scene.records()?;
     let session = of_type(&records, "session").next().context("no session")?;
     let known: Vec<u64> = session["processes"].as_array().into_iter().flatten().filter_map(pid).collect();

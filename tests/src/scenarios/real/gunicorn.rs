@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::{CLOSED, NGINX, NOBODY, Program, Real, Told, comm, fails, records};
@@ -49,7 +49,7 @@ fn workers_end(why502: &Path, options: &Options) -> Result<String> {
         if what == "hang" {
             child::signal_pid(stranger, libc::SIGKILL)?;
         }
-        ensure!(client.receive("GET")?.status == 502, "{what} did not fail");
+        client.answers(502).context(what)?;
     }
     let master = format!("a worker of {}[{}]", comm(server.pid())?, server.pid());
     let by = format!("SIGABRT from {}[{}]", comm(server.pid())?, server.pid());
@@ -75,7 +75,7 @@ fn is_stopped(why502: &Path, options: &Options) -> Result<String> {
     let mut client = scene.begin("/p8000/hang")?;
     let worker = server.hears("hang")?;
     server.process.signal(libc::SIGINT)?;
-    ensure!(client.receive("GET")?.status == 502, "it did not fail");
+    client.answers(502)?;
     server.process.wait(wait::SOON)?;
     fails(&scene, 502, &["/p8000/refused"])?;
     // The same program on another port, and then where it was.

@@ -37,7 +37,7 @@ fn where_it_listens(why502: &Path, options: &Options) -> Result<String> {
     let mut client = scene.begin("/p3000/hang")?;
     server.hears("hang")?;
     server.process.signal(libc::SIGTERM)?;
-    ensure!(client.receive("GET")?.status == 502, "it did not fail");
+    client.answers(502)?;
     server.process.wait(wait::SOON)?;
     fails(&scene, 502, &["/p3000/gone"])?;
     let records = records(scene, 4, 4)?;
@@ -67,7 +67,7 @@ fn idle(why502: &Path, options: &Options) -> Result<String> {
     // Three connections at once, which all lie idle then.
     let mut clients = [scene.begin("/kept/slow")?, scene.begin("/kept/slow")?, scene.begin("/kept/slow")?];
     for client in &mut clients {
-        ensure!(client.receive("GET")?.status == 200, "node did not answer");
+        client.answers(200)?;
     }
     wait::until("node to close its idle connections", wait::SOON, || established() == 0)?;
     let mut client = scene.stage.connect()?;
@@ -81,7 +81,7 @@ fn idle(why502: &Path, options: &Options) -> Result<String> {
         .and_then(|()| wait::until("node to close the idle connection", wait::SOON, || established() == 0));
     child::go_on(worker)?;
     closed?;
-    ensure!(client.receive("GET")?.status == 502, "it did not fail");
+    client.answers(502)?;
     let records = records(scene, 1, 1)?;
     let root = &failure(&records, "/stale")?["root"]["text"];
     let measured = ["idle for 29", "idle for 3", "idle for 1.2 s", "idle for 1.3 s", "idle for 1.4 s"];

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::{CLOSED, NGINX, NOBODY, Program, Real, Told, comm, fails, records};
 use crate::child;
@@ -48,7 +48,7 @@ fn workers_end(why502: &Path, options: &Options) -> Result<String> {
             "usr2_hang" => server.process.signal(libc::SIGUSR2)?,
             _ => {}
         }
-        ensure!(client.receive("GET")?.status == 502, "{what} did not fail");
+        client.answers(502).context(what)?;
     }
     let records = records(scene, 4, 4)?;
     let lab = format!("lab[{}]", std::process::id());
@@ -77,7 +77,7 @@ fn busy(why502: &Path, options: &Options) -> Result<String> {
         let pids = [server.hears("one_hang")?, server.hears("two_hang")?];
         fails(&scene, 504, &[&format!("{place}/third")])?;
         for client in &mut clients {
-            ensure!(client.receive("GET")?.status == 504, "it did not time out");
+            client.answers(504)?;
         }
         let name = comm(server.pid())?;
         let records = records(scene, 3, 3)?;
