@@ -92,6 +92,8 @@ pub struct Drops {
     places: Places,
     reasons: BTreeMap<u32, String>,
     suspected_ns: Option<u64>,
+    /// Dropped packets have been looked at: until then there are none to be found.
+    are_looked_at: bool,
     is_said_blind: bool,
 }
 
@@ -112,7 +114,16 @@ impl Drops {
         code: Array<MapData, [u64; 2]>,
         reasons: BTreeMap<u32, String>,
     ) -> Self {
-        Self { map, last_retransmit, code, places: Places::Unknown, reasons, suspected_ns: None, is_said_blind: false }
+        Self {
+            map,
+            last_retransmit,
+            code,
+            places: Places::Unknown,
+            reasons,
+            suspected_ns: None,
+            are_looked_at: false,
+            is_said_blind: false,
+        }
     }
 
     /// Whether all drops can be told: the kernel gives reasons, or the places have been found. None: they are being looked for.
@@ -164,8 +175,16 @@ impl Drops {
         self.suspected_ns = Some(time_ns);
     }
 
+    /// From now on dropped packets are looked at.
+    pub const fn begin(&mut self) {
+        self.are_looked_at = true;
+    }
+
     /// What was dropped of the connection, in either direction.
     pub fn of(&self, ends: &Ends) -> Option<Drop> {
+        if !self.are_looked_at {
+            return None;
+        }
         let Ends { netns, local, remote } = *ends;
         let one_way = |from: SocketAddr, to: SocketAddr, outgoing| {
             let key = segments(from, to, netns);

@@ -7,6 +7,7 @@ use std::{
     io,
     net::{IpAddr, Ipv6Addr},
     os::fd::AsFd as _,
+    sync::LazyLock,
     time::{Duration, Instant},
 };
 
@@ -29,11 +30,14 @@ pub(super) fn netns(pid: u32) -> Option<u64> {
     link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// The host's own: that of its first process, as far as it can be read, or of this one.
+/// The host's own: that of its first process, as far as it can be read, or of this one. Neither leaves it.
 pub fn of_host() -> Option<(u32, u32)> {
-    let own = std::process::id();
-    let found = [1, own].into_iter().find_map(|pid| Some((netns(pid)?, pid)));
-    found.and_then(|(netns, pid)| Some((u32::try_from(netns).ok()?, pid)))
+    static OF_HOST: LazyLock<Option<(u32, u32)>> = LazyLock::new(|| {
+        let own = std::process::id();
+        let found = [1, own].into_iter().find_map(|pid| Some((netns(pid)?, pid)));
+        found.and_then(|(netns, pid)| Some((u32::try_from(netns).ok()?, pid)))
+    });
+    *OF_HOST
 }
 
 /// Network namespaces with a process in each, by inode.

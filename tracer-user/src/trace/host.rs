@@ -161,6 +161,9 @@ impl Host {
     /// Some: it cannot, and why.
     pub(super) fn watch_drops(&mut self, probes: &mut Probes) -> Option<String> {
         let complaint = probes.watch_drops(is_wanted(self.drops.last_wanted_ns()));
+        if probes.watches_drops() {
+            self.drops.begin();
+        }
         let complaint = complaint.or_else(|| self.drops.take_blindness().map(str::to_owned));
         // What the kernel gives a reason for is seen at once; the rest only where its places are known.
         let sees_all = probes.watches_drops() && self.drops.sees_all() == Some(true);

@@ -83,8 +83,9 @@ impl<'a> Tcp<'a> {
         let place = match (self.failure.connection.reset?, self.there) {
             (ResetBy::ThisHost, _) => {
                 let known = self.failure.root.as_ref().is_some_and(|root| root.kind == RootKind::NotListening);
-                let sender = host.resets.sent(&here).map(|sent| sent.netns);
-                let netns = sender.or_else(|| here.remote.ip().is_loopback().then_some(here.netns))?;
+                // Nothing comes from another network namespace's loopback; only the rest is worth a look.
+                let own = here.remote.ip().is_loopback().then_some(here.netns);
+                let netns = own.or_else(|| host.resets.sent(&here).map(|sent| sent.netns))?;
                 (known || here.remote.ip().is_loopback()).then_some(Place { netns, address: here.remote })?
             }
             (ResetBy::Unseen, Some(there)) => Place { netns: there.netns, address: there.remote },
