@@ -24,7 +24,7 @@ pub(crate) struct Made {
 /// The process; it ends with its guard.
 #[derive(Debug)]
 pub(crate) struct Connector {
-    _process: Guarded,
+    process: Guarded,
     orders: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
@@ -39,7 +39,11 @@ impl Connector {
         let mut process = child::start(NAME, &mut command, None)?;
         let answers = BufReader::new(process.take_stdout().context("its stdout")?);
         let orders = process.take_stdin().context("its stdin")?;
-        Ok(Self { _process: process, orders, answers })
+        Ok(Self { process, orders, answers })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     /// Has it connect `count` times, `rate` times a second, or as fast as it can where that is 0.

@@ -4,7 +4,7 @@
 //! [`run`] is the order of the measurements; each is a module.
 
 mod churn;
-mod connector;
+pub(crate) mod connector;
 mod cost;
 mod document;
 mod empty;
@@ -18,7 +18,7 @@ mod programs;
 mod report;
 mod site;
 mod stats;
-mod storm;
+pub(crate) mod storm;
 mod table;
 mod tool;
 mod wrk;

@@ -29,6 +29,8 @@ pub(crate) struct Storm {
     pub(crate) exact: bool,
     /// Processor time of why502 over the storm and its aftermath, per connect.
     pub(crate) collector_us: f64,
+    /// Processor time of who connects, per connect: what it takes to be refused.
+    pub(crate) connect_us: f64,
     /// From the kernel's time of the failure to its line being read.
     pub(crate) latency_p50_ms: f64,
     pub(crate) latency_p99_ms: f64,
@@ -67,7 +69,7 @@ pub(crate) fn measure(
     // A program that is met for the first time is looked at: whether it has a configuration is no question of the rate.
     let (known, session) = (connector.connect(to, 1, 0)?, size());
     wait::until("why502's first failure", wait::SOON * 3, || size() > session)?;
-    let before = process::cpu_ns(tracer.pid())?;
+    let (before, at_work) = (process::cpu_ns(tracer.pid())?, process::cpu_ns(connector.pid())?);
     let made = connector.connect(to, count, rate)?;
     // Quiet for half a second: everything has been written, or counted as lost.
     let mut last = (0, Instant::now());
@@ -79,6 +81,7 @@ pub(crate) fn measure(
         last.1.elapsed() > Duration::from_millis(500)
     })?;
     let used = process::cpu_ns(tracer.pid())? - before;
+    let at_work = process::cpu_ns(connector.pid())? - at_work;
     tracer.signal(libc::SIGINT)?;
     tracer.wait(wait::SOON * 2)?;
     reader.join().map_err(|_| anyhow!("the reader panicked"))?;
@@ -93,6 +96,7 @@ pub(crate) fn measure(
         lost,
         exact: delivered + lost == made.refused,
         collector_us: used as f64 / 1e3 / made.refused as f64,
+        connect_us: at_work as f64 / 1e3 / made.refused as f64,
         latency_p50_ms: stats::quantile(&latencies, 0.5),
         latency_p99_ms: stats::quantile(&latencies, 0.99),
     })

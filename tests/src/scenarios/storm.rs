@@ -9,16 +9,20 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::Program;
+use super::scene::free_port;
 use crate::bench;
+use crate::measure::{self, connector::Connector};
 use crate::scenario::{BASE, Scenario};
 use crate::script::Step;
-use crate::stage::{Options, Stage};
+use crate::stage::{Directory, Options, Stage};
 use crate::tracer::{Tracer, of_type};
 use crate::upstream::{Listen, Place};
 use crate::wait;
 
-pub(super) const PROGRAMS: &[Program] =
-    &[Program { name: "storm/told_and_counted", needs: &[], run: told_and_counted }];
+pub(super) const PROGRAMS: &[Program] = &[
+    Program { name: "storm/told_and_counted", needs: &[], run: told_and_counted },
+    Program { name: "storm/one_by_one", needs: &[], run: one_by_one },
+];
 
 /// nginx 1.29.7 and later keeps connections by default, and a retry over one of those makes no event.
 const ONE_EACH: &[Step] =
@@ -106,6 +110,21 @@ fn told_and_counted(why502: &Path, options: &Options) -> Result<String> {
     ensure!(outcome("retried") >= retried && dead <= 2 * (CLIENTS * AT_ONCE) as u64, "retried: {end}");
     ensure!(end["by_cause"]["connect_refused"] == failed, "causes: {end}");
     Ok(said)
+}
+
+/// Of a program that is no nginx each failure is told. What that takes is measured by what it takes to be refused, on the same machine
+/// at the same time: a look-up too many for each failure shows here first.
+fn one_by_one(why502: &Path, options: &Options) -> Result<String> {
+    const CONNECTS: u64 = 20_000;
+    const DEAR: f64 = 0.9;
+    let directory = Directory::new("storm/one_by_one", options.keep)?;
+    let mut connector = Connector::start(directory.path())?;
+    let nobody = format!("127.0.0.1:{}", free_port()?);
+    let storm = measure::storm::measure(why502, &mut connector, &nobody, CONNECTS, 0)?;
+    ensure!(storm.exact, "something has disappeared: {storm:?}");
+    let share = storm.collector_us / storm.connect_us;
+    ensure!(share < DEAR || options.vm, "telling takes {share:.2} of connecting: {storm:?}");
+    Ok(format!("{} told, {} lost, {share:.2} of what a connect takes", storm.delivered, storm.lost))
 }
 
 /// The sum of a number in `counted` of all `lost` records.
