@@ -9,6 +9,8 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use object::build::elf::{Builder, SectionData};
+
 const OVERRIDE: &str = "WHY502_EBPF_OBJECT";
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -22,11 +24,29 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={}", object.display());
     let embedded = Path::new(&env::var("OUT_DIR")?).join("why502.o");
     if object.exists() || env::var_os(OVERRIDE).is_some() {
-        fs::copy(&object, &embedded).map_err(|error| format!("{}: {error}", object.display()))?;
+        let lean = fs::read(&object).map_err(Into::into).and_then(|whole| without_dwarf(&whole));
+        fs::write(&embedded, lean.map_err(|error| format!("{}: {error}", object.display()))?)?;
     } else {
         fs::write(&embedded, [])?;
     }
     Ok(())
+}
+
+/// DWARF is three quarters of the object, and would be as much of what the program takes in memory. The kernel and aya want the BTF.
+fn without_dwarf(object: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
+    let mut builder = Builder::read(object)?;
+    for section in &mut builder.sections {
+        section.delete = [".debug_", ".rel.debug_"].iter().any(|prefix| section.name.starts_with(prefix.as_bytes()));
+    }
+    builder.delete_orphans();
+    // LLVM has the names of sections and of symbols in one.
+    let names = builder.sections.add();
+    names.name = ".shstrtab".into();
+    names.sh_type = object::elf::SHT_STRTAB;
+    names.data = SectionData::SectionString;
+    let mut lean = Vec::new();
+    builder.write(&mut lean)?;
+    Ok(lean)
 }
 
 /// Objects depend on the machine they trace: registers of probed functions differ. xtask's paths.rs has the same names.
