@@ -97,6 +97,7 @@ pub struct Offsets {
     /// In bits: one of a byte.
     pub sock_only_ipv6_bit: u32,
     pub skb_sock: u32,
+    pub sock_owned: u32,
 }
 
 impl Offsets {
@@ -175,6 +176,7 @@ impl Offsets {
         inode_number: ABSENT,
         sock_only_ipv6_bit: ABSENT,
         skb_sock: ABSENT,
+        sock_owned: ABSENT,
     };
 }
 
@@ -203,6 +205,7 @@ pub struct Settings {
     pub drop_not_specified: u32,
     /// 1: programs log through aya-log (`--debug-probes`).
     pub debug: u32,
+    pub reserved: u32,
 }
 
 impl Settings {
@@ -219,7 +222,8 @@ impl Settings {
         drop_not_specified: 0,
         victim_is_task: 0,
         debug: 0,
+        reserved: 0,
     };
 }
 
-crate::wire_pod!(Settings, 74 * 4 + 16 * 8 + 16 * 4 + 8 * 4 + 8 * DROP_REASON_WORDS);
+crate::wire_pod!(Settings, 75 * 4 + 16 * 8 + 16 * 4 + 9 * 4 + 8 * DROP_REASON_WORDS);

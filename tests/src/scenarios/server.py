@@ -35,6 +35,12 @@ def serve(client):
         os._exit(3)
     elif "/crash" in path:
         ctypes.string_at(0)
+    elif "/probes" in path:
+        for option, value in ((socket.TCP_KEEPIDLE, 1), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPCNT, 1)):
+            client.setsockopt(socket.IPPROTO_TCP, option, value)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        say("probes")
+        time.sleep(60)
     elif "/eat" in path:
         eaten = []
         while True:

@@ -13,8 +13,9 @@ use aya_ebpf::{
 use tracer_common::{
     address::{is_loopback, mapped},
     reset::{ResetKey, ResetSent, ResetSlot},
+    settings::ABSENT,
     socket::{NO_REASON, NO_SOCKET, RESET_RECEIVED, RESET_SENT},
-    tcp_state::{LISTEN, NEW_SYN_RECV, TIME_WAIT},
+    tcp_state::{CLOSE, LISTEN, NEW_SYN_RECV, TIME_WAIT},
 };
 
 use super::{overflow, peer};
@@ -99,6 +100,15 @@ fn is_whole(sk: u64) -> bool {
     state != TIME_WAIT && state != NEW_SYN_RECV
 }
 
+/// A timer has given the connection up, and whatever runs has nothing to do with it: closes and disconnects set TCP_CLOSE first, also of what
+/// waits in an accept queue (inet_csk_listen_stop()), and tcp_abort() holds the socket; timers set it afterwards (tcp_keepalive_timer(),
+/// tcp_out_of_resources()) and leave a socket that is held alone. The same from 5.10 to 7.2.
+#[inline(always)]
+fn by_timer(sk: u64) -> bool {
+    let (state, owned) = (setting!(offsets.sock_state), setting!(offsets.sock_owned));
+    owned != ABSENT && read::kernel::<u8>(sk, state) != CLOSE && read::kernel::<u32>(sk, owned) == 0
+}
+
 /// A process's own close sent the RST.
 const BY_CLOSE: u32 = 1;
 
@@ -161,7 +171,7 @@ fn receiver(sk: u64, skb: u64) -> Option<(ResetKey, bool, u32)> {
             remote_port: read::local_port(sk),
             netns: if is_loopback(remote_address) { netns } else { 0 },
         };
-        return Some((key, header == NO_TRANSPORT_HEADER, netns));
+        return Some((key, header == NO_TRANSPORT_HEADER && !by_timer(sk), netns));
     }
     if header == NO_TRANSPORT_HEADER {
         return None;

@@ -100,6 +100,7 @@ const WANTED: &[Wanted] = wanted! {
     Optional unix_address_name = "unix_address"."name.sun_family": 2;
     Optional file_inode = "file"."f_inode": 8;
     Optional skb_sock = "sk_buff"."sk": 8;
+    Optional sock_owned = "sock"."sk_lock.owned": 4;
     Optional inode_number = "inode"."i_ino": 8;
     Optional sock_only_ipv6_bit = "sock"."__sk_common.skc_ipv6only": BIT;
 };
