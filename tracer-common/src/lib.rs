@@ -12,6 +12,7 @@ pub mod event;
 pub mod icmp;
 pub mod listener;
 pub mod loss;
+pub mod passing;
 pub mod peer;
 pub mod process;
 pub mod reset;

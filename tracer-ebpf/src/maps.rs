@@ -148,6 +148,10 @@ pub(crate) static HOOKED: Array<u32> = Array::with_max_entries(tracer_common::ho
 #[map]
 pub(crate) static LAST_RETRANSMIT: Array<u64> = Array::with_max_entries(1, 0);
 
+/// What has passed by programs, per CPU: [`tracer_common::passing`].
+#[map]
+pub(crate) static PASSED: PerCpuArray<u64> = PerCpuArray::with_max_entries(tracer_common::passing::COUNT, 0);
+
 /// Losses by [`tracer_common::loss::counter`].
 #[map]
 pub(crate) static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);

@@ -2,12 +2,15 @@
 
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use super::Program;
-use super::scene::{Scene, failure, free_port};
+use super::scene::{Scene, Server, failure, free_port};
+use crate::child;
 use crate::namespace::Namespace;
 use crate::scenario::{BASE, Need, Net, Scenario};
 use crate::script::{HEALTHY, Step};
@@ -17,7 +20,9 @@ use crate::upstream::{Listen, Place};
 
 pub(super) const PROGRAMS: &[Program] = &[
     Program { name: "firewall/rejected", needs: &[Need::Nft], run: rejected },
+    Program { name: "firewall/for_the_first_time", needs: &[Need::Nft], run: first_time },
     Program { name: "firewall/dropped", needs: &[Need::Nft], run: dropped },
+    Program { name: "firewall/given_up_by_a_timer", needs: &[Need::Nft, Need::Python], run: given_up },
     Program { name: "firewall/dropped_for_the_only_syn", needs: &[Need::Nft], run: only_syn },
 ];
 
@@ -44,6 +49,12 @@ const IMPATIENT: Scenario = Scenario {
     server: "proxy_connect_timeout 300ms;\n\
              location ~ ^/p(?<port>[0-9]+)/ { proxy_pass http://10.77.0.2:$port; }\n\
              location ~ ^/l(?<own>[0-9]+)/ { proxy_pass http://127.0.0.1:$own; }",
+    ..HOST
+};
+
+/// Waits for an answer for as long as there can be one.
+const PATIENT: Scenario = Scenario {
+    server: "proxy_read_timeout 60s; location ~ ^/p(?<port>[0-9]+)/ { proxy_pass http://10.77.0.2:$port; }",
     ..HOST
 };
 
@@ -85,6 +96,42 @@ fn rejected(why502: &Path, options: &Options) -> Result<String> {
     let root = &failure(&records, &closed)?["root"];
     ensure!(root["kind"] == "not_listening", "{root}: no rule is about that port");
     Ok(format!("{} rules, {} failures", uris.len(), of_type(&records, "failure").count()))
+}
+
+/// Where little is dropped, it is looked at before anything has failed. The host may be busy with others, or the kernel's functions still
+/// be looked for: then once more, by a why502 that has seen nothing fail either.
+fn first_time(why502: &Path, options: &Options) -> Result<String> {
+    const ROUNDS: u64 = 4;
+    let mut seen = Vec::new();
+    for round in 0..ROUNDS {
+        seen = each_once(why502, options, Duration::from_secs(round))?;
+        if seen.iter().all(|failure| failure["root"]["kind"] == "firewall") {
+            return Ok(format!("{} rules, round {round}", seen.len()));
+        }
+    }
+    anyhow::bail!("not a rule's at the first time, in {ROUNDS} rounds: {seen:?}")
+}
+
+/// The first failures because of some rules, as they are told at once.
+fn each_once(why502: &Path, options: &Options, later: Duration) -> Result<Vec<Value>> {
+    let scene = Scene::set(&IMPATIENT, why502, options)?;
+    std::thread::sleep(later);
+    let routed = scene.stage.routed().context("routed")?;
+    let _resident = routed.inhabited()?;
+    let own = scene.stage.inside(|| Ok(TcpListener::bind("127.0.0.1:0")?))?;
+    let port = own.local_addr()?.port();
+    rule(&routed.near, "input", &format!("tcp dport {port} reject with tcp reset"))?;
+    rule(&routed.near, "output", "tcp dport 6100 reject with tcp reset")?;
+    rule(&routed.far, "input", "tcp dport 6101 reject with icmpx admin-prohibited")?;
+    rule(&routed.near, "output", "tcp dport 6102 drop")?;
+    rule(&routed.far, "input", "tcp dport 6103 drop")?;
+    let own = format!("/l{port}");
+    let once = |path: &str| {
+        let uri = format!("{path}/once/");
+        ensure!([502, 504].contains(&scene.get(&uri)?), "{uri} did not fail");
+        Ok(serde_json::from_str(&scene.told(&uri)?)?)
+    };
+    [own.as_str(), "/p6100", "/p6101", "/p6102", "/p6103"].into_iter().map(once).collect()
 }
 
 fn dropped(why502: &Path, options: &Options) -> Result<String> {
@@ -148,6 +195,31 @@ fn dropped(why502: &Path, options: &Options) -> Result<String> {
         ensure!(kind.split('|').any(|kind| kind == root), "root {root:?} instead of {kind:?}: {failure}");
     }
     Ok(format!("{} causes", cases.len()))
+}
+
+/// The other end's kernel resets a connection whose keepalive probes are not answered, on whatever processor's time: no process did.
+fn given_up(why502: &Path, options: &Options) -> Result<String> {
+    let scene = Scene::set(&PATIENT, why502, options)?;
+    let routed = scene.stage.routed().context("routed")?;
+    let mut server = Server::far(&scene.stage, 9001, 64)?;
+    // Timers interrupt whatever runs.
+    let processors = std::thread::available_parallelism()?.get();
+    let busy: Vec<_> = (0..processors)
+        .map(|_| child::start("yes", Command::new("yes").stdin(Stdio::null()).stdout(Stdio::null()), None))
+        .collect::<Result<_>>()?;
+    let uri = "/p9001/probes/";
+    let mut client = scene.begin(uri)?;
+    server.hears("probes")?;
+    rule(&routed.near, "output", "tcp dport 9001 drop")?;
+    client.answers(502)?;
+    let records = scene.records()?;
+    let failure = failure(&records, uri)?;
+    ensure!(failure["cause"] == "reset_before_response", "{failure}");
+    let told = failure.to_string();
+    for stranger in busy.iter().map(|busy| busy.pid()).chain([server.process.pid()]) {
+        ensure!(!told.contains(&format!("[{stranger}]")), "{stranger} has not reset it: {failure}");
+    }
+    Ok(failure["root"]["kind"].as_str().unwrap_or("no root").to_owned())
 }
 
 /// Nothing was sent again that would have made why502 look at drops.

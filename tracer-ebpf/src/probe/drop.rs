@@ -2,16 +2,18 @@
 //!
 //! Hook: raw tracepoint `skb:kfree_skb`, `(struct sk_buff *, void *location[, enum skb_drop_reason[, struct sock *]])`,
 //! from 5.17 on with the reason. Where there is none, the function that drops tells: `location` is in its code.
-//! Context: any. Cost: some comparisons per packet freed on the host, hence user space attaches it only while traced
-//! connections have to send things again, or are refused.
+//! Context: any. Cost: some comparisons per packet freed on the host, hence user space takes it away where many are, but while
+//! traced connections have to send things again, or are refused.
 
 use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::raw_tracepoint, programs::RawTracePointContext};
 use tracer_common::{
     address::{is_loopback, mapped},
     drop::{AT_PLACE, DROP_PLACES, DropKey, Dropped},
+    passing,
     settings::ABSENT,
 };
 
+use super::passed;
 use crate::{
     maps::{DROP_CODE, DROPS},
     read,
@@ -24,6 +26,7 @@ const IPV6_HEADER: u64 = 40;
 
 #[raw_tracepoint(tracepoint = "kfree_skb")]
 pub(crate) fn free_skb(context: RawTracePointContext) -> i32 {
+    passed(passing::DROPS);
     let not_specified = setting!(drop_not_specified);
     let reason: u32 = if setting!(drop_has_reason) == 1 { context.arg(2) } else { not_specified };
     if wanted(reason) {

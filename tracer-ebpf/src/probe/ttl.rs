@@ -4,12 +4,12 @@
 //! Hook: raw tracepoint `tcp:tcp_probe`, `(struct sock *, struct sk_buff *)`, 4.16 and later: at the beginning of
 //! tcp_rcv_established(), net/ipv4/tcp_input.c, so that RSTs that refuse are not among them, nor those after a FIN.
 //! Context: softirq, or backlog. Cost: a map look-up for each segment that any connection of the host receives, hence user space
-//! attaches it only while other hosts reset traced connections.
+//! takes it away where there are many, but while other hosts reset traced connections.
 
 use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::raw_tracepoint, programs::RawTracePointContext};
-use tracer_common::{address::is_loopback, drop::DropKey, socket::Socket, ttl::Ttls};
+use tracer_common::{address::is_loopback, drop::DropKey, passing, socket::Socket, ttl::Ttls};
 
-use super::lifecycle::upstream_key;
+use super::{lifecycle::upstream_key, passed};
 use crate::{
     maps::{SOCKETS, TTLS, UPSTREAM_TTL},
     read,
@@ -21,6 +21,7 @@ const RST: u8 = 4;
 
 #[raw_tracepoint(tracepoint = "tcp_probe")]
 pub(crate) fn segment(context: RawTracePointContext) -> i32 {
+    passed(passing::SEGMENTS);
     let sk: u64 = context.arg(0);
     let Some(socket) = SOCKETS.get_ptr(sk) else { return 0 };
     // SAFETY: a live map entry, of which what never changes is read.

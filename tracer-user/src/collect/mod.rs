@@ -10,6 +10,7 @@ pub mod idle;
 pub mod line;
 pub mod memory;
 pub mod overflow;
+pub mod passing;
 pub mod reset;
 pub mod ring;
 pub mod ttl;

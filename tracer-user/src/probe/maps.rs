@@ -115,6 +115,11 @@ impl Probes {
         self.take("LAST_RETRANSMIT")
     }
 
+    /// What has passed by programs that much passes by.
+    pub fn take_passed(&mut self) -> Result<PerCpuArray<MapData, u64>, AttachError> {
+        self.take("PASSED")
+    }
+
     /// Idle times at which upstreams closed connections.
     pub fn take_idle(&mut self) -> Result<PerCpuHashMap<MapData, UpstreamKey, IdleCloses>, AttachError> {
         self.take("IDLE")

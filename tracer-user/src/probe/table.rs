@@ -130,24 +130,25 @@ pub const FREE_SKB_REASON: Hook =
     hook(Program::FreeSkb, Kind::RawTp, "raw_tp/kfree_skb", "free_skb", &[SK_BUFF, POINTER, INT]);
 const FREE_SKB: Hook = hook(Program::FreeSkb, Kind::RawTp, "raw_tp/kfree_skb", "free_skb", &[SK_BUFF, POINTER]);
 
-/// Looked at only while it is needed: it runs for every packet freed on the host.
+/// Looked at where there is little to look at, or while it is needed: it runs for every packet freed on the host.
 pub const DROPS: Probe = Probe {
     name: Name::PacketDrop,
     ways: &[
         partial(
             &[FREE_SKB_REASON],
-            "looked at from the first segment that is sent again, or refused for no known reason, not before",
+            "where the host drops many packets, looked at from the first segment that is sent again, or refused for no known reason, \
+             not before",
         ),
         partial(
             &[FREE_SKB],
-            "looked at from the first segment that is sent again, or refused for no known reason, not before; \
-             this kernel gives no reasons: only what netfilter, routes and neighbours drop is told",
+            "where the host drops many packets, looked at from the first segment that is sent again, or refused for no known reason, \
+             not before; this kernel gives no reasons: only what netfilter, routes and neighbours drop is told",
         ),
     ],
     otherwise: Otherwise::None("dropped packets cannot be looked at"),
 };
 
-/// Looked at only while other hosts reset connections: it runs for every segment received on the host.
+/// Looked at where there are few, or while other hosts reset connections: it runs for every segment received on the host.
 pub const TTL: Probe = Probe {
     name: Name::Reset,
     ways: &[full(&[hook(Program::TcpProbe, Kind::RawTp, "raw_tp/tcp_probe", "segment", &[SOCK, SK_BUFF])])],

@@ -11,11 +11,14 @@ use std::{
 
 use anyhow::Context as _;
 use aya::maps::{HashMap, MapData};
-use tracer_common::{listener::Overflowed, loss::Program, server::LISTENS};
+use tracer_common::{listener::Overflowed, loss::Program, passing, server::LISTENS};
 
 use super::{backlogs::Backlogs, roots, sockets::Sockets, waits::Waits};
 use crate::{
-    collect::{drop::Drops, host::Peers, icmp::Icmps, idle::Idle, overflow::Overflows, reset::Resets, ttl::Ttls},
+    collect::{
+        drop::Drops, host::Peers, icmp::Icmps, idle::Idle, overflow::Overflows, passing::Passing, reset::Resets,
+        ttl::Ttls,
+    },
     context::{
         addresses::Addresses,
         conntrack::Conntrack,
@@ -39,8 +42,8 @@ use crate::{
     probe::attach::Probes,
 };
 
-/// Dropped packets are looked at for so long after the last segment that had to be sent again, or was refused by nobody
-/// that is known, and how far segments come after another host's last reset: on a quiet site the next failure takes its time.
+/// Where many are, dropped packets are looked at for so long after the last segment that had to be sent again, or was refused by
+/// nobody that is known, and how far segments come after another host's last reset: the next failure may take its time.
 const WATCH_NS: u64 = 600_000_000_000;
 
 /// Whether something is still to be looked at that was last wanted then.
@@ -61,6 +64,7 @@ pub(super) struct Host {
     pub(super) sockets: Sockets,
     pub(super) resets: Resets,
     pub(super) ttls: Ttls,
+    passing: Passing,
     pub(super) conntrack: Conntrack,
     pub(super) namespaces: Namespaces,
     containers: Containers,
@@ -111,6 +115,7 @@ impl Host {
             sockets: Sockets::default(),
             resets: Resets::new(probes.take_resets()?),
             ttls: Ttls::new(probes.take_ttls()?),
+            passing: Passing::new(probes.take_passed()?),
             conntrack: Conntrack::default(),
             namespaces: Namespaces::default(),
             containers: Containers::default(),
@@ -157,10 +162,11 @@ impl Host {
         Ok(())
     }
 
-    /// Lets dropped packets be looked at while connections have to send things again, and for a while after.
-    /// Some: it cannot, and why.
+    /// Lets dropped packets be looked at where there are few, else while connections have to send things again, and for a while
+    /// after. Some: it cannot, and why.
     pub(super) fn watch_drops(&mut self, probes: &mut Probes) -> Option<String> {
-        let complaint = probes.watch_drops(is_wanted(self.drops.last_wanted_ns()));
+        let few = self.passing.is_little(passing::DROPS, probes.watches_drops());
+        let complaint = probes.watch_drops(few || is_wanted(self.drops.last_wanted_ns()));
         if probes.watches_drops() {
             self.drops.begin();
         }
@@ -171,10 +177,11 @@ impl Host {
         complaint
     }
 
-    /// Lets it be looked at how far segments come while other hosts reset connections, and for a while after.
+    /// Lets it be looked at how far segments come where few do, else while other hosts reset connections, and for a while after.
     /// Some: it cannot, and why.
-    pub(super) fn watch_ttl(&self, probes: &mut Probes) -> Option<String> {
-        probes.watch_ttl(is_wanted(self.ttls.last_wanted_ns()))
+    pub(super) fn watch_ttl(&mut self, probes: &mut Probes) -> Option<String> {
+        let few = self.passing.is_little(passing::SEGMENTS, probes.watches_ttl());
+        probes.watch_ttl(few || is_wanted(self.ttls.last_wanted_ns()))
     }
 
     /// All dropped packets are looked at since this time, or longer.

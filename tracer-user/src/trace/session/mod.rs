@@ -201,6 +201,7 @@ impl<'a> Session<'a> {
         let begun = Instant::now();
         self.converter.host.surveyed(SURVEY);
         self.converter.host.looked_around(SURVEY.saturating_sub(begun.elapsed()));
+        self.watch_what_passes();
         let now = clock::monotonic_ns();
         let session = Record::Session(record::Session {
             schema: record::SCHEMA,

@@ -74,12 +74,7 @@ impl Session<'_> {
         self.converter.host.conntrack.rest();
         self.converter.survey();
         self.converter.host.surveyed(Duration::ZERO);
-        if let Some(why) = self.converter.host.watch_drops(&mut self.probes) {
-            say(&format!("cannot look at dropped packets: {why}"));
-        }
-        if let Some(why) = self.converter.host.watch_ttl(&mut self.probes) {
-            say(&format!("cannot look how far resets have come: {why}"));
-        }
+        self.watch_what_passes();
         self.later(Duration::ZERO)?;
         let now_ns = clock::monotonic_ns();
         if self.storms.poll(self.converter.time(now_ns)) && self.overload.goes_on(now_ns) {
@@ -87,6 +82,16 @@ impl Session<'_> {
         }
         self.introduce(clock::monotonic_ns().saturating_sub(100_000_000))?;
         self.sinks.tick(record::Timestamp::now())
+    }
+
+    /// Looks at what mostly passes by, where that is little or wanted.
+    pub(super) fn watch_what_passes(&mut self) {
+        if let Some(why) = self.converter.host.watch_drops(&mut self.probes) {
+            say(&format!("cannot look at dropped packets: {why}"));
+        }
+        if let Some(why) = self.converter.host.watch_ttl(&mut self.probes) {
+            say(&format!("cannot look how far resets have come: {why}"));
+        }
     }
 
     pub(super) fn every_second(&mut self) -> io::Result<()> {
