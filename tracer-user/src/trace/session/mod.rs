@@ -38,7 +38,7 @@ use crate::{
         process::{Processes, Role},
     },
     diagnose::engine::{Engine, Facts},
-    kernel::clock,
+    kernel::{clock, heap},
     model::observation::Observation,
     nginx::{config::Advisor, log::tail::Start, memory::Configurations},
     probe::attach::Probes,
@@ -219,6 +219,7 @@ impl<'a> Session<'a> {
         self.sinks.flush()?;
         notify::ready().context("cannot tell the service manager that the session is ready")?;
         self.converter.host.drops.seek_places();
+        heap::give_back();
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use super::Session;
 use crate::{
     collect::counters::{Loss, Lost, addresses},
     exit::say,
-    kernel::clock,
+    kernel::{clock, heap},
     model::verdict::Verdict,
     record::{self, Record},
     trace::roots::{self, Found},
@@ -196,6 +196,8 @@ impl Session<'_> {
 
     pub(super) fn stats(&mut self, interval_s: f64) -> io::Result<()> {
         let stats = self.statistics.take(&mut self.upstreams, record::Timestamp::now(), interval_s);
+        // What a storm has taken.
+        heap::give_back();
         self.sinks.write(Record::Stats(stats))
     }
 
