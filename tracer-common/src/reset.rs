@@ -25,16 +25,21 @@ pub struct ResetSent {
     /// `enum sk_rst_reason` of the running kernel; [`crate::socket::NO_REASON`] or [`crate::socket::NO_SOCKET`] where the kernel
     /// gives none.
     pub reason: u32,
-    /// The process whose close sent it; 0 when the kernel answered a segment by itself.
+    /// The process whose close sent it; 0: none's, a segment was answered or a timer ran out.
     pub tgid: u32,
     pub comm: crate::process::Comm,
-    /// 1: a listener sent it whose accept queue was over its limit (`tcp_abort_on_overflow`).
-    pub queue_full: u32,
+    /// [`QUEUE_FULL`], [`ANSWER`].
+    pub flags: u32,
     /// Network namespace of the sender.
     pub netns: u32,
 }
 
 crate::wire_pod!(ResetSent, 40);
+
+/// A listener sent it whose accept queue was over its limit (`tcp_abort_on_overflow`).
+pub const QUEUE_FULL: u32 = 1;
+/// It answers a segment.
+pub const ANSWER: u32 = 2;
 
 /// A place in the table of resets. Two processors may write it at once: `check` then fits neither's half.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
@@ -82,7 +87,7 @@ impl ResetSlot {
             ^ ports.rotate_left(43)
             ^ sent.time_ns
             ^ cause.rotate_left(50)
-            ^ (sent.queue_full as u64) << 7
+            ^ (sent.flags as u64) << 7
             ^ (sent.netns as u64).rotate_left(57)
     }
 }
@@ -98,7 +103,7 @@ mod tests {
     }
 
     fn sent(time_ns: u64, tgid: u32) -> ResetSent {
-        ResetSent { time_ns, reason: 3, tgid, comm: [u64::from(tgid), 0], queue_full: 0, netns: 7 }
+        ResetSent { time_ns, reason: 3, tgid, comm: [u64::from(tgid), 0], flags: 0, netns: 7 }
     }
 
     #[test]

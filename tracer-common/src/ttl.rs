@@ -21,3 +21,13 @@ pub struct Ttls {
 }
 
 crate::wire_pod!(Ttls, 24);
+
+/// Of the last segment, no RST, of any connection to an upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct UpstreamTtl {
+    pub time_ns: u64,
+    pub ttl: u64,
+}
+
+crate::wire_pod!(UpstreamTtl, 16);

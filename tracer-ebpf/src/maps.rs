@@ -16,7 +16,7 @@ use tracer_common::{
     reset::{RESET_PAIRS, ResetSlot},
     socket::{NO_REASON, Socket},
     storm::{CALM, RequestId, Spoken, Storm, StormKey},
-    ttl::Ttls,
+    ttl::{Ttls, UpstreamTtl},
     unix::{UnixClosed, UnixConnect},
     upstream::{IdleCloses, UpstreamCounts, UpstreamKey},
 };
@@ -39,7 +39,7 @@ pub(crate) static PROCESSES: LruHashMap<u32, Process> = LruHashMap::with_max_ent
 pub(crate) static WRITERS: HashMap<u32, u8> = HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
 
 /// Where the code of these functions begins, and where it ends: packets dropped in them without a reason are looked at. Written by
-/// user space before it attaches the program that looks; zeros: not known.
+/// user space once it has found them; zeros: not known.
 #[map]
 pub(crate) static DROP_CODE: Array<[u64; 2]> = Array::with_max_entries(DROP_PLACES as u32, 0);
 
@@ -63,7 +63,7 @@ pub(crate) static TTLS: LruHashMap<DropKey, Ttls> = LruHashMap::with_max_entries
 
 /// The last time to live of a segment, no RST, by upstream, while that is looked at.
 #[map]
-pub(crate) static UPSTREAM_TTL: LruHashMap<UpstreamKey, u32> = LruHashMap::with_max_entries(512, 0);
+pub(crate) static UPSTREAM_TTL: LruHashMap<UpstreamKey, UpstreamTtl> = LruHashMap::with_max_entries(512, 0);
 
 /// Ends closed by processes of this host a moment ago, where something about it was not plainly healthy.
 #[map]
@@ -134,7 +134,7 @@ pub(crate) static NOTHING_SPOKEN: Spoken = Spoken {
 
 /// Packets dropped a moment ago.
 #[map]
-pub(crate) static DROPS: LruHashMap<DropKey, Dropped> = LruHashMap::with_max_entries(4096, 0);
+pub(crate) static DROPS: LruHashMap<DropKey, Dropped> = LruHashMap::with_max_entries(16_384, 0);
 
 /// ICMP errors received a moment ago, by the segment that they are about.
 #[map]
@@ -143,6 +143,10 @@ pub(crate) static ICMP: LruHashMap<DropKey, IcmpError> = LruHashMap::with_max_en
 /// 1 where a hook is attached that others then leave the counting to: [`tracer_common::hooked`].
 #[map]
 pub(crate) static HOOKED: Array<u32> = Array::with_max_entries(tracer_common::hooked::COUNT, 0);
+
+/// Threads that have closed a listener a moment ago, and when: by thread id.
+#[map]
+pub(crate) static CLOSERS: LruHashMap<u32, u64> = LruHashMap::with_max_entries(1024, 0);
 
 /// When a traced connection last had to send something again, in ns: entry 0.
 #[map]

@@ -22,7 +22,7 @@ use tracer_common::{
     },
     loss::{Program, Reason},
     process::Process,
-    reset::{ResetKey, ResetSlot},
+    reset::{QUEUE_FULL, ResetKey, ResetSlot},
     socket::{
         self, ACCEPT_QUEUE_FULL, COMPLAINED, FIN_RECEIVED, OUTSTANDING, RESET_RECEIVED, RESET_SEEN_AT_SENDER, Socket,
     },
@@ -238,7 +238,7 @@ fn of_sender(socket: &mut Socket, place: u32, now: u64) {
         socket.reset_reason = sent.reason;
         socket.reset_by_tgid = sent.tgid;
         socket.reset_by_comm = sent.comm;
-        socket.flags |= RESET_SEEN_AT_SENDER | if sent.queue_full == 1 { ACCEPT_QUEUE_FULL } else { 0 };
+        socket.flags |= RESET_SEEN_AT_SENDER | if sent.flags & QUEUE_FULL != 0 { ACCEPT_QUEUE_FULL } else { 0 };
     }
 }
 

@@ -4,7 +4,7 @@
 //! or closes, exiting or not. `listeners` is an iterator over the sockets of one network namespace (`bpf_iter__tcp`, 5.9 and
 //! later), read once at the start. Cost: one event per listener opened or closed.
 
-use aya_ebpf::helpers::bpf_get_current_task;
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns};
 use tracer_common::{
     event::{
         kind,
@@ -20,7 +20,7 @@ use tracer_common::{
 use super::peer;
 use crate::{
     emit,
-    maps::{LISTENERS, SERVERS},
+    maps::{CLOSERS, LISTENERS, SERVERS},
     read::{self, Sock, TcpSock},
     settings::setting,
 };
@@ -52,6 +52,10 @@ pub(super) fn changed(sk: TcpSock, new: u8) -> i32 {
         let _ = SERVERS.insert(ending.tgid, LISTENS, 0);
     } else {
         closed(&key);
+        // SAFETY: no arguments, no effects.
+        let now = unsafe { bpf_ktime_get_ns() };
+        // An LRU map: there is always room.
+        let _ = CLOSERS.insert(bpf_get_current_pid_tgid() as u32, now, 0);
     }
     let Some(mut entry) = emit::reserve::<Listener>(Program::SetState) else { return 0 };
     let slot = emit::slot(&mut entry);

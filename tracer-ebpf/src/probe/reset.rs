@@ -12,21 +12,23 @@ use aya_ebpf::{
 };
 use tracer_common::{
     address::{is_loopback, mapped},
-    reset::{ResetKey, ResetSent, ResetSlot},
+    reset::{ANSWER, QUEUE_FULL, ResetKey, ResetSent, ResetSlot},
     settings::ABSENT,
     socket::{NO_REASON, NO_SOCKET, RESET_RECEIVED, RESET_SENT},
-    tcp_state::{CLOSE, LISTEN, NEW_SYN_RECV, TIME_WAIT},
+    tcp_state::{LISTEN, NEW_SYN_RECV, TIME_WAIT},
 };
 
 use super::{overflow, peer};
 use crate::{
-    maps::{RESETS, SOCKETS},
+    maps::{CLOSERS, RESETS, SOCKETS},
     read::{self, Sock},
     settings::setting,
 };
 
 /// `transport_header` of an skb whose transport header was never set, include/linux/skbuff.h.
 const NO_TRANSPORT_HEADER: u16 = u16::MAX;
+/// A listener's close resets all that waits in its queue, at once.
+const LISTEN_STOP_NS: u64 = 1_000_000_000;
 
 #[raw_tracepoint(tracepoint = "tcp_receive_reset")]
 pub(crate) fn receive_reset(context: RawTracePointContext) -> i32 {
@@ -52,8 +54,9 @@ pub(crate) fn send_reset(context: RawTracePointContext) -> i32 {
         unsafe { (*socket).flags |= RESET_SENT };
         return 0;
     }
-    let queue_full = if sk != 0 && skb != 0 { overflow::answered_with_reset(sk) } else { 0 };
-    if remember(sk, skb, reason, queue_full) == BY_CLOSE {
+    let queue_full = sk != 0 && skb != 0 && overflow::answered_with_reset(sk) == 1;
+    let flags = if queue_full { QUEUE_FULL } else { 0 };
+    if remember(sk, skb, reason, flags) == BY_CLOSE {
         // What waits in an accept queue is reset without a close of its own.
         peer::reset(sk);
     }
@@ -100,13 +103,19 @@ fn is_whole(sk: u64) -> bool {
     state != TIME_WAIT && state != NEW_SYN_RECV
 }
 
-/// A timer has given the connection up, and whatever runs has nothing to do with it: closes and disconnects set TCP_CLOSE first, also of what
-/// waits in an accept queue (inet_csk_listen_stop()), and tcp_abort() holds the socket; timers set it afterwards (tcp_keepalive_timer(),
-/// tcp_out_of_resources()) and leave a socket that is held alone. The same from 5.10 to 7.2.
+/// A process closes or disconnects it: it has locked the socket then (lock_sock(), in close(2), connect(2) to nothing, and
+/// `ss --kill`), or it closes the listener that had not handed it out yet (inet_csk_listen_stop()). Who holds the spinlock alone may be
+/// anything that a softirq interrupts: a timer's (keepalive probes that are not answered, FIN_WAIT2), or the last segment of a handshake
+/// with a listener that has just gone (inet_csk_reqsk_queue_add()).
 #[inline(always)]
-fn by_timer(sk: u64) -> bool {
-    let (state, owned) = (setting!(offsets.sock_state), setting!(offsets.sock_owned));
-    owned != ABSENT && read::kernel::<u8>(sk, state) != CLOSE && read::kernel::<u32>(sk, owned) == 0
+fn by_process(sk: u64) -> bool {
+    let owned = setting!(offsets.sock_owned);
+    if owned == ABSENT || read::kernel::<u32>(sk, owned) != 0 {
+        return true;
+    }
+    let thread = bpf_get_current_pid_tgid() as u32;
+    // SAFETY: no arguments, no effects; a live map entry, read only.
+    CLOSERS.get_ptr(thread).is_some_and(|closed| unsafe { bpf_ktime_get_ns() - *closed } < LISTEN_STOP_NS)
 }
 
 /// A process's own close sent the RST.
@@ -114,15 +123,16 @@ const BY_CLOSE: u32 = 1;
 
 /// Remembers the RST for its receiver. A frame of its own: the kernel counts the stack of all callers together.
 #[inline(never)]
-fn remember(sk: u64, skb: u64, reason: u32, queue_full: u32) -> u32 {
-    let Some((key, by_close, netns)) = receiver(sk, skb) else { return 0 };
+fn remember(sk: u64, skb: u64, reason: u32, flags: u32) -> u32 {
+    let Some((key, answers, netns)) = receiver(sk, skb) else { return 0 };
+    let by_close = !answers && by_process(sk);
     let mut sent = ResetSent {
         // SAFETY: no arguments, no effects.
         time_ns: unsafe { bpf_ktime_get_ns() },
         reason,
         tgid: 0,
         comm: [0; 2],
-        queue_full,
+        flags: flags | if answers { ANSWER } else { 0 },
         netns,
     };
     if by_close {
@@ -154,8 +164,7 @@ fn put(key: &ResetKey, sent: &ResetSent) {
     }
 }
 
-/// The connection as the receiver of the RST sees it, whether a process's own close sends it, and the sender's network
-/// namespace.
+/// The connection as the receiver of the RST sees it, whether a segment is answered with it, and the sender's network namespace.
 #[inline(always)]
 fn receiver(sk: u64, skb: u64) -> Option<(ResetKey, bool, u32)> {
     let header: u16 =
@@ -171,7 +180,7 @@ fn receiver(sk: u64, skb: u64) -> Option<(ResetKey, bool, u32)> {
             remote_port: read::local_port(sk),
             netns: if is_loopback(remote_address) { netns } else { 0 },
         };
-        return Some((key, header == NO_TRANSPORT_HEADER && !by_timer(sk), netns));
+        return Some((key, header != NO_TRANSPORT_HEADER, netns));
     }
     if header == NO_TRANSPORT_HEADER {
         return None;
@@ -201,5 +210,5 @@ fn receiver(sk: u64, skb: u64) -> Option<(ResetKey, bool, u32)> {
         remote_port: destination_port,
         netns: if is_loopback(destination) { netns } else { 0 },
     };
-    Some((key, false, netns))
+    Some((key, true, netns))
 }

@@ -7,7 +7,13 @@
 //! takes it away where there are many, but while other hosts reset traced connections.
 
 use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::raw_tracepoint, programs::RawTracePointContext};
-use tracer_common::{address::is_loopback, drop::DropKey, passing, socket::Socket, ttl::Ttls};
+use tracer_common::{
+    address::is_loopback,
+    drop::DropKey,
+    passing,
+    socket::Socket,
+    ttl::{Ttls, UpstreamTtl},
+};
 
 use super::{lifecycle::upstream_key, passed};
 use crate::{
@@ -18,6 +24,9 @@ use crate::{
 
 /// RST among the flags in the 14th octet of a TCP header.
 const RST: u8 = 4;
+/// Routes change: what came longer ago says nothing of now.
+const MEMORY_NS: u64 = 600_000_000_000;
+const NOTHING: UpstreamTtl = UpstreamTtl { time_ns: 0, ttl: 0 };
 
 #[raw_tracepoint(tracepoint = "tcp_probe")]
 pub(crate) fn segment(context: RawTracePointContext) -> i32 {
@@ -60,12 +69,15 @@ fn received(sk: u64, socket: &Socket, skb: u64) -> i32 {
         // SAFETY: no arguments, no effects.
         let reset_ns = unsafe { bpf_ktime_get_ns() };
         // SAFETY: a live map entry, which is copied.
-        let elsewhere = UPSTREAM_TTL.get_ptr(upstream_key(socket)).map_or(0, |ttl| unsafe { *ttl });
-        Ttls { reset_ns, reset: ttl, elsewhere: elsewhere as u8, ..before }
+        let seen = UPSTREAM_TTL.get_ptr(upstream_key(socket)).map_or(NOTHING, |seen| unsafe { *seen });
+        let elsewhere = if reset_ns.wrapping_sub(seen.time_ns) < MEMORY_NS { seen.ttl as u8 } else { 0 };
+        Ttls { reset_ns, reset: ttl, elsewhere, ..before }
     } else if before.answer == ttl && before.reset == 0 {
         return 0;
     } else {
-        let _ = UPSTREAM_TTL.insert(upstream_key(socket), u32::from(ttl), 0);
+        // SAFETY: no arguments, no effects.
+        let seen = UpstreamTtl { time_ns: unsafe { bpf_ktime_get_ns() }, ttl: u64::from(ttl) };
+        let _ = UPSTREAM_TTL.insert(upstream_key(socket), seen, 0);
         // What came after a RST shows that it was none of this connection's.
         Ttls { answer: ttl, ..new }
     };

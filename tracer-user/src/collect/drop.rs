@@ -1,7 +1,7 @@
 //! Packets of a connection that this host's kernel dropped, and why.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     net::SocketAddr,
     thread::{self, JoinHandle},
 };
@@ -12,8 +12,11 @@ use tracer_common::{
     settings::DROP_REASON_WORDS,
 };
 
-use super::address::segments;
-use crate::{kernel::symbols::code_of, model::host::Ends};
+use super::{address::segments, passing::Passing};
+use crate::{
+    kernel::{clock, symbols::code_of},
+    model::host::Ends,
+};
 
 /// Drops that tell of the network, and not of a connection that ends: by the names of `enum skb_drop_reason`.
 const REASONS: [&str; 23] = [
@@ -65,6 +68,11 @@ pub fn wanted(names: &BTreeMap<u32, String>) -> [u64; DROP_REASON_WORDS] {
     words
 }
 
+/// So many can be found for certain: the map has room for four times as many, some of which each processor has for itself.
+const KEPT: u64 = 4096;
+/// How finely it is known when those were.
+const MARKS: usize = 4;
+
 /// Drops of one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drop {
@@ -92,8 +100,7 @@ pub struct Drops {
     places: Places,
     reasons: BTreeMap<u32, String>,
     suspected_ns: Option<u64>,
-    /// Dropped packets have been looked at: until then there are none to be found.
-    are_looked_at: bool,
+    recorded: Recorded,
     is_said_blind: bool,
 }
 
@@ -108,7 +115,7 @@ enum Places {
 }
 
 impl Drops {
-    pub const fn new(
+    pub fn new(
         map: HashMap<MapData, DropKey, Dropped>,
         last_retransmit: Array<MapData, u64>,
         code: Array<MapData, [u64; 2]>,
@@ -121,7 +128,7 @@ impl Drops {
             places: Places::Unknown,
             reasons,
             suspected_ns: None,
-            are_looked_at: false,
+            recorded: Recorded::default(),
             is_said_blind: false,
         }
     }
@@ -175,14 +182,22 @@ impl Drops {
         self.suspected_ns = Some(time_ns);
     }
 
-    /// From now on dropped packets are looked at.
-    pub const fn begin(&mut self) {
-        self.are_looked_at = true;
+    /// Takes in how many have been recorded by now; None: it cannot be told.
+    pub fn count(&mut self, recorded: Option<u64>) {
+        self.recorded.read(recorded, clock::monotonic_ns());
     }
 
-    /// What was dropped of the connection, in either direction.
-    pub fn of(&self, ends: &Ends) -> Option<Drop> {
-        if !self.are_looked_at {
+    /// Since when all that were looked at can still be found: the oldest make room.
+    pub fn are_kept_since(&self) -> u64 {
+        self.recorded.kept_since()
+    }
+
+    /// What was dropped of the connection between these times, in either direction; where nothing was of any, it is not looked for.
+    pub fn of(&mut self, ends: &Ends, times_ns: (u64, u64), passing: &Passing) -> Option<Drop> {
+        if self.recorded.read_ns < times_ns.1 {
+            self.count(passing.recorded());
+        }
+        if self.recorded.is_none_within(times_ns) {
             return None;
         }
         let Ends { netns, local, remote } = *ends;
@@ -196,11 +211,75 @@ impl Drops {
     }
 }
 
+/// How many were recorded when.
+#[derive(Debug, Default)]
+struct Recorded {
+    count: u64,
+    /// When that was last read, and when first.
+    read_ns: u64,
+    since_ns: u64,
+    /// Times, and how many there were, oldest first.
+    marks: VecDeque<(u64, u64)>,
+}
+
+impl Recorded {
+    /// None: it cannot be told, so that any number may have been.
+    fn read(&mut self, count: Option<u64>, now_ns: u64) {
+        if count != Some(self.count) {
+            (self.count, self.since_ns) = (count.unwrap_or(self.count), now_ns);
+        }
+        if count.is_none() {
+            self.marks.clear();
+        }
+        self.read_ns = now_ns;
+        if self.marks.back().is_none_or(|(_, marked)| self.count.saturating_sub(*marked) > KEPT / MARKS as u64) {
+            self.marks.push_back((now_ns, self.count));
+            if self.marks.len() > MARKS + 1 {
+                self.marks.pop_front();
+            }
+        }
+    }
+
+    fn kept_since(&self) -> u64 {
+        let oldest = self.marks.iter().find(|(_, marked)| self.count.saturating_sub(*marked) <= KEPT);
+        oldest.map_or(self.read_ns, |(time_ns, _)| *time_ns)
+    }
+
+    const fn is_none_within(&self, (from_ns, until_ns): (u64, u64)) -> bool {
+        self.since_ns <= from_ns && until_ns <= self.read_ns
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tracer_common::drop::AT_PLACE;
 
-    use super::{name, wanted};
+    use super::{KEPT, Recorded, name, wanted};
+
+    #[test]
+    fn what_is_kept_and_what_there_never_was() {
+        let mut recorded = Recorded::default();
+        recorded.read(Some(0), 100);
+        recorded.read(Some(0), 200);
+        assert!(recorded.is_none_within((150, 190)) && !recorded.is_none_within((150, 210)));
+        assert_eq!(recorded.kept_since(), 100);
+        recorded.read(Some(1), 300);
+        assert!(!recorded.is_none_within((150, 290)), "it may have been at any time after the last reading");
+        assert!(recorded.is_none_within((300, 300)));
+        let mut before = 0;
+        for step in 1..100 {
+            recorded.read(Some(1 + step * KEPT / 8), 300 + step);
+            let since = recorded.kept_since();
+            assert!(since >= before, "time goes on");
+            before = since;
+            let then = if since < 300 { 0 } else { 1 + (since - 300) * KEPT / 8 };
+            assert!(1 + step * KEPT / 8 - then <= KEPT, "{step}: {since}");
+        }
+        recorded.read(Some(u64::from(u32::MAX)), 1000);
+        assert_eq!(recorded.kept_since(), 1000, "a flood");
+        recorded.read(None, 2000);
+        assert_eq!(recorded.kept_since(), 2000);
+    }
 
     #[test]
     fn a_drop_without_a_reason_has_a_place() {

@@ -5,83 +5,126 @@ use tracer_common::passing;
 
 use crate::kernel::clock;
 
-/// Runs per second that are little: about 0.1 us each, 0.05 % of a processor.
+/// What may pass by within [`WINDOW_NS`]: about 0.1 us each, 0.05 % of a processor; up to ten times as much where all of it is of interest
+/// (a flood of packets that a firewall drops).
 const LITTLE: u64 = 5000;
-/// Over how long it is measured, at least.
-const MEASURED_NS: u64 = 50_000_000;
-/// Where more passes by, how long until that is tried again.
+const WINDOW_NS: u64 = 1_000_000_000;
+/// Where more passes by, how long until that is tried again; twice as long each time, as long as it does not help.
 const REST_NS: u64 = 10_000_000_000;
+const LONGEST_NS: u64 = 320_000_000_000;
 
-/// What passes by, by program.
+/// A place where much passes by, with a program that can be taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// `kfree_skb`.
+    Drops = passing::DROPS as isize,
+    /// `tcp_probe`.
+    Segments = passing::SEGMENTS as isize,
+}
+
+/// What passes by, by place.
 #[expect(missing_debug_implementations, reason = "aya's map has none")]
 pub struct Passing {
     map: PerCpuArray<MapData, u64>,
-    loads: [Load; passing::COUNT as usize],
+    drops: Load,
+    segments: Load,
 }
 
 impl Passing {
     pub fn new(map: PerCpuArray<MapData, u64>) -> Self {
-        Self { map, loads: Default::default() }
+        Self { map, drops: Load::default(), segments: Load::default() }
     }
 
-    /// Whether so little passes by this program ([`passing`]) that it may stay where it is, or go there: asked several times a
-    /// second.
-    pub fn is_little(&mut self, program: u32, is_attached: bool) -> bool {
-        let Some(load) = self.loads.get_mut(program as usize) else { return false };
-        let passed = || self.map.get(&program, 0).map_or(0, |counts| counts.iter().sum());
-        load.is_little(is_attached.then(passed), clock::monotonic_ns())
+    /// Whether so little passes by that the program may stay, or come back: asked several times a second.
+    pub fn is_little(&mut self, place: Place) -> bool {
+        // What cannot be told is much.
+        let passed = self.count(place as u32).unwrap_or(u64::MAX);
+        let load = match place {
+            Place::Drops => &mut self.drops,
+            Place::Segments => &mut self.segments,
+        };
+        load.is_little(passed, clock::monotonic_ns())
+    }
+
+    /// How many dropped packets have been recorded; None: it cannot be told.
+    pub fn recorded(&self) -> Option<u64> {
+        self.count(passing::RECORDED)
+    }
+
+    fn count(&self, index: u32) -> Option<u64> {
+        Some(self.map.get(&index, 0).ok()?.iter().sum())
     }
 }
 
-/// Of one program.
-#[derive(Debug, Default)]
+/// At one place. While the program is away nothing is counted: then it tries again in vain at first.
+#[derive(Debug)]
 struct Load {
-    /// What had passed by when, when last measured; None: the program has just come.
-    before: Option<(u64, u64)>,
+    /// When the window began, and what had passed by then.
+    since_ns: u64,
+    before: u64,
+    rest_ns: u64,
     rests_until_ns: u64,
 }
 
+impl Default for Load {
+    fn default() -> Self {
+        Self { since_ns: 0, before: 0, rest_ns: REST_NS, rests_until_ns: 0 }
+    }
+}
+
 impl Load {
-    /// `passed`: since the beginning; None: the program is not attached.
-    fn is_little(&mut self, passed: Option<u64>, now_ns: u64) -> bool {
-        let Some(passed) = passed else {
-            self.before = None;
-            return now_ns >= self.rests_until_ns;
-        };
-        let (before, since_ns) = *self.before.get_or_insert((passed, now_ns));
-        let measured_ns = now_ns.saturating_sub(since_ns);
-        if measured_ns >= MEASURED_NS {
-            self.before = Some((passed, now_ns));
-            let allowed = u128::from(LITTLE) * u128::from(measured_ns) / 1_000_000_000;
-            if u128::from(passed.saturating_sub(before)) > allowed {
-                self.rests_until_ns = now_ns + REST_NS;
+    /// `passed`: since the beginning.
+    fn is_little(&mut self, passed: u64, now_ns: u64) -> bool {
+        if self.rests_until_ns != 0 {
+            // Meanwhile it was counted for something else, if at all.
+            (self.since_ns, self.before) = (now_ns, passed);
+            let rested = now_ns >= self.rests_until_ns;
+            if rested {
+                self.rests_until_ns = 0;
             }
+            return rested;
         }
-        now_ns >= self.rests_until_ns
+        if passed.saturating_sub(self.before) > LITTLE {
+            (self.since_ns, self.before) = (now_ns, passed);
+            self.rests_until_ns = now_ns + self.rest_ns;
+            self.rest_ns = (2 * self.rest_ns).min(LONGEST_NS);
+            return false;
+        }
+        if now_ns.saturating_sub(self.since_ns) >= WINDOW_NS {
+            // A whole window was calm.
+            (self.since_ns, self.before, self.rest_ns) = (now_ns, passed, REST_NS);
+        }
+        true
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{LITTLE, Load, REST_NS};
+    use super::{LITTLE, Load, REST_NS, WINDOW_NS};
 
-    const TENTH_NS: u64 = 100_000_000;
+    const TENTH_NS: u64 = WINDOW_NS / 10;
 
     #[test]
     fn it_leaves_where_much_passes_by_and_comes_back() {
-        let mut load = Load::default();
-        let start_ns = 7_000_000_000;
-        assert!(load.is_little(None, start_ns), "nothing is known: it is tried");
-        let mut passed = 1_000_000;
-        assert!(load.is_little(Some(passed), start_ns), "what passed by before it was asked says nothing");
-        passed += LITTLE / 10;
-        assert!(load.is_little(Some(passed), start_ns + TENTH_NS), "a little");
-        passed += LITTLE;
-        assert!(load.is_little(Some(passed), start_ns + TENTH_NS + 1), "too short a time to tell");
-        let busy_ns = start_ns + 2 * TENTH_NS;
-        assert!(!load.is_little(Some(passed), busy_ns), "much");
-        assert!(!load.is_little(Some(passed), busy_ns + TENTH_NS), "wanted for something else meanwhile");
-        assert!(!load.is_little(None, busy_ns + REST_NS - 1), "it rests");
-        assert!(load.is_little(None, busy_ns + REST_NS), "and is tried again");
+        let (mut load, mut passed, mut now_ns) = (Load::default(), 0, 7 * WINDOW_NS);
+        for _ in 0..50 {
+            assert!(load.is_little(passed, now_ns), "4,000 a second");
+            (passed, now_ns) = (passed + 400, now_ns + TENTH_NS);
+        }
+        passed += 1000;
+        assert!(load.is_little(passed, now_ns), "a burst");
+        (passed, now_ns) = (passed + 2 * LITTLE, now_ns + TENTH_NS);
+        assert!(!load.is_little(passed, now_ns), "much, at once");
+        assert!(!load.is_little(passed + LITTLE, now_ns + TENTH_NS), "wanted for something else meanwhile");
+        let (passed, back_ns) = (passed + LITTLE, now_ns + REST_NS);
+        assert!(load.is_little(passed, back_ns), "and is tried again");
+        let gone_ns = back_ns + TENTH_NS;
+        assert!(!load.is_little(passed + 2 * LITTLE, gone_ns), "as much as before");
+        assert!(!load.is_little(passed + 2 * LITTLE, gone_ns + 2 * REST_NS - 1), "twice as long");
+        let calm_ns = gone_ns + 2 * REST_NS;
+        let passed = passed + 2 * LITTLE;
+        assert!(load.is_little(passed, calm_ns) && load.is_little(passed, calm_ns + WINDOW_NS));
+        assert!(!load.is_little(passed + 2 * LITTLE, calm_ns + WINDOW_NS + TENTH_NS));
+        assert!(load.is_little(passed + 2 * LITTLE, calm_ns + WINDOW_NS + TENTH_NS + REST_NS), "it was calm meanwhile");
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use aya::maps::{Array, MapData};
-use tracer_common::reset::{ResetKey, ResetSent, ResetSlot};
+use tracer_common::reset::{ANSWER, ResetKey, ResetSent, ResetSlot};
 
 use super::address::{from_wire, on_wire};
 use crate::{
@@ -23,7 +23,7 @@ pub struct Sent {
     pub time_ns: u64,
     /// The sender's network namespace.
     pub netns: u32,
-    /// By no process's close: the kernel answered a segment.
+    /// It answers a segment: no close sent it, nor a timer.
     pub answer: bool,
 }
 
@@ -105,5 +105,5 @@ fn ends(slot: &ResetSlot, (from, until): (u64, u64)) -> Option<(SocketAddr, Sock
 }
 
 const fn told(sent: &ResetSent) -> Sent {
-    Sent { time_ns: sent.time_ns, netns: sent.netns, answer: sent.tgid == 0 }
+    Sent { time_ns: sent.time_ns, netns: sent.netns, answer: sent.flags & ANSWER != 0 }
 }

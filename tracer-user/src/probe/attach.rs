@@ -272,11 +272,6 @@ impl Probes {
         self.drops.is_attached()
     }
 
-    /// Whether it is looked at now how far segments have come.
-    pub const fn watches_ttl(&self) -> bool {
-        self.ttl.is_attached()
-    }
-
     /// One look at the listeners of a network namespace, for a thread that is in it; None: not on this kernel.
     pub fn listeners(&mut self) -> Option<IterLink> {
         if self.no_listeners.is_some() {

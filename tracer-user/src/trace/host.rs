@@ -11,12 +11,18 @@ use std::{
 
 use anyhow::Context as _;
 use aya::maps::{HashMap, MapData};
-use tracer_common::{listener::Overflowed, loss::Program, passing, server::LISTENS};
+use tracer_common::{listener::Overflowed, loss::Program, server::LISTENS};
 
 use super::{backlogs::Backlogs, roots, sockets::Sockets, waits::Waits};
 use crate::{
     collect::{
-        drop::Drops, host::Peers, icmp::Icmps, idle::Idle, overflow::Overflows, passing::Passing, reset::Resets,
+        drop::Drops,
+        host::Peers,
+        icmp::Icmps,
+        idle::Idle,
+        overflow::Overflows,
+        passing::{self, Passing},
+        reset::Resets,
         ttl::Ttls,
     },
     context::{
@@ -64,7 +70,7 @@ pub(super) struct Host {
     pub(super) sockets: Sockets,
     pub(super) resets: Resets,
     pub(super) ttls: Ttls,
-    passing: Passing,
+    pub(super) passing: Passing,
     pub(super) conntrack: Conntrack,
     pub(super) namespaces: Namespaces,
     containers: Containers,
@@ -165,11 +171,9 @@ impl Host {
     /// Lets dropped packets be looked at where there are few, else while connections have to send things again, and for a while
     /// after. Some: it cannot, and why.
     pub(super) fn watch_drops(&mut self, probes: &mut Probes) -> Option<String> {
-        let few = self.passing.is_little(passing::DROPS, probes.watches_drops());
+        let few = self.passing.is_little(passing::Place::Drops);
         let complaint = probes.watch_drops(few || is_wanted(self.drops.last_wanted_ns()));
-        if probes.watches_drops() {
-            self.drops.begin();
-        }
+        self.drops.count(self.passing.recorded());
         let complaint = complaint.or_else(|| self.drops.take_blindness().map(str::to_owned));
         // What the kernel gives a reason for is seen at once; the rest only where its places are known.
         let sees_all = probes.watches_drops() && self.drops.sees_all() == Some(true);
@@ -180,13 +184,13 @@ impl Host {
     /// Lets it be looked at how far segments come where few do, else while other hosts reset connections, and for a while after.
     /// Some: it cannot, and why.
     pub(super) fn watch_ttl(&mut self, probes: &mut Probes) -> Option<String> {
-        let few = self.passing.is_little(passing::SEGMENTS, probes.watches_ttl());
+        let few = self.passing.is_little(passing::Place::Segments);
         probes.watch_ttl(few || is_wanted(self.ttls.last_wanted_ns()))
     }
 
-    /// All dropped packets are looked at since this time, or longer.
+    /// All dropped packets are looked at since this time, or longer, and none has made room for others.
     pub(super) fn watches_drops_since(&self, time_ns: u64) -> bool {
-        self.drops_watched_ns.is_some_and(|watched_ns| watched_ns <= time_ns)
+        self.drops_watched_ns.is_some_and(|watched_ns| watched_ns.max(self.drops.are_kept_since()) <= time_ns)
     }
 
     /// A rule that rejects could have refused it unseen: TCP's own RSTs are not told of, and packets that were dropped while

@@ -66,8 +66,10 @@ impl<'a> Tcp<'a> {
     }
 
     /// Dropped on its way.
-    pub(super) fn dropped(&self, host: &Host) -> Option<Found> {
-        self.ends().find_map(|ends| dropped::root(self.failure, &host.drops.of(&ends)?))
+    pub(super) fn dropped(&self, host: &mut Host) -> Option<Found> {
+        let Host { drops, passing, .. } = host;
+        let times_ns = (self.failure.connection.connected_ns?, self.failure.time_ns);
+        self.ends().find_map(|ends| dropped::root(self.failure, &drops.of(&ends, times_ns, passing)?))
     }
 
     /// Answered by an ICMP error.
@@ -84,9 +86,12 @@ impl<'a> Tcp<'a> {
             (ResetBy::ThisHost, _) => {
                 let known = self.failure.root.as_ref().is_some_and(|root| root.kind == RootKind::NotListening);
                 // Nothing comes from another network namespace's loopback; only the rest is worth a look.
-                let own = here.remote.ip().is_loopback().then_some(here.netns);
-                let netns = own.or_else(|| host.resets.sent(&here).map(|sent| sent.netns))?;
-                (known || here.remote.ip().is_loopback()).then_some(Place { netns, address: here.remote })?
+                let netns = match here.remote.ip().is_loopback() {
+                    true => here.netns,
+                    false if known => host.resets.sent(&here)?.netns,
+                    false => return None,
+                };
+                Place { netns, address: here.remote }
             }
             (ResetBy::Unseen, Some(there)) => Place { netns: there.netns, address: there.remote },
             // On loopback it comes from this host; but where each RST is seen at its sender, TCP has not sent it.
