@@ -6,6 +6,7 @@
 
 mod attempt;
 mod kernel_only;
+mod led_here;
 mod outcome;
 mod page;
 mod response;
@@ -15,7 +16,7 @@ use std::{
     sync::Arc,
 };
 
-use self::{attempt::Seen, outcome::Held, response::HeldResponse};
+use self::{attempt::Seen, led_here::Answered, outcome::Held, response::HeldResponse};
 use super::request::Requests;
 use crate::model::{
     address::Address,
@@ -41,8 +42,6 @@ const UNHEARD_NS: u64 = 10_000_000;
 const NGX_LOG_ERR: u32 = 4;
 /// How often old requests are forgotten.
 const TIDY_NS: u64 = 30_000_000_000;
-/// How many earlier failures a response without an attempt names.
-const RELATED: usize = 8;
 /// Connections reported lately, so that their close is not reported again.
 const REPORTED: usize = 4096;
 /// Requests about which nginx said something strange, at most.
@@ -81,6 +80,7 @@ pub struct Engine {
     causes: HashMap<VerdictId, Cause>,
     /// Emitted failures, for `related` of `no_live_upstreams`.
     recent: VecDeque<Recent>,
+    led_here: Option<Answered>,
     /// Workers whose complaints are visible: their silence counts.
     listening: HashSet<u32>,
     /// Workers whose error pages are visible.
@@ -199,6 +199,7 @@ impl Engine {
             open_outcomes: BTreeMap::new(),
             causes: HashMap::new(),
             recent: VecDeque::new(),
+            led_here: None,
             listening: HashSet::new(),
             paging: HashSet::new(),
             reading: HashSet::new(),

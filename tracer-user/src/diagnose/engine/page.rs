@@ -1,24 +1,17 @@
 //! nginx makes an error page: the end of an attempt, and the response to the client.
 
-use std::sync::Arc;
-
-use super::{Engine, NGX_LOG_ERR, RELATED, Recent, SILENT_NS, Silent, Unspoken, response::HeldResponse};
+use super::{Engine, NGX_LOG_ERR, SILENT_NS, Silent, Unspoken, led_here::LedHere, response::HeldResponse};
 use crate::{
     diagnose::{
         request::After,
         rules::{self, Decision},
     },
     model::{
-        address::Address,
         cause::Cause,
-        configured::Configured,
-        event::{Moment, Request, Status},
-        verdict::{Failure, Handler, Origin, Outcome, Purpose, Response, VerdictId},
+        event::{Moment, Status},
+        verdict::{Failure, Handler, Origin, Outcome, Purpose, Response},
     },
 };
-
-/// What is older than this has put no server out: fail_timeout is 10 s by default.
-const LED_HERE_NS: u64 = 300_000_000_000;
 
 impl Engine {
     pub(super) fn status(&mut self, moment: Moment, status: &Status) {
@@ -98,17 +91,10 @@ impl Engine {
             _ if !request.has_upstream => (Origin::Config, Cause::ConfiguredStatus),
             _ => (Origin::Nginx, Cause::Unexplained),
         };
-        let led_here =
-            if cause == Cause::NoLiveUpstreams { self.led_here(&moment, request, &failures) } else { Vec::new() };
-        let related = led_here.iter().map(|recent| recent.failure).collect();
-        let mut last_failed: Vec<(Address, u64)> = Vec::new();
-        for recent in led_here {
-            if let Some(upstream) = &recent.upstream
-                && last_failed.iter().all(|(known, _)| known != upstream)
-            {
-                last_failed.push((upstream.clone(), recent.time_ns));
-            }
-        }
+        let LedHere { related, last_failed } = match cause {
+            Cause::NoLiveUpstreams => self.led_here(&moment, request, &failures),
+            _ => LedHere::default(),
+        };
         let id = self.id();
         let response = Response {
             id,
@@ -143,30 +129,6 @@ impl Engine {
             settled_ns: None,
             ask_again_ns: 0,
         });
-    }
-
-    /// The failures that put the servers of this request's upstream out, latest first (nginx counts none of those after the
-    /// header): of the same upstream, in the same worker unless only others know of any (the upstream's `zone` shares them).
-    fn led_here(&self, moment: &Moment, request: &Request, own: &[VerdictId]) -> Vec<&Recent> {
-        let block = |configured: &Option<Arc<Configured>>| {
-            configured.as_ref().and_then(|configured| configured.pass.as_ref()?.block.clone())
-        };
-        let wanted = block(&request.configured);
-        let same = |recent: &&Recent| {
-            let known = block(&recent.configured);
-            let counts = !self.causes.get(&recent.failure).is_some_and(|cause| cause.after_header());
-            let lately = moment.time_ns.saturating_sub(recent.time_ns) < LED_HERE_NS;
-            counts
-                && lately
-                && !own.contains(&recent.failure)
-                && (wanted.is_none() || known.is_none() || known == wanted)
-        };
-        let of_worker = self.recent.iter().rev().filter(same).filter(|recent| recent.worker == moment.pid);
-        let found: Vec<&Recent> = of_worker.take(RELATED).collect();
-        if !found.is_empty() || wanted.is_none() {
-            return found;
-        }
-        self.recent.iter().rev().filter(same).take(RELATED).collect()
     }
 
     /// The connection that nginx closed just before this error page without logging anything, and what that means.
