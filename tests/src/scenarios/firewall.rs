@@ -225,7 +225,7 @@ fn given_up(why502: &Path, options: &Options) -> Result<String> {
     Ok(failure["root"]["kind"].as_str().unwrap_or("no root").to_owned())
 }
 
-/// Nothing was sent again that would have made why502 look at drops.
+/// Nothing was sent again that would have made why502 look at drops on a busy host.
 fn only_syn(why502: &Path, options: &Options) -> Result<String> {
     let scene = Scene::set(&IMPATIENT, why502, options)?;
     let routed = scene.stage.routed().context("routed")?;

@@ -57,7 +57,7 @@ fn another_host(why502: &Path, options: &Options) -> Result<String> {
         scene.answers(uri, 504)?;
     }
     let records = scene.records()?;
-    // No rule sends a FIN: the first is told of, while dropped packets are not looked at yet.
+    // No rule sends a FIN: the first is told of, whether dropped packets are looked at yet or not.
     let words = [ADDRESS, "another host", "closed the connection"];
     because(failure(&records, &closed)?, "remote_reset", None, &NOBODY, &words)?;
     let acknowledged = ["acknowledged all that nginx sent", "application is silent"];
@@ -103,7 +103,7 @@ fn cut_nearer(why502: &Path, options: &Options) -> Result<String> {
     let scene = Scene::watch(stage, why502)?;
     let other = format!("/p{RESETS}/reset");
     scene.until_root(std::slice::from_ref(&other), "remote_reset")?;
-    // It is looked at since the first of these.
+    // On a busy host it is looked at since the first of these.
     let mut round = 0;
     let mut nearer = || -> Result<Option<String>> {
         round += 1;

@@ -82,8 +82,8 @@ impl Scene {
         wait::until_some("a failure record", wait::SOON, || self.tracer.lines().iter().find(about).cloned())
     }
 
-    /// Sends requests until each of them has this root, as why502 says it; all before have none: what a packet met on its way is
-    /// looked at only after a first failure that nobody is known for.
+    /// Sends requests until each of them has this root, as why502 says it; all before have none: where the host is busy, what a packet met
+    /// on its way is looked at only after a first failure that nobody is known for.
     pub(super) fn until_root(&self, uris: &[String], kind: &str) -> Result<()> {
         let sees_resets = sees_resets(&self.stage.options)?;
         let began = Instant::now();

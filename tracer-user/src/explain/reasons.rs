@@ -224,7 +224,7 @@ pub(super) const REASONS: &[Reason] = &[
                   passed fewer routers than the answers was most likely sent by another one: a firewall, a balancer.",
         known: "It arrived from the network: no network namespace of this host has the address, no process of this host closed the \
                 other end, and, for a reset, this host's TCP did not send it and no rule of this host had dropped what it answers. The round trip \
-                is the kernel's own figure for this connection (tcp_min_rtt). TTLs are looked at from the first such reset on; routers \
+                is the kernel's own figure for this connection (tcp_min_rtt). On a busy host TTLs are looked at from the first such reset on; routers \
                 are counted from 64, 128 or 255.",
         check: &[check("The upstream's log at that second", "")],
         change: &["Look at the other host: restarts, limits, time-outs of load balancers on the way."],

@@ -110,8 +110,8 @@ fn other(tcp: &Tcp<'_>, host: &mut Host) -> Option<Found> {
     let found = of_cause(tcp, host);
     let open = (found.is_none() && failure.root.is_none()) || host.may_have_missed_a_rule(failure);
     if open && (dropped::may_be_rejected(failure.cause) || waiting::unanswered(failure)) {
-        // After a rule that rejects nothing is sent again, nor before a short proxy_connect_timeout, so that nothing was looked
-        // at: the next one will be.
+        // After a rule that rejects nothing is sent again, nor before a short proxy_connect_timeout: on a busy host nothing was looked
+        // at. The next one will be.
         host.drops.suspect(failure.time_ns);
     }
     found
