@@ -17,7 +17,9 @@ pub struct Ttls {
     pub answer: u8,
     /// Of the last segment, no RST, of another connection to the same address and port before the RST came.
     pub elsewhere: u8,
-    pub reserved: [u8; 5],
+    /// Of the minute, by the kernel's clock, in which that was last written down for others: its last eight bits.
+    pub minute: u8,
+    pub reserved: [u8; 4],
 }
 
 crate::wire_pod!(Ttls, 24);

@@ -227,6 +227,14 @@ fn given_up(why502: &Path, options: &Options) -> Result<String> {
     Ok(format!("{ROUNDS} resets, {seen} seen at their sender"))
 }
 
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Leaves no processor idle: timers interrupt whatever runs.
 fn while_busy<T>(wait: impl FnOnce() -> T) -> T {
     let done = AtomicBool::new(false);
@@ -239,9 +247,9 @@ fn while_busy<T>(wait: impl FnOnce() -> T) -> T {
                 }
             });
         }
-        let waited = wait();
-        done.store(true, Ordering::Relaxed);
-        waited
+        // However it ends.
+        let _done = Done(&done);
+        wait()
     })
 }
 

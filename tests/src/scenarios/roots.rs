@@ -16,6 +16,7 @@ use crate::filter::Filter;
 use crate::listener;
 use crate::scenario::{Amount, Attempt, BASE, Need, Net, Scenario, attempt, get};
 use crate::script::HEALTHY;
+use crate::sockets;
 use crate::stage::Options;
 use crate::tracer::of_type;
 use crate::upstream::{Listen, Place};
@@ -28,6 +29,7 @@ const fn program(name: &'static str, run: fn(&Path, &Options) -> Result<String>)
 pub(super) const PROGRAMS: &[Program] = &[
     program("roots/processes_that_end", processes_that_end),
     program("roots/killed_for_memory", killed_for_memory),
+    program("roots/killed_with_its_queue", killed_with_its_queue),
     program("roots/worker_killed_by_its_master", worker_killed),
     program("roots/nobody_listens_any_more", nobody_listens),
     program("roots/one_family_of_two", one_family),
@@ -132,6 +134,27 @@ fn eat(group: &Path, limit: &str, why502: &Path, options: &Options) -> Result<St
     because(failure(&records, &uri)?, "oom_killed", Some(pid), &("oom", true.into()), &["memory"])?;
     let exit = of_type(&records, "exit").find(|exit| exit["pid"] == pid).context("no exit record")?;
     ensure!(exit["oom"] == true && exit["signal"] == "SIGKILL", "{exit}");
+    Ok(format!("pid {pid}"))
+}
+
+/// What waits to be accepted is reset by the end of its listener: by the kernel, in the name of whoever closes it.
+fn killed_with_its_queue(why502: &Path, options: &Options) -> Result<String> {
+    let scene = Scene::set(&HOST, why502, options)?;
+    // It accepts nothing, and its queue holds one connection.
+    let mut server = Server::anywhere(&scene.stage, "127.0.0.1", 0, 0)?;
+    let uri = server.uri("queued");
+    let mut client = scene.begin(&uri)?;
+    let port = server.port;
+    let queued = || sockets::all().iter().any(|socket| socket.local == port && socket.unread > 0);
+    wait::until("the request in the queue", wait::SOON, queued)?;
+    server.process.signal(libc::SIGKILL)?;
+    client.answers(502)?;
+    server.process.wait(wait::SOON)?;
+    let pid = server.process.pid();
+    let records = scene.records()?;
+    let failure = failure(&records, &uri)?;
+    ensure!(failure["cause"] == "reset_before_response", "{failure}");
+    because(failure, "process_killed", Some(pid), &("signal", "SIGKILL".into()), &["SIGKILL"])?;
     Ok(format!("pid {pid}"))
 }
 

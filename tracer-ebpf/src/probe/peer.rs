@@ -42,10 +42,15 @@ pub(super) fn closing(sk: TcpSock) {
 #[inline(always)]
 pub(super) fn reset(sk: u64) {
     // SAFETY: no arguments; the current task exists.
+    closed(sk, unsafe { bpf_get_current_task() }, PEER_RESETS);
+}
+
+/// Nothing that runs here is anybody's program.
+#[inline(always)]
+pub(super) fn is_kernel_thread() -> bool {
+    // SAFETY: no arguments; the current task exists.
     let task = unsafe { bpf_get_current_task() };
-    if read::kernel::<u32>(task, setting!(offsets.task_flags)) & PF_KTHREAD == 0 {
-        closed(sk, task, PEER_RESETS);
-    }
+    read::kernel::<u32>(task, setting!(offsets.task_flags)) & PF_KTHREAD != 0
 }
 
 /// Something was received after the last thing sent. A tie within a jiffy proves nothing.

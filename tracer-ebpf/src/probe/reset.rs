@@ -15,7 +15,7 @@ use tracer_common::{
     reset::{ANSWER, QUEUE_FULL, ResetKey, ResetSent, ResetSlot},
     settings::ABSENT,
     socket::{NO_REASON, NO_SOCKET, RESET_RECEIVED, RESET_SENT},
-    tcp_state::{LISTEN, NEW_SYN_RECV, TIME_WAIT},
+    tcp_state::{CLOSE, LISTEN, NEW_SYN_RECV, TIME_WAIT},
 };
 
 use super::{overflow, peer};
@@ -27,8 +27,8 @@ use crate::{
 
 /// `transport_header` of an skb whose transport header was never set, include/linux/skbuff.h.
 const NO_TRANSPORT_HEADER: u16 = u16::MAX;
-/// A listener's close resets all that waits in its queue, at once.
-const LISTEN_STOP_NS: u64 = 1_000_000_000;
+/// A listener's close resets all that waits in its queue: thousands, on a processor's time that may be rationed.
+const LISTEN_STOP_NS: u64 = 30_000_000_000;
 
 #[raw_tracepoint(tracepoint = "tcp_receive_reset")]
 pub(crate) fn receive_reset(context: RawTracePointContext) -> i32 {
@@ -104,18 +104,23 @@ fn is_whole(sk: u64) -> bool {
 }
 
 /// A process closes or disconnects it: it has locked the socket then (lock_sock(), in close(2), connect(2) to nothing, and
-/// `ss --kill`), or it closes the listener that had not handed it out yet (inet_csk_listen_stop()). Who holds the spinlock alone may be
-/// anything that a softirq interrupts: a timer's (keepalive probes that are not answered, FIN_WAIT2), or the last segment of a handshake
-/// with a listener that has just gone (inet_csk_reqsk_queue_add()).
+/// `ss --kill`), or it closes the listener that had not handed it out yet (inet_csk_listen_stop(), which has set TCP_CLOSE). Who holds the
+/// spinlock alone may be anything that a softirq interrupts: a timer's (keepalive probes that are not answered, FIN_WAIT2; they set the state
+/// afterwards), or the last segment of a handshake with a listener that has just gone (inet_csk_reqsk_queue_add()). The kernel's own
+/// threads close for others.
 #[inline(always)]
 fn by_process(sk: u64) -> bool {
+    if peer::is_kernel_thread() {
+        return false;
+    }
     let owned = setting!(offsets.sock_owned);
     if owned == ABSENT || read::kernel::<u32>(sk, owned) != 0 {
         return true;
     }
     let thread = bpf_get_current_pid_tgid() as u32;
     // SAFETY: no arguments, no effects; a live map entry, read only.
-    CLOSERS.get_ptr(thread).is_some_and(|closed| unsafe { bpf_ktime_get_ns() - *closed } < LISTEN_STOP_NS)
+    let stops = |closed: *const u64| unsafe { bpf_ktime_get_ns() - *closed } < LISTEN_STOP_NS;
+    read::kernel::<u8>(sk, setting!(offsets.sock_state)) == CLOSE && CLOSERS.get_ptr(thread).is_some_and(stops)
 }
 
 /// A process's own close sent the RST.

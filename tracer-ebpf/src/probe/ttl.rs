@@ -26,6 +26,7 @@ use crate::{
 const RST: u8 = 4;
 /// Routes change: what came longer ago says nothing of now.
 const MEMORY_NS: u64 = 600_000_000_000;
+const MINUTE_NS: u64 = 60_000_000_000;
 const NOTHING: UpstreamTtl = UpstreamTtl { time_ns: 0, ttl: 0 };
 
 #[raw_tracepoint(tracepoint = "tcp_probe")]
@@ -65,21 +66,22 @@ fn received(sk: u64, socket: &Socket, skb: u64) -> i32 {
     let before = TTLS.get_ptr(key).map_or(new, |ttls| unsafe { *ttls });
     // The same addresses and ports may have served another before.
     let before = if before.started_ns == new.started_ns { before } else { new };
+    // SAFETY: no arguments, no effects.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let minute = (now / MINUTE_NS) as u8;
     let ttls = if flags & RST != 0 {
-        // SAFETY: no arguments, no effects.
-        let reset_ns = unsafe { bpf_ktime_get_ns() };
+        let reset_ns = now;
         // SAFETY: a live map entry, which is copied.
         let seen = UPSTREAM_TTL.get_ptr(upstream_key(socket)).map_or(NOTHING, |seen| unsafe { *seen });
         let elsewhere = if reset_ns.wrapping_sub(seen.time_ns) < MEMORY_NS { seen.ttl as u8 } else { 0 };
         Ttls { reset_ns, reset: ttl, elsewhere, ..before }
-    } else if before.answer == ttl && before.reset == 0 {
+    } else if before.answer == ttl && before.reset == 0 && before.minute == minute {
         return 0;
     } else {
-        // SAFETY: no arguments, no effects.
-        let seen = UpstreamTtl { time_ns: unsafe { bpf_ktime_get_ns() }, ttl: u64::from(ttl) };
+        let seen = UpstreamTtl { time_ns: now, ttl: u64::from(ttl) };
         let _ = UPSTREAM_TTL.insert(upstream_key(socket), seen, 0);
         // What came after a RST shows that it was none of this connection's.
-        Ttls { answer: ttl, ..new }
+        Ttls { answer: ttl, minute, ..new }
     };
     // An LRU map: there is always room.
     i32::from(TTLS.insert(key, ttls, 0).is_ok())

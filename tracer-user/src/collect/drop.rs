@@ -68,7 +68,7 @@ pub fn wanted(names: &BTreeMap<u32, String>) -> [u64; DROP_REASON_WORDS] {
     words
 }
 
-/// So many can be found for certain: the map has room for four times as many, some of which each processor has for itself.
+/// So many can be found for certain: the map has room for four times as many.
 const KEPT: u64 = 4096;
 /// How finely it is known when those were.
 const MARKS: usize = 4;
@@ -182,9 +182,11 @@ impl Drops {
         self.suspected_ns = Some(time_ns);
     }
 
-    /// Takes in how many have been recorded by now; None: it cannot be told.
-    pub fn count(&mut self, recorded: Option<u64>) {
-        self.recorded.read(recorded, clock::monotonic_ns());
+    /// Takes in how many have been recorded by now.
+    pub fn count(&mut self, passing: &Passing) {
+        let before_ns = clock::monotonic_ns();
+        let recorded = passing.recorded();
+        self.recorded.read(recorded, (before_ns, clock::monotonic_ns()));
     }
 
     /// Since when all that were looked at can still be found: the oldest make room.
@@ -195,7 +197,7 @@ impl Drops {
     /// What was dropped of the connection between these times, in either direction; where nothing was of any, it is not looked for.
     pub fn of(&mut self, ends: &Ends, times_ns: (u64, u64), passing: &Passing) -> Option<Drop> {
         if self.recorded.read_ns < times_ns.1 {
-            self.count(passing.recorded());
+            self.count(passing);
         }
         if self.recorded.is_none_within(times_ns) {
             return None;
@@ -215,7 +217,7 @@ impl Drops {
 #[derive(Debug, Default)]
 struct Recorded {
     count: u64,
-    /// When that was last read, and when first.
+    /// When that was last read, as far as it is good for, and when first.
     read_ns: u64,
     since_ns: u64,
     /// Times, and how many there were, oldest first.
@@ -223,15 +225,15 @@ struct Recorded {
 }
 
 impl Recorded {
-    /// None: it cannot be told, so that any number may have been.
-    fn read(&mut self, count: Option<u64>, now_ns: u64) {
+    /// None: it cannot be told, so that any number may have been. The times are those before and after it was read, at some time between them.
+    fn read(&mut self, count: Option<u64>, (before_ns, now_ns): (u64, u64)) {
         if count != Some(self.count) {
             (self.count, self.since_ns) = (count.unwrap_or(self.count), now_ns);
         }
         if count.is_none() {
             self.marks.clear();
         }
-        self.read_ns = now_ns;
+        self.read_ns = before_ns;
         if self.marks.back().is_none_or(|(_, marked)| self.count.saturating_sub(*marked) > KEPT / MARKS as u64) {
             self.marks.push_back((now_ns, self.count));
             if self.marks.len() > MARKS + 1 {
@@ -259,26 +261,33 @@ mod tests {
     #[test]
     fn what_is_kept_and_what_there_never_was() {
         let mut recorded = Recorded::default();
-        recorded.read(Some(0), 100);
-        recorded.read(Some(0), 200);
+        let read = |recorded: &mut Recorded, count, at_ns| recorded.read(count, (at_ns, at_ns));
+        read(&mut recorded, Some(0), 100);
+        read(&mut recorded, Some(0), 200);
         assert!(recorded.is_none_within((150, 190)) && !recorded.is_none_within((150, 210)));
         assert_eq!(recorded.kept_since(), 100);
-        recorded.read(Some(1), 300);
+        read(&mut recorded, Some(1), 300);
         assert!(!recorded.is_none_within((150, 290)), "it may have been at any time after the last reading");
         assert!(recorded.is_none_within((300, 300)));
         let mut before = 0;
         for step in 1..100 {
-            recorded.read(Some(1 + step * KEPT / 8), 300 + step);
+            read(&mut recorded, Some(1 + step * KEPT / 8), 300 + step);
             let since = recorded.kept_since();
             assert!(since >= before, "time goes on");
             before = since;
             let then = if since < 300 { 0 } else { 1 + (since - 300) * KEPT / 8 };
             assert!(1 + step * KEPT / 8 - then <= KEPT, "{step}: {since}");
+            assert!(
+                step < 8 || step * KEPT / 8 - then >= KEPT / 2,
+                "{step}: it is no use where all is forgotten at once: {since}"
+            );
         }
-        recorded.read(Some(u64::from(u32::MAX)), 1000);
+        read(&mut recorded, Some(u64::from(u32::MAX)), 1000);
         assert_eq!(recorded.kept_since(), 1000, "a flood");
-        recorded.read(None, 2000);
+        read(&mut recorded, None, 2000);
         assert_eq!(recorded.kept_since(), 2000);
+        recorded.read(Some(5), (3000, 3100));
+        assert!(!recorded.is_none_within((3000, 3000)) && !recorded.is_none_within((3100, 3100)), "one may be missing");
     }
 
     #[test]

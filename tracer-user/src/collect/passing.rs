@@ -11,7 +11,7 @@ const LITTLE: u64 = 5000;
 const WINDOW_NS: u64 = 1_000_000_000;
 /// Where more passes by, how long until that is tried again; twice as long each time, as long as it does not help.
 const REST_NS: u64 = 10_000_000_000;
-const LONGEST_NS: u64 = 320_000_000_000;
+const LONGEST_NS: u64 = 80_000_000_000;
 
 /// A place where much passes by, with a program that can be taken away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,13 +84,15 @@ impl Load {
             }
             return rested;
         }
-        if passed.saturating_sub(self.before) > LITTLE {
+        let passed_ns = now_ns.saturating_sub(self.since_ns);
+        let windows = passed_ns.div_ceil(WINDOW_NS).max(1);
+        if passed.saturating_sub(self.before) > LITTLE.saturating_mul(windows) {
             (self.since_ns, self.before) = (now_ns, passed);
             self.rests_until_ns = now_ns + self.rest_ns;
             self.rest_ns = (2 * self.rest_ns).min(LONGEST_NS);
             return false;
         }
-        if now_ns.saturating_sub(self.since_ns) >= WINDOW_NS {
+        if passed_ns >= WINDOW_NS {
             // A whole window was calm.
             (self.since_ns, self.before, self.rest_ns) = (now_ns, passed, REST_NS);
         }

@@ -42,7 +42,7 @@ impl Ttls {
     /// Of the RST that the connection received.
     pub fn of_reset(&self, ends: &Ends) -> Option<Ttl> {
         let key = segments(ends.remote, ends.local, ends.netns);
-        let ttl::Ttls { started_ns: _, reset_ns, reset, answer, elsewhere, reserved: _ } =
+        let ttl::Ttls { started_ns: _, reset_ns, reset, answer, elsewhere, minute: _, reserved: _ } =
             self.map.get(&key, 0).ok()?;
         let seen = |ttl: u8, own| (ttl != 0).then_some((ttl, own));
         (reset_ns != 0).then(|| Ttl { reset_ns, reset, answer: seen(answer, true).or_else(|| seen(elsewhere, false)) })

@@ -45,7 +45,7 @@ pub struct Server {
 }
 
 /// Where a `…_pass` without variables leads.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Block {
     /// Name of the `upstream` block, or the host of the URL.
     pub name: String,

@@ -29,7 +29,7 @@ use super::{
     begun::Begun,
     lines::{Hearing, Lines},
     load::{Tried, ahead, load_one},
-    maps::take,
+    maps::{drops_capacity, take},
     plan::{Plan, in_order},
     symbol::{SymbolError, file_offsets},
     table::Otherwise,
@@ -106,6 +106,7 @@ impl Probes {
         let mut loader: EbpfLoader<'_> = loader.join().unwrap_or_else(|panic| resume_unwind(panic));
         let mut ebpf = loader
             .override_global("SETTINGS", settings, true)
+            .map_max_entries("DROPS", drops_capacity(aya::util::nr_cpus().unwrap_or(1)))
             .load(OBJECT)
             .map_err(|source| AttachError::Load(Box::new(source)))?;
         // Load all before attaching any: what one sees, the others must see too.

@@ -19,6 +19,14 @@ use tracer_common::{
 
 use super::attach::{AttachError, Probes};
 
+/// How large the map of dropped packets has to be: each processor may keep some of it for itself, unused (LOCAL_FREE_TARGET,
+/// kernel/bpf/bpf_lru_list.c, until 6.16).
+pub(super) fn drops_capacity(processors: usize) -> u32 {
+    const ROOM: usize = 16_384;
+    const LOCAL: usize = 128;
+    u32::try_from(ROOM + LOCAL * processors).unwrap_or(u32::MAX)
+}
+
 impl Probes {
     /// The ring buffer; once.
     pub fn take_events(&mut self) -> Result<RingBuf<MapData>, AttachError> {

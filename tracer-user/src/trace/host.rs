@@ -42,7 +42,7 @@ use crate::{
     kernel::clock,
     model::{
         address::Address,
-        host::{Actor, Change, Ending, HostEvent, Place},
+        host::{Actor, Change, Ending, Ends, HostEvent, Place},
         verdict::{Failure, ResetBy},
     },
     probe::attach::Probes,
@@ -173,7 +173,7 @@ impl Host {
     pub(super) fn watch_drops(&mut self, probes: &mut Probes) -> Option<String> {
         let few = self.passing.is_little(passing::Place::Drops);
         let complaint = probes.watch_drops(few || is_wanted(self.drops.last_wanted_ns()));
-        self.drops.count(self.passing.recorded());
+        self.drops.count(&self.passing);
         let complaint = complaint.or_else(|| self.drops.take_blindness().map(str::to_owned));
         // What the kernel gives a reason for is seen at once; the rest only where its places are known.
         let sees_all = probes.watches_drops() && self.drops.sees_all() == Some(true);
@@ -191,6 +191,13 @@ impl Host {
     /// All dropped packets are looked at since this time, or longer, and none has made room for others.
     pub(super) fn watches_drops_since(&self, time_ns: u64) -> bool {
         self.drops_watched_ns.is_some_and(|watched_ns| watched_ns.max(self.drops.are_kept_since()) <= time_ns)
+    }
+
+    /// Something of this connection was dropped between these times, as far as that was looked at.
+    pub(super) fn has_dropped(&mut self, ends: &Ends, times_ns: (u64, u64)) -> bool {
+        let (from, until) = times_ns;
+        let found = self.drops.of(ends, times_ns, &self.passing);
+        found.is_some_and(|found| from <= found.last_ns && found.first_ns <= until)
     }
 
     /// A rule that rejects could have refused it unseen: TCP's own RSTs are not told of, and packets that were dropped while

@@ -1,5 +1,7 @@
 //! The failures that put the servers of an upstream out, before there was no live one left.
 
+use std::collections::HashMap;
+
 use super::{Engine, Recent};
 use crate::model::{
     address::Address,
@@ -23,12 +25,16 @@ pub(super) struct LedHere {
     pub(super) last_failed: Vec<(Address, u64)>,
 }
 
-/// The last answer, and what it is one to.
+/// The last answers, by worker and upstream.
+pub(super) type Answers = HashMap<(u32, Option<Block>), Answered>;
+/// So many at most.
+const ANSWERS: usize = 256;
+
+/// An answer, and as of when.
 #[derive(Debug)]
 pub(super) struct Answered {
     time_ns: u64,
-    worker: u32,
-    block: Option<Block>,
+    /// The last failure then.
     latest: Option<VerdictId>,
     answer: LedHere,
 }
@@ -38,24 +44,22 @@ impl Engine {
     /// those after the header.
     pub(super) fn led_here(&mut self, moment: &Moment, request: &Request, own: &[VerdictId]) -> LedHere {
         let wanted = request.configured.as_deref().and_then(block);
+        if !own.is_empty() {
+            return self.look_back(moment, wanted, own);
+        }
         let latest = self.recent.back().map(|recent| recent.failure);
-        if let Some(answered) = &self.led_here
-            && own.is_empty()
-            && (answered.worker, answered.latest, answered.block.as_ref()) == (moment.pid, latest, wanted)
+        let key = (moment.pid, wanted.cloned());
+        if let Some(answered) = self.led_here.get(&key)
+            && answered.latest == latest
             && moment.time_ns.abs_diff(answered.time_ns) < FRESH_NS
         {
             return answered.answer.clone();
         }
         let answer = self.look_back(moment, wanted, own);
-        if own.is_empty() {
-            self.led_here = Some(Answered {
-                time_ns: moment.time_ns,
-                worker: moment.pid,
-                block: wanted.cloned(),
-                latest,
-                answer: answer.clone(),
-            });
+        if self.led_here.len() >= ANSWERS {
+            self.led_here.clear();
         }
+        self.led_here.insert(key, Answered { time_ns: moment.time_ns, latest, answer: answer.clone() });
         answer
     }
 

@@ -16,7 +16,7 @@ use std::{
     sync::Arc,
 };
 
-use self::{attempt::Seen, led_here::Answered, outcome::Held, response::HeldResponse};
+use self::{attempt::Seen, led_here::Answers, outcome::Held, response::HeldResponse};
 use super::request::Requests;
 use crate::model::{
     address::Address,
@@ -80,7 +80,7 @@ pub struct Engine {
     causes: HashMap<VerdictId, Cause>,
     /// Emitted failures, for `related` of `no_live_upstreams`.
     recent: VecDeque<Recent>,
-    led_here: Option<Answered>,
+    led_here: Answers,
     /// Workers whose complaints are visible: their silence counts.
     listening: HashSet<u32>,
     /// Workers whose error pages are visible.
@@ -199,7 +199,7 @@ impl Engine {
             open_outcomes: BTreeMap::new(),
             causes: HashMap::new(),
             recent: VecDeque::new(),
-            led_here: None,
+            led_here: Answers::new(),
             listening: HashSet::new(),
             paging: HashSet::new(),
             reading: HashSet::new(),

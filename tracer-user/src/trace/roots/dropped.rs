@@ -83,7 +83,10 @@ pub(super) fn root(failure: &Failure, seen: &Drop) -> Option<Found> {
 /// One packet lost does not make an answer late: it is sent again. What never gets through is dropped again and again, at
 /// distances that double (RFC 6298 5.5), so that the last of it is not long ago.
 pub(super) fn lasts(failure: &Failure, since: u64, last_ns: u64) -> bool {
-    let waits = matches!(failure.cause, Cause::ResponseTimeout | Cause::ResponseTimeoutKernel | Cause::SendTimeout);
+    let waits = matches!(
+        failure.cause,
+        Cause::ResponseTimeout | Cause::ResponseTimeoutKernel | Cause::SendTimeout | Cause::TlsTimeout
+    );
     let begin = failure.started_ns.unwrap_or(since);
     !waits || last_ns.saturating_sub(begin) >= failure.time_ns.saturating_sub(begin) / 4
 }

@@ -125,7 +125,9 @@ fn of_cause(tcp: &Tcp<'_>, host: &mut Host) -> Option<Found> {
             tcp.full(host).or_else(|| tcp.dropped(host)).or_else(|| tcp.icmp(host))
         }
         Cause::ResponseTimeout => tcp.full(host).or_else(|| tcp.dropped(host)).or_else(|| tcp.icmp(host)),
-        Cause::ResponseTimeoutKernel | Cause::SendTimeout => tcp.dropped(host).or_else(|| tcp.icmp(host)),
+        Cause::ResponseTimeoutKernel | Cause::SendTimeout | Cause::TlsTimeout => {
+            tcp.dropped(host).or_else(|| tcp.icmp(host))
+        }
         Cause::ConnectUnreachable | Cause::ConnectFailed => {
             let found = tcp.dropped(host).or_else(|| tcp.icmp(host));
             found.or_else(|| route::root(failure, host)).or_else(|| unix::failed::root(failure))

@@ -66,7 +66,8 @@ pub(super) fn root(tcp: &Tcp<'_>, host: &mut Host) -> Option<Found> {
     let last_sent_ns = failure.connection.last_retransmit_ns.unwrap_or(began_ns).max(began_ns);
     let known = Known {
         excludes_rules: host.sees_all_resets && host.watches_drops_since(began_ns),
-        excludes_drops: host.watches_drops_since(last_sent_ns),
+        // What does not explain the failure was dropped all the same.
+        excludes_drops: host.watches_drops_since(last_sent_ns) && !host.has_dropped(&here, (began_ns, failure.time_ns)),
         distance,
     };
     let place = if tracks { ", another host (or where it is translated to)" } else { ", another host" };
