@@ -26,6 +26,7 @@ const IN_A_VM: &[&str] = &[
     "roots/swallowed_by_a_filter",
     "roots/processes_that_end",
     "roots/killed_for_memory",
+    "roots/killed_with_its_queue",
     "roots/worker_killed_by_its_master",
     "roots/nobody_listens_any_more",
     "roots/one_family_of_two",

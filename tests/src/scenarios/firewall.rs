@@ -26,7 +26,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     Program { name: "firewall/dropped_for_the_only_syn", needs: &[Need::Nft], run: only_syn },
 ];
 
-/// `/pPORT/…` goes to the upstream's host, `/lPORT/…` and `/sixPORT/…` to nginx's own, `/ip/ADDRESS/…` anywhere.
+/// `/pPORT/…` and `/tlsPORT/…` go to the upstream's host, `/lPORT/…` and `/sixPORT/…` to nginx's own, `/ip/ADDRESS/…` anywhere.
 const HOST: Scenario = Scenario {
     name: "firewall/nginx",
     net: Net::Routed(&[("ipv4.tcp_retries2", "3")]),
@@ -38,6 +38,7 @@ const HOST: Scenario = Scenario {
     server: "proxy_connect_timeout 1s; proxy_read_timeout 1s; proxy_send_timeout 1s;\n\
              location ~ ^/p(?<port>[0-9]+)/ { proxy_pass http://10.77.0.2:$port; }\n\
              location ~ ^/l(?<own>[0-9]+)/ { proxy_pass http://127.0.0.1:$own; }\n\
+             location ~ ^/tls(?<tls>[0-9]+)/ { proxy_pass https://10.77.0.2:$tls; }\n\
              location ~ ^/six(?<six>[0-9]+)/ { proxy_pass http://[::1]:$six; }\n\
              location ~ ^/bound(?<bound>[0-9]+)/ { proxy_bind 10.66.0.1; proxy_pass http://10.77.0.2:$bound; }\n\
              location ~ ^/ip/(?<ip>[0-9.]+)/ { proxy_pass http://$ip:80; }",
@@ -166,12 +167,13 @@ fn dropped(why502: &Path, options: &Options) -> Result<String> {
     let others = std::net::SocketAddr::from(([10, 77, 0, 2], 6666));
     let knock = || Ok(TcpStream::connect_timeout(&others, Duration::from_secs(1)).is_ok());
     // `|`: nobody, or who is silent, if that was seen.
-    let cases: [(String, u16, &str); 9] = [
+    let cases: [(String, u16, &str); 10] = [
         (format!("/bound{healthy}/rp_filter"), 504, if reasons { "route" } else { "" }),
         ("/p6001/out".into(), 504, "firewall"),
         ("/p6002/back".into(), 504, "firewall"),
         ("/p6003/in".into(), 504, "firewall"),
         (format!("/p{healthy}/request"), 504, "firewall"),
+        (format!("/tls{healthy}/hello"), 504, "firewall"),
         (format!("/p{hang}/hang"), 504, "|application_silent"),
         (format!("/l{unruled}/closed"), 502, "not_listening"),
         // Routes of the router.
