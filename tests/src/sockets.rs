@@ -33,6 +33,11 @@ pub fn all() -> Vec<Socket> {
     table.lines().skip(1).filter_map(parse).collect()
 }
 
+/// Whether something has arrived at this port of the calling thread's network namespace that nobody has read.
+pub fn has_unread(port: u16) -> bool {
+    all().iter().any(|socket| socket.local == port && socket.unread > 0)
+}
+
 /// Whether anybody listens on this port, on whatever address.
 pub fn listens(port: u16) -> bool {
     let six = fs::read_to_string("/proc/thread-self/net/tcp6").unwrap_or_default();

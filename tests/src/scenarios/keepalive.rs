@@ -182,8 +182,7 @@ fn reset_while_the_worker_stands_still(stage: &Stage) -> Result<()> {
     let ordered = (|| {
         stage.send(&mut client, stage.case("/misleading")?)?;
         let port = stage.nginx.address().port();
-        let queued = || sockets::all().iter().any(|socket| socket.local == port && socket.unread > 0);
-        wait::until("the request to reach nginx", wait::SOON, queued)?;
+        wait::until("the request to reach nginx", wait::SOON, || sockets::has_unread(port))?;
         upstream.open_gate();
         let gone = || sockets::towards(upstream.port(), sockets::ESTABLISHED) == 0;
         wait::until("the reset to reach nginx", wait::SOON, gone)

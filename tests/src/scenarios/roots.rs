@@ -145,8 +145,7 @@ fn killed_with_its_queue(why502: &Path, options: &Options) -> Result<String> {
     let uri = server.uri("queued");
     let mut client = scene.begin(&uri)?;
     let port = server.port;
-    let queued = || sockets::all().iter().any(|socket| socket.local == port && socket.unread > 0);
-    wait::until("the request in the queue", wait::SOON, queued)?;
+    wait::until("the request in the queue", wait::SOON, || sockets::has_unread(port))?;
     server.process.signal(libc::SIGKILL)?;
     client.answers(502)?;
     server.process.wait(wait::SOON)?;

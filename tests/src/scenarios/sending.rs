@@ -67,8 +67,7 @@ fn reset_while_the_client_sends(stage: &Stage) -> Result<()> {
     let ordered = (|| {
         client.stream().write_all(&[b'b'; 1000])?;
         let port = stage.nginx.address().port();
-        let queued = || sockets::all().iter().any(|socket| socket.local == port && socket.unread > 0);
-        wait::until("the rest of the body to reach nginx", wait::SOON, queued)?;
+        wait::until("the rest of the body to reach nginx", wait::SOON, || sockets::has_unread(port))?;
         upstream.open_gate();
         let gone = || sockets::towards(upstream.port(), sockets::ESTABLISHED) == 0;
         wait::until("the reset to reach nginx", wait::SOON, gone)

@@ -56,7 +56,7 @@ impl Passing {
     }
 }
 
-/// At one place. While the program is away nothing is counted: then it tries again in vain at first.
+/// At one place. While the program is away nothing is counted.
 #[derive(Debug)]
 struct Load {
     /// When the window began, and what had passed by then.

@@ -16,7 +16,7 @@ use tracer_common::{listener::Overflowed, loss::Program, server::LISTENS};
 use super::{backlogs::Backlogs, roots, sockets::Sockets, waits::Waits};
 use crate::{
     collect::{
-        drop::Drops,
+        drop::{Drop, Drops},
         host::Peers,
         icmp::Icmps,
         idle::Idle,
@@ -70,7 +70,7 @@ pub(super) struct Host {
     pub(super) sockets: Sockets,
     pub(super) resets: Resets,
     pub(super) ttls: Ttls,
-    pub(super) passing: Passing,
+    passing: Passing,
     pub(super) conntrack: Conntrack,
     pub(super) namespaces: Namespaces,
     containers: Containers,
@@ -193,11 +193,11 @@ impl Host {
         self.drops_watched_ns.is_some_and(|watched_ns| watched_ns.max(self.drops.are_kept_since()) <= time_ns)
     }
 
-    /// Something of this connection was dropped between these times, as far as that was looked at.
-    pub(super) fn has_dropped(&mut self, ends: &Ends, times_ns: (u64, u64)) -> bool {
+    /// What of this connection was dropped between these times, as far as that was looked at.
+    pub(super) fn dropped(&mut self, ends: &Ends, times_ns: (u64, u64)) -> Option<Drop> {
         let (from, until) = times_ns;
         let found = self.drops.of(ends, times_ns, &self.passing);
-        found.is_some_and(|found| from <= found.last_ns && found.first_ns <= until)
+        found.filter(|found| from <= found.last_ns && found.first_ns <= until)
     }
 
     /// A rule that rejects could have refused it unseen: TCP's own RSTs are not told of, and packets that were dropped while

@@ -67,7 +67,8 @@ pub(super) fn root(tcp: &Tcp<'_>, host: &mut Host) -> Option<Found> {
     let known = Known {
         excludes_rules: host.sees_all_resets && host.watches_drops_since(began_ns),
         // What does not explain the failure was dropped all the same.
-        excludes_drops: host.watches_drops_since(last_sent_ns) && !host.has_dropped(&here, (began_ns, failure.time_ns)),
+        excludes_drops: host.watches_drops_since(last_sent_ns)
+            && host.dropped(&here, (began_ns, failure.time_ns)).is_none(),
         distance,
     };
     let place = if tracks { ", another host (or where it is translated to)" } else { ", another host" };

@@ -67,9 +67,8 @@ impl<'a> Tcp<'a> {
 
     /// Dropped on its way.
     pub(super) fn dropped(&self, host: &mut Host) -> Option<Found> {
-        let Host { drops, passing, .. } = host;
         let times_ns = (self.failure.connection.connected_ns?, self.failure.time_ns);
-        self.ends().find_map(|ends| dropped::root(self.failure, &drops.of(&ends, times_ns, passing)?))
+        self.ends().find_map(|ends| dropped::root(self.failure, &host.dropped(&ends, times_ns)?))
     }
 
     /// Answered by an ICMP error.
